@@ -1,0 +1,36 @@
+"""Distillery's runtime: scores articles by a bundle's small models. `load` a bundle, then `score`."""
+
+from distillery_runtime.article import Article
+from distillery_runtime.bundle import load
+from distillery_runtime.errors import (
+    BundleError,
+    DistilleryError,
+    InputError,
+    ModelError,
+    Problem,
+    ProviderError,
+    SpecError,
+)
+from distillery_runtime.result import Score
+from distillery_runtime.scorer import HybridScorer
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.verdict import Verdict, judge
+from distillery_runtime.version import __version__
+
+__all__ = [
+    "Article",
+    "BundleError",
+    "DistilleryError",
+    "FilterSpec",
+    "HybridScorer",
+    "InputError",
+    "ModelError",
+    "Problem",
+    "ProviderError",
+    "Score",
+    "SpecError",
+    "Verdict",
+    "__version__",
+    "judge",
+    "load",
+]

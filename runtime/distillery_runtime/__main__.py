@@ -1,0 +1,7 @@
+"""`python -m distillery_runtime` is the `distillery` command."""
+
+import sys
+
+from distillery_runtime.cli import main
+
+sys.exit(main())

@@ -1,0 +1,102 @@
+"""Loading a bundle: check every byte, open its stages, replay golden articles, and only then score."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from distillery_runtime.errors import BundleError, SpecError
+from distillery_runtime.golden import CalibrationFile, Golden, parse_goldens, replay
+from distillery_runtime.integrity import open_manifest
+from distillery_runtime.manifest import Manifest
+from distillery_runtime.scorer import HybridScorer
+from distillery_runtime.session import Provider
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec_checks import parse_spec
+from distillery_runtime.stage import Stage
+
+logger = logging.getLogger(__name__)
+
+SELF_TEST_GOLDENS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose every file has been checked. Nothing of it has been opened by onnxruntime yet."""
+
+    folder: Path
+    id: str
+    manifest: Manifest
+    spec: FilterSpec
+    calibration: CalibrationFile
+    goldens: tuple[Golden, ...]
+
+    @property
+    def name(self) -> str:
+        """`<filter>-<version>@<first 12 hex digits of the id>`."""
+        return f"{self.spec.label}@{self.id[:12]}"
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Checks a bundle's files and reads its data.
+
+    Raises:
+        BundleError: a file is missing, unlisted, linked or changed, or the format is not readable.
+    """
+    folder = Path(path)
+    manifest, bundle_id = open_manifest(folder)
+    spec = _read_spec(folder / manifest.path_of("spec"))
+    if (spec.name, spec.version) != (manifest.filter.name, manifest.filter.version):
+        raise BundleError(f"{folder}: filter.json is of {spec.label}, expected the filter that bundle.json names")
+    calibration_path = folder / manifest.path_of("calibration")
+    try:
+        calibration = CalibrationFile.model_validate_json(calibration_path.read_bytes())
+    except ValidationError as error:
+        raise BundleError(f"{calibration_path}: {error}") from error
+    golden_path = folder / manifest.path_of("golden")
+    goldens = parse_goldens(golden_path.read_bytes(), str(golden_path))
+    return Bundle(folder, bundle_id, manifest, spec, calibration, tuple(goldens))
+
+
+def load(
+    path: str | Path, *, provider: Provider = "auto", threads: int | None = None, expected_id: str | None = None
+) -> HybridScorer:
+    """Opens a bundle for scoring.
+
+    Args:
+        path: the bundle's folder.
+        provider: "cpu", "cuda", or "auto": CUDA where it really works, the CPU otherwise.
+        threads: threads for each model; by default the cores this process may use.
+        expected_id: refuse any other bundle than the one with this id (a prefix of at least 12 digits will do).
+
+    Raises:
+        BundleError: the bundle is damaged, unsafe, too new, another than expected, or answers otherwise than where it
+            was made.
+        ProviderError: "cuda" was asked for and does not work here.
+    """
+    bundle = open_bundle(path)
+    if expected_id is not None and (len(expected_id) < 12 or not bundle.id.startswith(expected_id)):
+        raise BundleError(f"{path}: bundle id {bundle.id}, expected {expected_id}")
+    stages = open_stages(bundle, provider, threads)
+    shortest = sorted(bundle.goldens, key=lambda golden: len(golden.text))[:SELF_TEST_GOLDENS]
+    problems = replay(stages, bundle.calibration, shortest, bundle.spec.text)
+    if problems:
+        raise BundleError("\n".join(f"{path}: self-test: {line}" for line in problems))
+    logger.info("bundle loaded", extra={"bundle": bundle.name, "provider": stages[0].provider})
+    return HybridScorer(bundle.spec, stages, bundle.name)
+
+
+def open_stages(bundle: Bundle, provider: Provider = "auto", threads: int | None = None) -> list[Stage]:
+    """Opens every stage of a checked bundle, cheapest first."""
+    return [
+        Stage(bundle.folder, entry, entry.variants[0], provider, threads) for entry in bundle.manifest.stages
+    ]
+
+
+def _read_spec(path: Path) -> FilterSpec:
+    try:
+        return parse_spec(json.loads(path.read_bytes()), str(path))
+    except (ValueError, RecursionError, SpecError) as error:
+        raise BundleError(f"{path}: {error}") from error

@@ -1,0 +1,62 @@
+"""Calibration: per dimension a monotone map from a model's raw output to a score in [0, 10].
+
+Every kind of map (identity, affine, isotonic) is kept as the knots of a piecewise linear function and applied as
+`numpy.interp` does, flat beyond its ends. The exporter embeds the same knots in the graph.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Knot = Annotated[float, Field(allow_inf_nan=False)]
+KnotScore = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+
+
+class CalibrationMap(BaseModel):
+    """One dimension's map: `x` raw values, ascending; `y` scores in [0, 10], not descending."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    dimension: str
+    method: Literal["identity", "affine", "isotonic"]
+    x: Annotated[tuple[Knot, ...], Field(min_length=1)]
+    y: Annotated[tuple[KnotScore, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _is_monotone(self) -> Self:
+        if len(self.x) != len(self.y):
+            raise ValueError(f"{len(self.x)} x knots and {len(self.y)} y knots, expected as many of each")
+        if np.any(np.diff(self.x) < 0) or np.any(np.diff(self.y) < 0):
+            raise ValueError("knots that go down, expected ascending x and not descending y")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The maps of all dimensions, in column order."""
+
+    maps: tuple[CalibrationMap, ...]
+
+    def apply(self, raw: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Turns raw outputs into scores.
+
+        Args:
+            raw: (N, D) finite values, columns in the maps' order.
+
+        Returns:
+            (N, D) float32 in [0, 10], computed in float64 by `numpy.interp`.
+        """
+        values = np.asarray(raw, dtype=np.float64)
+        columns = [np.interp(values[:, i], m.x, m.y) for i, m in enumerate(self.maps)]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+
+def identity(dimensions: Sequence[str]) -> Calibration:
+    """Maps that only clip to [0, 10]."""
+    return Calibration(
+        tuple(CalibrationMap(dimension=d, method="identity", x=(0.0, 10.0), y=(0.0, 10.0)) for d in dimensions)
+    )

@@ -1,0 +1,57 @@
+"""Every error Distillery raises, sorted by who must act.
+
+    DistilleryError
+    ├── SpecError       mend the filter's config      (carries every problem found)
+    ├── InputError      mend an input file or argument (carries every problem found)
+    ├── BundleError     get another bundle: this one is damaged, unsafe or too new
+    ├── ModelError      the model answered with something that cannot be a score
+    └── ProviderError   the asked-for hardware or package is not there
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with an input: where it is, what was found and what was expected."""
+
+    path: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.found}, expected {self.expected}"
+
+
+class DistilleryError(Exception):
+    """The base of every error of ours; catching it catches them all."""
+
+
+class ProblemsError(DistilleryError):
+    """An error that lists all the problems of one input, a line each."""
+
+    def __init__(self, where: str, problems: Sequence[Problem]) -> None:
+        self.where = where
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{where}: {problem}" for problem in self.problems))
+
+
+class SpecError(ProblemsError):
+    """A filter's config is not valid."""
+
+
+class InputError(ProblemsError):
+    """An input file, record or argument is not usable."""
+
+
+class BundleError(DistilleryError):
+    """A bundle is damaged, unsafe, or of a format this version does not read."""
+
+
+class ModelError(DistilleryError):
+    """A model returned values that are no scores: wrong shape or not finite."""
+
+
+class ProviderError(DistilleryError):
+    """The requested execution provider or optional package is not available."""

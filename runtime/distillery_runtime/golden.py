@@ -1,0 +1,124 @@
+"""Golden articles: what a bundle answered where it was made, replayed where it is used."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distillery_runtime.article import Article
+from distillery_runtime.calibration import Calibration, CalibrationMap
+from distillery_runtime.errors import BundleError
+from distillery_runtime.spec import TextPolicy
+from distillery_runtime.stage import Stage
+from distillery_runtime.text import compose
+from distillery_runtime.window import Ids
+
+RAW_TOLERANCE = 1e-3  # other processors round differently; measured differences are below 1e-4
+CALIBRATION_TOLERANCE = 1e-6  # one step of float32 just below 10 is 9.5e-7
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Expected(_Part):
+    """What one variant of one stage must answer: the ids' count and digest, and raw outputs in column order."""
+
+    tokens: int
+    ids_sha256: str
+    raw: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+
+
+class Golden(_Part):
+    """One golden article with the answers expected, by stage and variant."""
+
+    id: str
+    title: str
+    text: str
+    origin: str
+    expected: dict[str, dict[str, Expected]]
+
+    @property
+    def article(self) -> Article:
+        """The article to replay."""
+        return Article(self.id, self.title, self.text)
+
+
+class CalibrationFile(_Part):
+    """The content of `calibration.json`: the maps by stage and variant, readable; the graphs hold the same knots."""
+
+    schema_version: int
+    stages: dict[str, dict[str, tuple[CalibrationMap, ...]]]
+
+
+def ids_digest(ids: Ids) -> str:
+    """SHA-256 of token ids as little-endian int64, to compare what two programs fed a model."""
+    return hashlib.sha256(np.ascontiguousarray(ids, dtype="<i8").tobytes()).hexdigest()
+
+
+def parse_goldens(data: bytes, where: str) -> list[Golden]:
+    """Reads `golden.jsonl`.
+
+    Raises:
+        BundleError: a line is no golden article, or there is none.
+    """
+    try:
+        goldens = [Golden.model_validate_json(line) for line in data.splitlines() if line.strip()]
+    except ValidationError as error:
+        raise BundleError(f"{where}: {error}") from error
+    if not goldens:
+        raise BundleError(f"{where}: no golden article, expected at least one")
+    return goldens
+
+
+def replay(
+    stages: Sequence[Stage], calibration: CalibrationFile, goldens: Sequence[Golden], policy: TextPolicy
+) -> list[str]:
+    """Runs golden articles through every stage and lists what differs; an empty list means that all agree.
+
+    Checked for each: the token ids, the raw outputs within `RAW_TOLERANCE`, and that the graph's own scores are
+    `calibration.json` applied to its raw outputs.
+    """
+    texts = [compose(golden.article, policy).joined for golden in goldens]
+    problems: list[str] = []
+    for stage in stages:
+        maps = calibration.stages.get(stage.name, {}).get(stage.variant)
+        expected = [golden.expected.get(stage.name, {}).get(stage.variant) for golden in goldens]
+        if maps is None or any(item is None for item in expected):
+            problems.append(f"stage {stage.name}, variant {stage.variant}: no golden answers or no calibration")
+            continue
+        answers = [item for item in expected if item is not None]
+        problems.extend(_compare(stage, Calibration(maps), goldens, answers, texts))
+    return problems
+
+
+def _compare(
+    stage: Stage, calibration: Calibration, goldens: Sequence[Golden], answers: Sequence[Expected], texts: Sequence[str]
+) -> Iterator[str]:
+    rows = stage.window.encode(texts)
+    output = stage.run(rows)
+    again = calibration.apply(output.raw)
+    for index, (golden, answer, row) in enumerate(zip(goldens, answers, rows, strict=True)):
+        where = f"golden {golden.id}, stage {stage.name}, variant {stage.variant}"
+        if (len(row.ids), ids_digest(row.ids)) != (answer.tokens, answer.ids_sha256):
+            yield f"{where}: {len(row.ids)} token ids, expected {answer.tokens} others (another tokenizers version?)"
+            continue
+        if output.raw.shape[1] != len(answer.raw):
+            yield f"{where}: {output.raw.shape[1]} outputs, expected {len(answer.raw)}"
+            continue
+        difference = float(np.max(np.abs(output.raw[index] - np.array(answer.raw))))
+        if not difference <= RAW_TOLERANCE:
+            yield f"{where}: raw outputs differ by {difference:.2g}, expected at most {RAW_TOLERANCE:g}"
+        difference = float(np.max(np.abs(output.scores[index] - again[index])))
+        if not difference <= CALIBRATION_TOLERANCE:
+            yield f"{where}: calibrated scores differ from calibration.json by {difference:.2g}"
+
+
+def golden_line(golden: Mapping[str, object]) -> str:
+    """One line of `golden.jsonl`, checked by reading it back."""
+    line = json.dumps(golden, ensure_ascii=False)
+    Golden.model_validate_json(line)
+    return line

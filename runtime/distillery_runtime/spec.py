@@ -1,0 +1,246 @@
+"""The filter's spec: the one strict description of what is scored, how, and by which models.
+
+A filter's `config.yaml` and a bundle's `filter.json` are both read into `FilterSpec`. Unknown keys, wrong types and
+values out of range are problems; `spec_checks` adds the rules that span fields. Use `spec_checks.parse_spec` to read.
+"""
+
+import re
+from typing import Annotated, Literal
+
+import re2
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Band = Literal["0-2", "3-4", "5-6", "7-8", "9-10"]
+BANDS: tuple[Band, ...] = ("0-2", "3-4", "5-6", "7-8", "9-10")
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+Text = Annotated[str, Field(min_length=1)]
+Score = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _compiles(pattern: str) -> str:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(pattern, options)
+    except re2.error as error:
+        raise ValueError(f"a pattern that RE2 accepts ({error})") from error
+    return pattern
+
+
+def _is_phrase(word: str) -> str:
+    if not re.fullmatch(r"\S(?:.*\S)?", word) or "*" in word[:-1] or word == "*":
+        raise ValueError("a phrase without outer spaces, '*' only as its last character")
+    return word
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+Phrase = Annotated[str, AfterValidator(_is_phrase)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Dimension(_Part):
+    """One question, answered 0-10, with five anchored bands."""
+
+    name: Name
+    weight: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    question: Text
+    anchors: dict[Band, Text]
+
+
+class Tier(_Part):
+    """A named band of the overall, from `min_overall` up to the next tier."""
+
+    name: Name
+    min_overall: Score
+
+
+class Gatekeeper(_Part):
+    """A dimension that, when its score is below `below`, caps the overall at `overall_cap`."""
+
+    dimension: Name
+    below: Score
+    overall_cap: Score
+
+
+class PrefilterRule(_Part):
+    """A rule that blocks an article (mode `block`) or only says that it would (mode `shadow`).
+
+    `words` are phrases matched without case at word boundaries of any script, `*` at the end matching any word ending;
+    `patterns` are RE2. A rule matches when any of them is found in `where` and none of the `unless` phrases is found
+    anywhere in the article.
+    """
+
+    name: Name
+    mode: Literal["block", "shadow"] = "shadow"
+    where: Literal["title", "text", "any"] = "any"
+    words: tuple[Phrase, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
+    unless: tuple[Phrase, ...] = ()
+
+
+class TextPolicy(_Part):
+    """How an article becomes one string."""
+
+    strip_markup: bool = True
+    title_separator: str = "\n\n"
+
+
+class Window(_Part):
+    """How a text that is too long becomes token ids: its head, a separator and its tail, inside `max_tokens`.
+
+    `max_tokens` counts everything, special tokens and separator included. `tail_share` of the room goes to the end of
+    the text; 0 keeps the head alone and uses no separator.
+    """
+
+    max_tokens: Annotated[int, Field(ge=8, le=32768)] = 512
+    tail_share: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = 0.5
+    separator: str = " ... "
+
+
+class OracleSettings(_Part):
+    """The LLM that labels this filter's articles."""
+
+    model: Text
+
+
+class HeadTraining(_Part):
+    """How a head on frozen embeddings is trained (Adam, early stopping on validation MAE)."""
+
+    epochs: Count = 60
+    patience: Count = 8
+    learning_rate: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-3
+    batch_size: Count = 64
+
+
+class ModelTraining(_Part):
+    """How a transformer is trained (AdamW, linear warm-up and decay, early stopping on validation MAE)."""
+
+    epochs: Count = 3
+    patience: Count = 2
+    learning_rate: Positive = 2e-4
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    batch_tokens: Annotated[int, Field(ge=64)] = 4096
+    warmup_ratio: Share = 0.1
+
+
+class ProbeSettings(_Part):
+    """Stage 1: a frozen encoder and a small head on its pooled embedding."""
+
+    embedder: Text = "intfloat/multilingual-e5-small"
+    revision: Text = "main"
+    prefix: str = ""
+    pooling: Literal["mean", "cls"] = "mean"
+    window: Window = Window()
+    hidden: tuple[Count, ...] = (256, 128)
+    training: HeadTraining = HeadTraining()
+
+
+class Cascade(_Part):
+    """The probe, and what its routing threshold must guarantee."""
+
+    target_miss_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
+    confidence: Annotated[float, Field(gt=0.5, lt=1, allow_inf_nan=False)] = 0.95
+    probe: ProbeSettings = ProbeSettings()
+
+
+class Lora(_Part):
+    """The low-rank adapter on every linear layer of a decoder."""
+
+    rank: Count = 16
+    alpha: Count = 32
+    dropout: Share = 0.05
+
+
+class DecoderSettings(_Part):
+    """A causal language model with LoRA and a linear head on its last real token."""
+
+    base_model: Text = "google/gemma-3-1b-pt"
+    revision: Text = "main"
+    lora: Lora = Lora()
+    loss: Literal["mse", "huber"] = "huber"
+    training: ModelTraining = ModelTraining()
+
+
+class EncoderSettings(_Part):
+    """A BERT or XLM-R style encoder, fine-tuned whole, with a linear head on its pooled state."""
+
+    base_model: Text = "intfloat/multilingual-e5-small"
+    revision: Text = "main"
+    prefix: str = ""
+    pooling: Literal["mean", "cls"] = "mean"
+    loss: Literal["mse", "huber"] = "huber"
+    training: ModelTraining = ModelTraining(learning_rate=5e-5, epochs=4)
+
+
+class StaticSettings(_Part):
+    """A small token table, mean pooled, with an MLP head: neither torch nor a download."""
+
+    hidden: tuple[Count, ...] = (64,)
+    training: HeadTraining = HeadTraining(epochs=200, patience=20, batch_size=32)
+
+
+class StudentSettings(_Part):
+    """Stage 2: the model whose scores count. `backend` chooses which of the sections is used."""
+
+    backend: Literal["decoder", "encoder", "static"] = "decoder"
+    window: Window = Window(separator="\n[...]\n")
+    decoder: DecoderSettings = DecoderSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    static: StaticSettings = StaticSettings()
+
+
+class Slice(_Part):
+    """A part of the test articles reported by itself: those whose `field` does (not) contain a string."""
+
+    name: Name
+    field: Literal["source", "language", "id"]
+    includes: str = ""
+    excludes: str | None = None
+
+
+class EvaluationSettings(_Part):
+    """What the evaluation reports beside the total."""
+
+    slices: tuple[Slice, ...] = ()
+
+
+class FilterSpec(_Part):
+    """Everything that defines a filter. Dimension order here is the column order of every score array."""
+
+    schema_version: Literal[1]
+    name: Name
+    version: Count
+    summary: Text
+    dimensions: Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=32)]
+    tiers: Annotated[tuple[Tier, ...], Field(min_length=2)]
+    operating_tier: Name
+    gatekeepers: tuple[Gatekeeper, ...] = ()
+    prefilter: tuple[PrefilterRule, ...] = ()
+    text: TextPolicy = TextPolicy()
+    oracle: OracleSettings
+    cascade: Cascade = Cascade()
+    student: StudentSettings = StudentSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def dimension_names(self) -> tuple[str, ...]:
+        """The dimensions' names in column order."""
+        return tuple(dimension.name for dimension in self.dimensions)
+
+    @property
+    def label(self) -> str:
+        """`<name>-<version>`, the name of this filter's bundles."""
+        return f"{self.name}-{self.version}"
+
+    @property
+    def operating_overall(self) -> float:
+        """The overall from which an article counts as found: the operating tier's `min_overall`."""
+        return next(tier.min_overall for tier in self.tiers if tier.name == self.operating_tier)

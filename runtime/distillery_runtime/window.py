@@ -1,0 +1,120 @@
+"""From a text to the token ids a model reads: head, separator and tail, joined in id space, never over budget.
+
+Training and serving both make their ids here, with the `tokenizers` library alone. A tokenizer's own special tokens
+(`[CLS] x [SEP]`, `<s> x </s>`, `<bos> x`) are taken from its post-processor, so BERT, XLM-R and Gemma style tokenizers
+need no code of their own. A special token that an article's text spells out is encoded as the plain characters it is
+(Unigram vocabularies may still hold its spelling as a piece).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from distillery_runtime.errors import BundleError
+from distillery_runtime.spec import Window
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """One text's input to a model.
+
+    `ids`: (T,) int64, special tokens included, T <= max_tokens. `truncated`: whether a part of the text was left out.
+    """
+
+    ids: Ids
+    truncated: bool
+
+
+class TokenWindow:
+    """Makes token ids from texts by one tokenizer and one window.
+
+    Raises:
+        BundleError: the file is no tokenizer, or the window leaves no room for text.
+    """
+
+    def __init__(self, tokenizer_json: Path, window: Window, prefix: str = "") -> None:
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json.read_text(encoding="utf-8"))
+        except Exception as error:  # tokenizers raises bare Exception for a bad file
+            raise BundleError(f"{tokenizer_json}: not a tokenizer.json ({error})") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._lead, self._trail = _special_ids(self._tokenizer)
+        self._tokenizer.encode_special_tokens = True
+        self._separator = self._encode([window.separator])[0] if window.tail_share else []
+        self._prefix = prefix
+        self.window = window
+        room = window.max_tokens - len(self._lead) - len(self._trail)
+        self._room = room
+        self._tail = int((room - len(self._separator)) * window.tail_share)
+        self._head = room - len(self._separator) - self._tail if window.tail_share else room
+        if self._head < 1 or self._tail < 0:
+            raise BundleError(f"{tokenizer_json}: a window of {window.max_tokens} tokens leaves no room for text")
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many ids the tokenizer can produce, added tokens included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Gives each text's token ids, in order."""
+        return [self._fit(ids) for ids in self._encode([self._prefix + text for text in texts])]
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        return [list(item.ids) for item in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _fit(self, ids: list[int]) -> TokenIds:
+        truncated = len(ids) > self._room
+        if truncated and self._tail:
+            ids = ids[: self._head] + self._separator + ids[-self._tail :]
+        elif truncated:
+            ids = ids[: self._room]
+        return TokenIds(np.array([*self._lead, *ids, *self._trail], dtype=np.int64), truncated)
+
+
+def pad(rows: Sequence[TokenIds]) -> tuple[Ids, Ids]:
+    """Pads on the right to the longest row.
+
+    Returns:
+        input_ids: (B, T) int64, padded with 0, and attention_mask: (B, T) int64, 1 on real tokens. Models must read
+        the mask: a real token may have id 0 too.
+    """
+    longest = max(len(row.ids) for row in rows)
+    input_ids = np.zeros((len(rows), longest), dtype=np.int64)
+    mask = np.zeros_like(input_ids)
+    for index, row in enumerate(rows):
+        input_ids[index, : len(row.ids)] = row.ids
+        mask[index, : len(row.ids)] = 1
+    return input_ids, mask
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Groups rows of similar length so that rows times longest row stays within `budget` tokens.
+
+    Returns:
+        Lists of row indices, shortest rows first; together they hold every index once. A row longer than the budget
+        stands alone.
+    """
+    batches: list[list[int]] = []
+    current: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if current and lengths[index] * (len(current) + 1) > budget:
+            batches.append(current)
+            current = []
+        current.append(index)
+    return [*batches, current] if current else batches
+
+
+def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The special ids that the tokenizer puts before and after every text."""
+    encoding = tokenizer.encode("a", add_special_tokens=True)
+    real = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
+    if not real:
+        raise BundleError("the tokenizer gives no token for the letter 'a'")
+    return list(encoding.ids[: real[0]]), list(encoding.ids[real[-1] + 1 :])
