@@ -90,9 +90,7 @@ def load(
 
 def open_stages(bundle: Bundle, provider: Provider = "auto", threads: int | None = None) -> list[Stage]:
     """Opens every stage of a checked bundle, cheapest first."""
-    return [
-        Stage(bundle.folder, entry, entry.variants[0], provider, threads) for entry in bundle.manifest.stages
-    ]
+    return [Stage(bundle.folder, entry, entry.variants[0], provider, threads) for entry in bundle.manifest.stages]
 
 
 def _read_spec(path: Path) -> FilterSpec:

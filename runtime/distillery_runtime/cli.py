@@ -60,12 +60,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     score = commands.add_parser("score", help="score a file of articles (JSON lines)")
-    score.add_argument("file", nargs="?", default="-", metavar="FILE", help="JSON lines with id, title, text; - is stdin")
-    score.add_argument("--bundle", type=Path, metavar="DIR", help="the bundle (default: $DISTILLERY_BUNDLE, or bundles/*)")
+    score.add_argument(
+        "file", nargs="?", default="-", metavar="FILE", help="JSON lines with id, title, text; - is stdin"
+    )
+    score.add_argument(
+        "--bundle", type=Path, metavar="DIR", help="the bundle (default: $DISTILLERY_BUNDLE, or bundles/*)"
+    )
     score.add_argument("--out", type=Path, metavar="FILE", help="write results here instead of stdout")
     score.add_argument("--format", choices=("jsonl", "table"), default="jsonl", help="what to write (default: jsonl)")
-    score.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)")
-    score.add_argument("--threads", type=_positive, metavar="N", help="threads (default: the cores this process may use)")
+    score.add_argument(
+        "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)"
+    )
+    score.add_argument(
+        "--threads", type=_positive, metavar="N", help="threads (default: the cores this process may use)"
+    )
     score.add_argument("--strict", action="store_true", help="exit with 1 if any article was invalid")
     score.set_defaults(run=_score)
 
@@ -76,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", help="check every byte of a bundle and replay all its golden articles")
     verify.add_argument("bundle", type=Path, metavar="DIR")
-    verify.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)")
+    verify.add_argument(
+        "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)"
+    )
     verify.set_defaults(run=_verify)
     return parser
 
@@ -112,10 +122,13 @@ def _in_chunks(scorer: HybridScorer, source: BinaryIO) -> Iterator[tuple[Sequenc
     lines = read_jsonl(source)
     while chunk := list(itertools.islice(lines, CHUNK_ARTICLES)):
         scored = iter(scorer.score_batch([line for line in chunk if not isinstance(line, BadLine)]))
-        yield chunk, [
-            Score(None, "invalid", scorer.bundle, reason=line.reason) if isinstance(line, BadLine) else next(scored)
-            for line in chunk
-        ]
+        yield (
+            chunk,
+            [
+                Score(None, "invalid", scorer.bundle, reason=line.reason) if isinstance(line, BadLine) else next(scored)
+                for line in chunk
+            ],
+        )
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -135,8 +148,8 @@ def _describe(bundle: Bundle) -> Iterator[str]:
     yield f"  {' '.join(spec.summary.split())}"
     yield "  dimensions   " + ", ".join(f"{d.name} {d.weight:g}" for d in spec.dimensions)
     yield "  tiers        " + ", ".join(f"{t.name} from {t.min_overall:g}" for t in spec.tiers)
-    for gatekeeper in spec.gatekeepers:
-        yield f"  gatekeeper   {gatekeeper.dimension} below {gatekeeper.below:g} caps the overall at {gatekeeper.overall_cap:g}"
+    for gate in spec.gatekeepers:
+        yield f"  gatekeeper   {gate.dimension} below {gate.below:g} caps the overall at {gate.overall_cap:g}"
     for stage in manifest.stages:
         stops = "answers what it gets" if stage.threshold is None else f"answers below {stage.threshold:g}"
         if stage.threshold is None and stage is not manifest.stages[-1]:
@@ -158,7 +171,9 @@ def _verify(options: argparse.Namespace) -> int:
         print(f"{bundle.folder}: {problem}", file=sys.stderr)
     if problems:
         return 2
-    print(f"{len(bundle.goldens)} golden articles: token ids, raw outputs and calibration agree on {len(stages)} stages")
+    print(
+        f"{len(bundle.goldens)} golden articles: token ids, raw outputs and calibration agree on {len(stages)} stages"
+    )
     print(f"{bundle.name} is sound (id {bundle.id})")
     return 0
 

@@ -52,11 +52,12 @@ def _unlisted(folder: Path, manifest: Manifest) -> Iterator[str]:
     listed = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
     for root, folders, files in os.walk(folder):
         for name in folders:
-            if os.path.islink(os.path.join(root, name)):
-                yield f"{os.path.relpath(os.path.join(root, name), folder)}: a symbolic link, expected plain files only"
+            path = Path(root, name)
+            if path.is_symlink():
+                yield f"{path.relative_to(folder)}: a symbolic link, expected plain files only"
         for name in files:
-            path = Path(os.path.relpath(os.path.join(root, name), folder)).as_posix()
-            if path not in listed:
+            path = Path(root, name).relative_to(folder)
+            if path.as_posix() not in listed:
                 yield f"{path}: not listed in {MANIFEST_NAME}, expected no other file"
 
 

@@ -48,7 +48,7 @@ class _CompiledRule:
 
 
 def phrases_pattern(phrases: tuple[str, ...]) -> str:
-    """An RE2 pattern that finds any of the phrases at word boundaries of any script (`\\b` knows only ASCII)."""
+    """An RE2 pattern that finds any of the phrases at word boundaries of any script (RE2's own know only ASCII)."""
     body = "|".join(
         re2.escape(phrase[:-1]) + r"[\pL\pN]*" if phrase.endswith("*") else re2.escape(phrase) for phrase in phrases
     )

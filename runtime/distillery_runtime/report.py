@@ -34,8 +34,8 @@ class Table:
     def header(self) -> str:
         """The first lines: what the short names mean, and the column names."""
         scores = " ".join(f"{s:>4}" for s in self._short)
-        title = f"{'article':<{self._title_width}}"
-        return f"{self._legend}\n\n{title}  {'status':<8} {'stage':<8} {'overall':>7}  {'tier':<{self._tier_width}}  {scores}"
+        start = f"{'article':<{self._title_width}}  {'status':<8} {'stage':<8} {'overall':>7}"
+        return f"{self._legend}\n\n{start}  {'tier':<{self._tier_width}}  {scores}"
 
     def row(self, record: object, score: Score) -> str:
         """One result, with its article's title (or id) and, where there are no scores, the reason."""
@@ -45,7 +45,9 @@ class Table:
         start = f"{shown:<{self._title_width}}  {score.status:<8} {score.stage or '-':<8} "
         if score.scores is None:
             return f"{start}{score.reason}"
-        values = " ".join(f"{score.scores[n]:>{max(len(s), 4)}.1f}" for n, s in zip(self._names, self._short, strict=True))
+        values = " ".join(
+            f"{score.scores[n]:>{max(len(s), 4)}.1f}" for n, s in zip(self._names, self._short, strict=True)
+        )
         capped = f"  capped by {score.gatekeeper}" if score.gatekeeper else ""
         return f"{start}{score.overall:>7.2f}  {score.tier:<{self._tier_width}}  {values}{capped}"
 

@@ -1,5 +1,6 @@
 """Reading a spec: every problem of a config at once, those of single fields and those between fields."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -113,7 +114,7 @@ def _check_dimensions(dimensions: Sequence[Mapping[str, object]]) -> Iterator[Pr
 
 def _check_tiers(tiers: Sequence[Mapping[str, object]], operating: object) -> Iterator[Problem]:
     lows = [_number(tier, "min_overall") for tier in tiers]
-    for index, (above, below) in enumerate(zip(lows, lows[1:], strict=False), start=1):
+    for index, (above, below) in enumerate(itertools.pairwise(lows), start=1):
         if below >= above:
             yield Problem(f"tiers[{index}].min_overall", str(below), f"less than {above}, highest tier first")
     if lows and lows[-1] > 0:
@@ -130,7 +131,9 @@ def _check_gatekeepers(data: Mapping[str, object]) -> Iterator[Problem]:
     for index, gatekeeper in enumerate(_rows(data, "gatekeepers")):
         path = f"gatekeepers[{index}]"
         if gatekeeper.get("dimension") not in names:
-            yield Problem(f"{path}.dimension", repr(gatekeeper.get("dimension")), f"one of {', '.join(map(str, names))}")
+            yield Problem(
+                f"{path}.dimension", repr(gatekeeper.get("dimension")), f"one of {', '.join(map(str, names))}"
+            )
         cap = _number(gatekeeper, "overall_cap")
         if cap >= limit:
             expected = f"less than {limit}, where the tier {blocked.get('name')} begins (a higher cap demotes nothing)"

@@ -72,5 +72,7 @@ class Stage:
         output = StageOutput(values["raw"], values["scores"])
         for array in (output.raw, output.scores):
             if array.ndim != 2 or len(array) != len(rows) or not np.all(np.isfinite(array)):
-                raise ModelError(f"stage {self.name}, variant {self.variant}: an output that is not finite or not (N, D)")
+                raise ModelError(
+                    f"stage {self.name}, variant {self.variant}: an output that is not finite or not (N, D)"
+                )
         return output

@@ -1,0 +1,1 @@
+"""Distillery's exporter: from a finished run to a bundle, data only, that the runtime loads."""

@@ -1,0 +1,162 @@
+"""BERT, RoBERTa and XLM-R encoders as ONNX graphs, alone or with a regression head.
+
+Attention, skip + LayerNorm and bias + GELU are onnxruntime's fused operators: the same sums in fewer passes.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from distillery_exporter.graphs.bert_settings import BertSettings
+from distillery_exporter.graphs.builder import GraphBuilder
+from distillery_exporter.graphs.checkpoint import WeightSource
+from distillery_exporter.graphs.head import Floats, add_linear, check_outputs
+from distillery_exporter.graphs.pooling import l2_normalise, mean_weights, weighted_sum
+from distillery_exporter.graphs.ports import IDS, MASK, TOKEN_INPUTS, save_encoder, save_scorer
+from distillery_exporter.graphs.settings import read_settings
+from distillery_runtime.calibration import Calibration
+from distillery_runtime.errors import InputError, Problem
+
+Pooling = Literal["mean", "cls"]
+
+# Added to the attention scores of padding: finite, so that no score can become NaN, and its exponential is 0.
+_MASKED = float(np.finfo(np.float32).min)
+
+
+def build_bert_encoder(path: Path, checkpoint: WeightSource, pooling: Pooling, normalise: bool) -> tuple[Path, ...]:
+    """Writes an encoder from token ids to a pooled state.
+
+    Inputs: `input_ids` and `attention_mask`, (B, T) int64, padded on the right, T at most what the model has positions
+    for. Output: `pooled` (B, H) float32.
+
+    Args:
+        path: the model's file.
+        checkpoint: a `bert`, `roberta` or `xlm-roberta` model.
+        pooling: "mean" over the real tokens' last states, or "cls", the first token's.
+        normalise: whether the pooled state is divided by its length.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: the model is of another type, uses what is not supported, or lacks a tensor.
+    """
+    encoder = _Encoder(GraphBuilder(path), checkpoint, pooling)
+    pooled = encoder.add()
+    if normalise:
+        pooled = l2_normalise(encoder.g, pooled)
+    return save_encoder(encoder.g, pooled, encoder.settings.hidden_size)
+
+
+def build_bert_regressor(
+    path: Path,
+    checkpoint: WeightSource,
+    pooling: Pooling,
+    head_weight: Floats,
+    head_bias: Floats,
+    calibration: Calibration,
+) -> tuple[Path, ...]:
+    """Writes an encoder with a linear head on its pooled state, which is not normalised.
+
+    Inputs as in `build_bert_encoder`. Outputs: `raw` (B, D) float32 and `scores` (B, D) float32 in [0, 10].
+
+    Args:
+        path: the model's file.
+        checkpoint: the encoder, as in `build_bert_encoder`.
+        pooling: as in `build_bert_encoder`.
+        head_weight: (D, H).
+        head_bias: (D,).
+        calibration: D maps.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: as in `build_bert_encoder`, or the shapes of head and calibration do not fit.
+    """
+    check_outputs([(head_weight, head_bias)], calibration)
+    encoder = _Encoder(GraphBuilder(path), checkpoint, pooling)
+    expected = (len(head_bias), encoder.settings.hidden_size)
+    if head_weight.shape != expected:
+        raise InputError("head", [Problem("weight", f"shape {head_weight.shape}", f"{expected}")])
+    raw = add_linear(encoder.g, encoder.add(), head_weight, head_bias)
+    return save_scorer(encoder.g, TOKEN_INPUTS, raw, calibration)
+
+
+class _Encoder:
+    """Adds one model's nodes to a graph. Names of methods' inputs and results are those of (B, T, H) float32 states."""
+
+    def __init__(self, g: GraphBuilder, checkpoint: WeightSource, pooling: Pooling) -> None:
+        self.g = g
+        self.settings = read_settings(BertSettings, checkpoint.config, checkpoint.where / "config.json")
+        self._checkpoint = checkpoint
+        self._pooling = pooling
+
+    def add(self) -> str:
+        """From token ids to the pooled state, (B, H) float32."""
+        mask = self.g.op("Cast", [MASK], to=TensorProto.INT32)
+        states = self._embed()
+        for index in range(self.settings.num_hidden_layers):
+            states = self._layer(index, states, mask)
+        self._checkpoint.check_complete()
+        if self._pooling == "mean":
+            return weighted_sum(self.g, mean_weights(self.g, MASK), states)
+        return self.g.op("Squeeze", [states, self.g.ints(1)])
+
+    def _embed(self) -> str:
+        s, g = self.settings, self.g
+        words = g.op(
+            "Gather", [g.init(self._get("embeddings.word_embeddings.weight", s.vocab_size, s.hidden_size)), IDS]
+        )
+        positions = self._get("embeddings.position_embeddings.weight", s.max_position_embeddings, s.hidden_size)
+        # Every token is of the first type, whose row is part of its position's.
+        positions += self._get("embeddings.token_type_embeddings.weight", s.type_vocab_size, s.hidden_size)[0]
+        length = g.op("Shape", [IDS], start=1, end=2)
+        here = g.op("Slice", [g.init(positions[s.first_position :]), g.ints(0), length, g.ints(0)])
+        scale, bias = self._norm("embeddings.LayerNorm")
+        total = g.op("Add", [words, here])
+        return g.op("LayerNormalization", [total, scale, bias], axis=-1, epsilon=s.layer_norm_eps)
+
+    def _layer(self, index: int, states: str, mask: str) -> str:
+        s, g, name = self.settings, self.g, f"encoder.layer.{index}"
+        attended = self._attend(f"{name}.attention.self", states, mask)
+        if self._pooling == "cls" and index == s.num_hidden_layers - 1:
+            attended, states = self._first(attended), self._first(states)
+        weight, bias = self._linear(f"{name}.attention.output.dense", s.hidden_size, s.hidden_size)
+        projected = g.op("MatMul", [attended, weight])
+        states = self._add_norm(f"{name}.attention.output.LayerNorm", projected, states, bias)
+        weight, bias = self._linear(f"{name}.intermediate.dense", s.intermediate_size, s.hidden_size)
+        inner = g.ms("BiasGelu", [g.op("MatMul", [states, weight]), bias])
+        weight, bias = self._linear(f"{name}.output.dense", s.hidden_size, s.intermediate_size)
+        return self._add_norm(f"{name}.output.LayerNorm", g.op("MatMul", [inner, weight]), states, bias)
+
+    def _attend(self, name: str, states: str, mask: str) -> str:
+        width = self.settings.hidden_size
+        parts = [f"{name}.{part}" for part in ("query", "key", "value")]
+        weight = np.concatenate([self._get(f"{part}.weight", width, width) for part in parts])
+        bias = np.concatenate([self._get(f"{part}.bias", width) for part in parts])
+        inputs = [states, self.g.init(weight.T), self.g.init(bias), mask]
+        heads = self.settings.num_attention_heads
+        return self.g.ms("Attention", inputs, num_heads=heads, mask_filter_value=_MASKED)
+
+    def _add_norm(self, name: str, new: str, states: str, bias: str) -> str:
+        inputs = [new, states, *self._norm(name), bias]
+        return self.g.ms("SkipLayerNormalization", inputs, epsilon=self.settings.layer_norm_eps)
+
+    def _first(self, states: str) -> str:
+        """The first token's states alone: (B, 1, H)."""
+        return self.g.op("Slice", [states, self.g.ints(0), self.g.ints(1), self.g.ints(1)])
+
+    def _linear(self, name: str, outputs: int, inputs: int) -> tuple[str, str]:
+        weight = self._get(f"{name}.weight", outputs, inputs)
+        return self.g.init(weight.T), self.g.init(self._get(f"{name}.bias", outputs))
+
+    def _norm(self, name: str) -> tuple[str, str]:
+        width = self.settings.hidden_size
+        return self.g.init(self._get(f"{name}.weight", width)), self.g.init(self._get(f"{name}.bias", width))
+
+    def _get(self, name: str, *shape: int) -> NDArray[np.float32]:
+        return self._checkpoint.get(name, shape)

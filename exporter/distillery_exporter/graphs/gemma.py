@@ -1,0 +1,169 @@
+"""Gemma-3 text models with a linear head on the last real token, as ONNX graphs.
+
+Exact shortcuts: the embedding's scale is in its table and the attention's in the query norm; queries, keys and values,
+and gate and up projections, are one product each; the last layer computes the pooled token alone.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_exporter.graphs.builder import MICROSOFT, GraphBuilder
+from distillery_exporter.graphs.checkpoint import WeightSource
+from distillery_exporter.graphs.gemma_attention import Askers, GroupedAttention, Sight, rope_tables
+from distillery_exporter.graphs.gemma_settings import GemmaSettings, LayerType
+from distillery_exporter.graphs.ports import IDS, MASK, TOKEN_INPUTS, save_scorer
+from distillery_exporter.graphs.settings import read_settings
+from distillery_runtime.calibration import Calibration
+from distillery_runtime.errors import InputError, Problem
+
+_ADD_NORM = "SkipSimplifiedLayerNormalization"
+
+
+def build_gemma_regressor(
+    path: Path, checkpoint: WeightSource, dimensions: int, calibration: Calibration, max_tokens: int
+) -> tuple[Path, ...]:
+    """Writes a regressor from token ids to scores.
+
+    Inputs: `input_ids` and `attention_mask`, (B, T) int64, padded on the right, T at most `max_tokens`. Outputs: `raw`
+    (B, D) float32 and `scores` (B, D) float32 in [0, 10].
+
+    Args:
+        path: the model's file.
+        checkpoint: a `gemma3_text` model with a head `score.weight` (D, H), or one with such an adapter merged.
+        dimensions: D.
+        calibration: D maps.
+        max_tokens: the longest input that the graph is made for; a longer one is an error when it runs.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: the model is of another type, uses what is not supported, or lacks a tensor; the adapter is
+            incomplete; the arguments do not fit one another or the model.
+    """
+    decoder = _Decoder(GraphBuilder(path), checkpoint, max_tokens)
+    if len(calibration.maps) != dimensions:
+        raise InputError("calibration", [Problem("maps", str(len(calibration.maps)), str(dimensions))])
+    raw = decoder.add(dimensions)
+    checkpoint.check_complete()
+    return save_scorer(decoder.g, TOKEN_INPUTS, raw, calibration)
+
+
+class _Decoder:
+    """Adds one model's nodes to a graph. States are (B, T, H) float32; (B, 1, H) once the last layer has attended."""
+
+    def __init__(self, g: GraphBuilder, checkpoint: WeightSource, max_tokens: int) -> None:
+        self.g = g
+        self.settings = read_settings(GemmaSettings, checkpoint.config, checkpoint.where / "config.json")
+        self._checkpoint = checkpoint
+        limit = self.settings.max_position_embeddings
+        if not 1 <= max_tokens <= limit:
+            raise InputError(str(checkpoint.where), [Problem("max_tokens", str(max_tokens), f"1 to {limit}")])
+        sight = Sight(g, self.settings, max_tokens)
+        self._last = g.op("Sub", [g.op("ReduceSum", [MASK, g.ints(1)], keepdims=1), g.ints(1)])  # (B, 1)
+        self._all_ask, self._last_asks = sight.all(), sight.one(self._last)
+        self._attention = GroupedAttention(g, self.settings)
+        tables = {kind: rope_tables(self.settings, kind, max_tokens) for kind in sorted(set(self.settings.layers))}
+        self._rope = {kind: [g.init(table) for table in pair] for kind, pair in tables.items()}
+
+    def add(self, dimensions: int) -> str:
+        """From token ids to raw outputs, (B, dimensions) float32."""
+        g, layers = self.g, range(self.settings.num_hidden_layers)
+        residual = self._embed()
+        states = self._norm(residual, "model.layers.0.input_layernorm")
+        for index in layers:
+            name = f"model.layers.{index}"
+            last = index == layers[-1]
+            attended = self._attend(index, states, last)
+            if last:
+                residual = self._pick(residual)
+            attended = self._norm(attended, f"{name}.post_attention_layernorm")
+            states, residual = self._add_norm(attended, residual, f"{name}.pre_feedforward_layernorm")
+            fed = self._norm(self._feed(f"{name}.mlp", states), f"{name}.post_feedforward_layernorm")
+            following = "model.norm" if last else f"model.layers.{index + 1}.input_layernorm"
+            states, residual = self._add_norm(fed, residual, following)
+        pooled = g.op("Squeeze", [states, g.ints(1)])
+        head = self._checkpoint.get("score.weight", (dimensions, self.settings.hidden_size))
+        return g.op("Gemm", [pooled, g.init(head)], transB=1)
+
+    def _embed(self) -> str:
+        shape = (self.settings.vocab_size, self.settings.hidden_size)
+        table = self._checkpoint.get("model.embed_tokens.weight", shape)
+        table *= np.float32(math.sqrt(self.settings.hidden_size))
+        return self.g.op("Gather", [self.g.init(table), IDS])
+
+    def _attend(self, index: int, states: str, last: bool) -> str:
+        s, kind, name = self.settings, self.settings.layers[index], f"model.layers.{index}.self_attn"
+        askers = self._last_asks if last else self._all_ask
+        queries, keys, values = self._project(name, states, last)
+        queries = self._head_norm(queries, f"{name}.q_norm", s.num_attention_heads, s.query_pre_attn_scalar**-0.5)
+        keys = self._head_norm(keys, f"{name}.k_norm", s.num_key_value_heads)
+        queries = self._turn(queries, askers, kind, s.num_attention_heads)
+        keys = self._turn(keys, self._all_ask, kind, s.num_key_value_heads)
+        attended = self._attention.add(queries, keys, values, askers.masks[kind])
+        return self._linear(attended, s.num_attention_heads * s.head_dim, {f"{name}.o_proj": s.hidden_size})[0]
+
+    def _project(self, name: str, states: str, last: bool) -> list[str]:
+        """Queries, keys and values of the attention of this name."""
+        s = self.settings
+        shared = s.num_key_value_heads * s.head_dim
+        asking = {f"{name}.q_proj": s.num_attention_heads * s.head_dim}
+        asked = {f"{name}.k_proj": shared, f"{name}.v_proj": shared}
+        if not last:
+            return self._linear(states, s.hidden_size, asking | asked)
+        queries = self._linear(self._pick(states), s.hidden_size, asking)
+        return queries + self._linear(states, s.hidden_size, asked)
+
+    def _feed(self, name: str, states: str) -> str:
+        s, g = self.settings, self.g
+        sizes = {f"{name}.gate_proj": s.intermediate_size, f"{name}.up_proj": s.intermediate_size}
+        gate, up = self._linear(states, s.hidden_size, sizes)
+        inner = g.op("Mul", [g.ms("FastGelu", [gate]), up])
+        return self._linear(inner, s.intermediate_size, {f"{name}.down_proj": s.hidden_size})[0]
+
+    def _linear(self, states: str, width: int, sizes: Mapping[str, int]) -> list[str]:
+        """Several projections of states of this width as one product, each with its own size."""
+        weight = np.concatenate([self._checkpoint.get(f"{name}.weight", (n, width)) for name, n in sizes.items()])
+        product = self.g.op("MatMul", [states, self.g.init(weight.T)])
+        if len(sizes) == 1:
+            return [product]
+        return self.g.multi("Split", [product, self.g.ints(*sizes.values())], ["part"] * len(sizes), axis=-1)
+
+    def _head_norm(self, states: str, name: str, heads: int, scale: float = 1.0) -> str:
+        """Each head's states normalised by themselves, and multiplied by `scale`."""
+        width = self.settings.head_dim
+        split = self.g.op("Reshape", [states, self.g.ints(0, 0, heads, width)])
+        normed = self._rms(split, self._gain(name, width) * np.float32(scale))
+        return self.g.op("Reshape", [normed, self.g.ints(0, 0, heads * width)])
+
+    def _turn(self, states: str, askers: Askers, kind: LayerType, heads: int) -> str:
+        """Each head's states turned by their tokens' positions."""
+        return self.g.ms("RotaryEmbedding", [states, askers.positions, *self._rope[kind]], num_heads=heads)
+
+    def _pick(self, states: str) -> str:
+        """The last real token's states: (B, 1, H)."""
+        picked = self.g.op("GatherND", [states, self._last], batch_dims=1)
+        return self.g.op("Unsqueeze", [picked, self.g.ints(1)])
+
+    def _norm(self, states: str, name: str) -> str:
+        return self._rms(states, self._gain(name, self.settings.hidden_size))
+
+    def _rms(self, states: str, gain: NDArray[np.float32]) -> str:
+        eps = self.settings.rms_norm_eps
+        return self.g.op("SimplifiedLayerNormalization", [states, self.g.init(gain)], axis=-1, epsilon=eps)
+
+    def _add_norm(self, new: str, residual: str, name: str) -> tuple[str, str]:
+        """The sum of both normalised, and the sum."""
+        gain = self.g.init(self._gain(name, self.settings.hidden_size))
+        outputs = ("states", "", "", "residual")
+        options = {"epsilon": self.settings.rms_norm_eps}
+        names = self.g.multi(_ADD_NORM, [new, residual, gain], outputs, MICROSOFT, **options)
+        return names[0], names[3]
+
+    def _gain(self, name: str, width: int) -> NDArray[np.float32]:
+        """A norm's factor, (width,): Gemma stores how far it is from 1."""
+        return 1 + self._checkpoint.get(f"{name}.weight", (width,))

@@ -1,0 +1,97 @@
+"""The probe's head: a pooled state, standardised, through a small MLP to scores."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_exporter.graphs.builder import GraphBuilder
+from distillery_exporter.graphs.ports import POOLED, pooled_port, save_scorer
+from distillery_runtime.calibration import Calibration
+from distillery_runtime.errors import InputError, Problem
+
+Floats = NDArray[np.floating[Any]]  # Any: of whatever precision it was trained in
+Layer = tuple[Floats, Floats]
+
+
+def build_head(
+    path: Path, mean: Floats, scale: Floats, layers: Sequence[Layer], calibration: Calibration
+) -> tuple[Path, ...]:
+    """Writes the head as a graph of its own.
+
+    Input: `pooled` (B, H) float32. Outputs: `raw` (B, D) float32 and `scores` (B, D) float32 in [0, 10].
+
+    Args:
+        path: the model's file.
+        mean: (H,) subtracted from the pooled state.
+        scale: (H,) positive; what is left is divided by it.
+        layers: each layer's weights (out, in) and bias (out,), with a ReLU between layers.
+        calibration: D maps, as many as the last layer has outputs.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: the shapes do not fit one another, or a scale is not positive.
+    """
+    check_outputs(layers, calibration)
+    g = GraphBuilder(path)
+    raw = add_head(g, POOLED, mean, scale, layers)
+    return save_scorer(g, (pooled_port(len(mean)),), raw, calibration)
+
+
+def add_head(g: GraphBuilder, pooled_name: str, mean: Floats, scale: Floats, layers: Sequence[Layer]) -> str:
+    """Adds the head's nodes; arguments and errors as in `build_head`.
+
+    Returns:
+        The name of the raw outputs: (B, D) float32.
+    """
+    problems = list(_problems(mean, scale, layers))
+    if problems:
+        raise InputError("head", problems)
+    centred = g.op("Sub", [pooled_name, g.init(_float32(mean))])
+    hidden = g.op("Div", [centred, g.init(_float32(scale))])
+    for index, (weights, bias) in enumerate(layers):
+        inputs = g.op("Relu", [hidden]) if index else hidden
+        hidden = add_linear(g, inputs, weights, bias)
+    return hidden
+
+
+def add_linear(g: GraphBuilder, inputs: str, weights: Floats, bias: Floats) -> str:
+    """Adds `inputs @ weights.T + bias`: (B, out) float32 from (B, in) float32."""
+    return g.op("Gemm", [inputs, g.init(_float32(weights)), g.init(_float32(bias))], transB=1)
+
+
+def _float32(array: Floats) -> NDArray[np.float32]:
+    return np.asarray(array, dtype=np.float32)
+
+
+def check_outputs(layers: Sequence[Layer], calibration: Calibration) -> None:
+    """Sees that there is a calibration map for each output.
+
+    Raises:
+        InputError: there is not.
+    """
+    outputs = len(layers[-1][1]) if layers else 0
+    if outputs != len(calibration.maps):
+        problem = Problem("layers[-1]", f"{outputs} outputs", f"{len(calibration.maps)}, one for each calibration map")
+        raise InputError("head", [problem])
+
+
+def _problems(mean: Floats, scale: Floats, layers: Sequence[Layer]) -> Iterator[Problem]:
+    if mean.ndim != 1 or scale.shape != mean.shape:
+        yield Problem("mean, scale", f"shapes {mean.shape}, {scale.shape}", "the same (H,)")
+    elif not np.all(_float32(scale) > 0):
+        yield Problem("scale", f"a smallest value of {scale.min()}", "only positive values")
+    if not layers:
+        yield Problem("layers", "none", "at least one")
+    width = mean.shape[-1]
+    for index, (weights, bias) in enumerate(layers):
+        expected = (len(bias), width)
+        if bias.ndim != 1 or weights.shape != expected:
+            yield Problem(
+                f"layers[{index}]", f"shapes {weights.shape}, {bias.shape}", f"({len(bias)}, {width}) and (out,)"
+            )
+        width = len(bias)

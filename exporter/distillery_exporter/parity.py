@@ -1,0 +1,76 @@
+"""Parity: the exported graphs against the models they were made from, on real texts, alone and in padded batches."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.calibration import Calibration
+from distillery_runtime.errors import ModelError
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.stage import Stage
+from distillery_trainer.backends.choose import load_student, open_embedder
+from distillery_trainer.heads import load_head
+
+RAW_TOLERANCE = 1e-3
+CALIBRATION_TOLERANCE = 1e-6
+BATCH = 16
+
+Report = dict[str, float | int]
+Matrix = NDArray[np.float32]
+
+
+def check_stage(stage: Stage, expected: Matrix, texts: Sequence[str], calibration: Calibration) -> Report:
+    """Compares a stage's graphs with the raw outputs of the model that was trained.
+
+    Args:
+        expected: (N, D) float32 raw outputs of the trained model on `texts`.
+
+    Returns:
+        The largest differences found: one text at a time, in padded batches of 16 of mixed lengths, and of the graph's
+        scores from `numpy.interp` on its raw outputs.
+
+    Raises:
+        ModelError: a difference is above 1e-3 in raw outputs, or above 1e-6 in calibration.
+    """
+    rows = stage.window.encode(texts)
+    alone = [stage.run_batch([row]) for row in rows]
+    batches = [stage.run_batch(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
+    report: Report = {
+        "articles": len(texts),
+        "batch_1": _largest(np.concatenate([o.raw for o in alone]), expected),
+        f"batch_{BATCH}_padded": _largest(np.concatenate([o.raw for o in batches]), expected),
+        "calibration": max(_largest(o.scores, calibration.apply(o.raw)) for o in [*alone, *batches]),
+    }
+    worst = max(report["batch_1"], report[f"batch_{BATCH}_padded"])
+    if not worst <= RAW_TOLERANCE or not report["calibration"] <= CALIBRATION_TOLERANCE:
+        raise ModelError(
+            f"stage {stage.name}: the exported graph differs from the trained model by {worst:.2g}, expected at most "
+            f"{RAW_TOLERANCE:g}; from its calibration by {report['calibration']:.2g}, expected at most "
+            f"{CALIBRATION_TOLERANCE:g}"
+        )
+    return report
+
+
+def probe_reference(spec: FilterSpec, run: Path, texts: Sequence[str]) -> Matrix:
+    """The trained probe's raw outputs: (N, D) float32."""
+    head = load_head(run / "probe" / "head.safetensors")
+    return head.predict(open_embedder(spec.cascade.probe).embed(texts))
+
+
+def student_reference(spec: FilterSpec, run: Path, texts: Sequence[str]) -> tuple[Matrix, float | None]:
+    """The trained student's raw outputs, and for a decoder how far merging its adapter moves them at most.
+
+    The outputs are those of the unmerged model.
+    """
+    student = load_student(spec, run / "student")
+    expected = student.predict(texts)
+    if spec.student.backend != "decoder":
+        return expected, None
+    student.merge_adapter()
+    return expected, _largest(student.predict(texts), expected)
+
+
+def _largest(found: Matrix, expected: Matrix) -> float:
+    return float(np.max(np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64))))

@@ -1,0 +1,91 @@
+"""Opening a finished run: its spec, its stages' results, and articles to compare models on."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec_checks import parse_spec
+from distillery_trainer.fit import RUNS_FOLDER
+from distillery_trainer.labels import LabelledSet, read_labels
+from distillery_trainer.split import limit_articles
+
+NEEDED = ("manifest.json", "config.resolved.yaml", "splits.jsonl", "student", "probe", "calibration.json",
+          "certificate.json", "eval.json")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run. `examples` are the filter's own articles, free to be shipped."""
+
+    folder: Path
+    spec: FilterSpec
+    manifest: Mapping[str, object]
+    certificate: Mapping[str, object]
+    evaluation: Mapping[str, object]
+    examples: LabelledSet | None
+
+
+def open_run(folder: Path) -> Run:
+    """Reads a run.
+
+    Raises:
+        InputError: the folder is no run, or the run is not finished.
+        SpecError: its config is not valid for this version.
+    """
+    missing = [name for name in NEEDED if not (folder / name).exists()]
+    if missing:
+        problems = [
+            Problem(str(folder / name), "missing", "a finished run (`trainer fit` goes on with it)") for name in missing
+        ]
+        raise InputError("exporter build", problems)
+    config = folder / "config.resolved.yaml"
+    spec = parse_spec(yaml.safe_load(config.read_text(encoding="utf-8")), str(config))
+    manifest = _read(folder / "manifest.json")
+    examples = sorted((Path(str(manifest["filter_folder"])) / "examples").glob("*.jsonl"))
+    return Run(
+        folder=folder,
+        spec=spec,
+        manifest=manifest,
+        certificate=_read(folder / "certificate.json"),
+        evaluation=_read(folder / "eval.json"),
+        examples=read_labels(examples, spec) if examples else None,
+    )
+
+
+def latest_run(root: Path = RUNS_FOLDER) -> Path:
+    """The run under `runs/` that was evaluated last.
+
+    Raises:
+        InputError: there is no finished run.
+    """
+    finished = sorted(root.glob("*/v*/*/eval.json"), key=lambda path: path.stat().st_mtime)
+    if not finished:
+        raise InputError("exporter build", [Problem(str(root), "no finished run", "a run's folder as argument")])
+    return finished[-1].parent
+
+
+def labelled_articles(run: Run) -> LabelledSet | None:
+    """The articles that the run was made from, or None when its labels files are gone or have changed."""
+    entries = run.manifest["labels"]
+    if not isinstance(entries, list):
+        return None
+    paths = [Path(str(entry["path"])) for entry in entries]
+    for path, entry in zip(paths, entries, strict=True):
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+            return None
+    labelled = read_labels(paths, run.spec)
+    limit, seed = run.manifest["limit"], run.manifest["seed"]
+    if isinstance(limit, int) and isinstance(seed, int):
+        return labelled.select(limit_articles([article.id for article in labelled.articles], limit, seed))
+    return labelled
+
+
+def _read(path: Path) -> Mapping[str, object]:
+    content: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    return content

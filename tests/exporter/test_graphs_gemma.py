@@ -1,0 +1,183 @@
+"""Gemma as a graph gives what transformers gives: any grouping of heads, within and beyond the sliding window."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from distillery_exporter.graphs.checkpoint import Checkpoint
+from distillery_exporter.graphs.gemma import build_gemma_regressor
+from distillery_runtime.calibration import identity
+from distillery_runtime.errors import InputError
+from distillery_runtime.session import Graph
+from distillery_runtime.window import TokenIds, pad
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+# Fused operators and folded scales round elsewhere than PyTorch.
+PARITY = 5e-5
+WINDOW = 16
+# Below, at, just beyond and far beyond the sliding window; several lengths are one batch, padded on the right.
+LENGTHS = [[1], [WINDOW], [WINDOW + 1], [60], [60, 13, 33, 1]]
+MIXED = ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"]
+LINEAR = {
+    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
+}
+
+
+def tiny(folder: Path, **changes: object) -> Any:
+    """A random Gemma with three scores, saved to a folder."""
+    settings = {
+        "vocab_size": 99,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "sliding_window": WINDOW,
+        "layer_types": MIXED,
+        "query_pre_attn_scalar": 24,
+        "max_position_embeddings": 128,
+        "num_labels": 3,
+        "pad_token_id": 0,
+    }
+    config = transformers.Gemma3TextConfig(**(settings | changes))
+    torch.manual_seed(11)
+    model = transformers.Gemma3TextForSequenceClassification(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    return model
+
+
+def batch(lengths: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    rng = np.random.default_rng(len(lengths))
+    return pad([TokenIds(rng.integers(1, 99, length), False) for length in lengths])
+
+
+def reference(model: Any, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        return model(torch.from_numpy(ids), torch.from_numpy(mask)).logits.numpy()
+
+
+def run(path: Path, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+    graph = Graph(path, ["input_ids", "attention_mask"], ["raw", "scores"], "cpu", 1)
+    return graph.run({"input_ids": ids, "attention_mask": mask})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_key_value_heads": 1},
+        {"num_key_value_heads": 2},
+        {"num_key_value_heads": 4},
+        {"layer_types": [*reversed(MIXED[:3]), "full_attention"]},
+        {"layer_types": ["sliding_attention"] * 4},
+        {"layer_types": ["full_attention"], "num_hidden_layers": 1},
+        {"rope_parameters": LINEAR},
+    ],
+    ids=["one-kv", "two-kv", "all-kv", "full-last", "all-sliding", "one-layer", "linear-rope"],
+)
+def test_a_regressor_gives_what_transformers_gives(tmp_path: Path, changes: dict[str, object]) -> None:
+    model = tiny(tmp_path, **changes)
+    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, identity("abc"), max_tokens=100)
+
+    for lengths in LENGTHS:
+        ids, mask = batch(lengths)
+        found = run(tmp_path / "gemma.onnx", ids, mask)
+        expected = reference(model, ids, mask)
+        np.testing.assert_allclose(found["raw"], expected, atol=PARITY)
+        np.testing.assert_allclose(found["scores"], np.clip(expected, 0, 10), atol=PARITY)
+
+
+def test_a_graph_for_texts_within_the_window_is_as_exact(tmp_path: Path) -> None:
+    model = tiny(tmp_path)
+    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, identity("abc"), max_tokens=WINDOW)
+    ids, mask = batch([WINDOW, 5, 9])
+
+    found = run(tmp_path / "gemma.onnx", ids, mask)
+
+    np.testing.assert_allclose(found["raw"], reference(model, ids, mask), atol=PARITY)
+
+
+def test_texts_answer_the_same_alone_and_in_a_padded_batch(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, identity("abc"), max_tokens=100)
+    ids, mask = batch([40, 27])
+
+    together = run(tmp_path / "gemma.onnx", ids, mask)["raw"]
+    alone = run(tmp_path / "gemma.onnx", ids[1:, :27], mask[1:, :27])["raw"]
+
+    np.testing.assert_allclose(together[1:], alone, atol=1e-5)
+
+
+def test_a_real_token_with_the_padding_id_is_read(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, identity("abc"), max_tokens=100)
+    ids = np.array([[5, 7, 0, 0]])
+
+    whole = run(tmp_path / "gemma.onnx", ids, np.array([[1, 1, 1, 0]]))["raw"]
+    shorter = run(tmp_path / "gemma.onnx", ids, np.array([[1, 1, 0, 0]]))["raw"]
+
+    assert np.abs(whole - shorter).max() > 0.01
+
+
+def test_a_config_in_the_older_form_means_the_same(tmp_path: Path) -> None:
+    older = {
+        "rope_theta": 5e5,
+        "rope_local_base_freq": 1e3,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        "sliding_window_pattern": 3,
+    }
+    tiny(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for key in ("rope_parameters", "layer_types", "_sliding_window_pattern"):
+        config.pop(key, None)
+    (tmp_path / "config.json").write_text(json.dumps(config | older))
+    model = transformers.Gemma3TextForSequenceClassification.from_pretrained(tmp_path).eval()
+    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, identity("abc"), max_tokens=100)
+    ids, mask = batch([60, 13])
+
+    found = run(tmp_path / "gemma.onnx", ids, mask)
+
+    assert model.config.layer_types[2] == "full_attention"
+    assert model.config.rope_parameters == LINEAR
+    np.testing.assert_allclose(found["raw"], reference(model, ids, mask), atol=PARITY)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "gemma2"}, "model_type: 'gemma2', expected 'gemma3_text'"),
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping: 50.0, expected None"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping: 30.0, expected None"),
+        ({"hidden_activation": "silu"}, "hidden_activation: 'silu', expected 'gelu_pytorch_tanh'"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention: True"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads: 3, expected a divisor of num_attention_heads, which is 4"),
+        ({"layer_types": MIXED[:3]}, "layer_types: .* expected 4 of them"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_type: 'yarn', expected 'default' or"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear"}}}, "factor: None, expected a number"),
+        ({"vocab_size": 100}, r"embed_tokens\.weight: float32 of shape \(99, 32\)"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    tiny(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+
+    with pytest.raises(InputError, match=message):
+        build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, identity("abc"), max_tokens=100)
+
+
+@pytest.mark.parametrize(("dimensions", "max_tokens"), [(2, 100), (3, 129), (3, 0)])
+def test_arguments_that_do_not_fit_the_model_are_refused(tmp_path: Path, dimensions: int, max_tokens: int) -> None:
+    tiny(tmp_path)
+
+    with pytest.raises(InputError):
+        build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), dimensions, identity("abc"), max_tokens)

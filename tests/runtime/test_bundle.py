@@ -1,0 +1,199 @@
+"""Bundles: nothing damaged, linked, unlisted or too new ever scores."""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from distillery_runtime import BundleError, load
+from distillery_runtime.manifest import Manifest, parse_manifest, seal
+
+FILES = ("bundle.json", "filter.json", "calibration.json", "golden.jsonl", "quality.json", "reference.json",
+         "README.md", "probe/tokenizer.json", "probe/encoder.onnx", "probe/head.onnx", "student/tokenizer.json",
+         "student/cpu-fp32.onnx")  # fmt: skip
+
+
+def rewrite(bundle: Path, change: Callable[[dict[str, object]], None]) -> None:
+    """Changes the manifest's content and seals it again, as someone with intent would."""
+    content = json.loads((bundle / "bundle.json").read_bytes())
+    change(content)
+    data = json.dumps(content).encode()
+    try:
+        (bundle / "bundle.json").write_bytes(seal(Manifest.model_validate_json(data)))
+    except ValueError:  # not a valid manifest: as it is
+        (bundle / "bundle.json").write_bytes(data)
+
+
+def test_an_untouched_bundle_loads(bundle: Path) -> None:
+    assert load(bundle).bundle.startswith("fixture-1@")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_any_one_byte_changed_is_refused(bundle: Path, name: str) -> None:
+    data = bytearray((bundle / name).read_bytes())
+    generator = random.Random(name)
+    for _ in range(12):
+        place, bit = generator.randrange(len(data)), 1 << generator.randrange(8)
+        data[place] ^= bit
+        (bundle / name).write_bytes(data)
+
+        with pytest.raises(BundleError):
+            load(bundle)
+
+        data[place] ^= bit
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_refused(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+
+    with pytest.raises(BundleError):
+        load(bundle)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_or_longer_file_is_refused(bundle: Path, name: str) -> None:
+    data = (bundle / name).read_bytes()
+    for changed in (data[:-1], data + b"\n", b""):
+        (bundle / name).write_bytes(changed)
+
+        with pytest.raises(BundleError):
+            load(bundle)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_symbolic_link_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(bundle / name, elsewhere)
+    (bundle / name).symlink_to(elsewhere)
+
+    with pytest.raises(BundleError, match="symbolic link"):
+        load(bundle)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_hard_link_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
+    os.link(bundle / name, tmp_path / "second-name")
+
+    with pytest.raises(BundleError, match="hard link"):
+        load(bundle)
+
+
+def test_a_linked_folder_is_refused(bundle: Path, tmp_path: Path) -> None:
+    shutil.move(bundle / "probe", tmp_path / "probe")
+    (bundle / "probe").symlink_to(tmp_path / "probe")
+
+    with pytest.raises(BundleError, match="symbolic link"):
+        load(bundle)
+
+
+def test_an_unlisted_file_is_refused(bundle: Path) -> None:
+    (bundle / "probe" / "extra.py").write_text("print('hello')", encoding="utf-8")
+
+    with pytest.raises(BundleError, match="not listed"):
+        load(bundle)
+
+
+@pytest.mark.parametrize(
+    "path", ["../outside.onnx", "/etc/passwd", "probe/../../x", "probe//head.onnx", "C:\\x", "probe\\head.onnx", "",
+             ".", "./probe/head.onnx", "bundle.json", ".hidden", "probe/head.onnx\n"]
+)  # fmt: skip
+def test_a_path_that_leaves_the_folder_is_refused(bundle: Path, path: str) -> None:
+    def change(content: dict[str, object]) -> None:
+        content["files"][0]["path"] = path  # type: ignore[index]
+
+    rewrite(bundle, change)
+
+    with pytest.raises(BundleError):
+        load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(extra=1), "extra: an unknown key"),
+        (lambda m: m["files"][0].update(mode="x"), r"files\[0\].mode: an unknown key"),
+        (lambda m: m["files"][0].update(role="code"), r"files\[0\].role"),
+        (lambda m: m.update(format_version=2), "format_version 2.*upgrade"),
+        (lambda m: m.update(format_version=999), "upgrade"),
+        (lambda m: m.update(format_version="1"), "format_version"),
+        (lambda m: m["stages"][-1].update(threshold=1.0), "no threshold on the last stage"),
+        (lambda m: m["stages"][0].update(threshold=11.0), "threshold"),
+        (lambda m: m["files"].append(m["files"][0]), "each file listed once"),
+        (lambda m: m.update(stages=[]), "stages"),
+        (lambda m: m["filter"].update(name="other"), "filter"),
+    ],
+)
+def test_a_manifest_that_breaks_a_rule_is_refused_with_its_name(
+    bundle: Path, change: Callable[[dict[str, object]], None], message: str
+) -> None:
+    rewrite(bundle, change)
+
+    with pytest.raises(BundleError, match=message):
+        load(bundle)
+
+
+def test_a_manifest_that_is_not_canonical_is_refused(bundle: Path) -> None:
+    content = json.loads((bundle / "bundle.json").read_bytes())
+    (bundle / "bundle.json").write_text(json.dumps(content), encoding="utf-8")
+
+    with pytest.raises(BundleError, match="seal"):
+        load(bundle)
+
+
+def test_sealing_and_parsing_are_inverse(bundle: Path) -> None:
+    data = (bundle / "bundle.json").read_bytes()
+
+    assert seal(parse_manifest(data, "x")) == data
+
+
+def test_a_resealed_bundle_with_other_weights_fails_its_golden_articles(bundle: Path) -> None:
+    """The seal finds damage; the golden articles find a wrong model."""
+    import hashlib
+
+    graph = bundle / "student" / "cpu-fp32.onnx"
+    data = graph.read_bytes()
+    place = data.index((4.0).hex().encode()) if (4.0).hex().encode() in data else data.rindex(b"\x00\x00\x80\x40")
+    graph.write_bytes(data[:place] + b"\x00\x00\xa0\x40" + data[place + 4 :])
+
+    def change(content: dict[str, object]) -> None:
+        for entry in content["files"]:  # type: ignore[attr-defined]
+            if entry["path"] == "student/cpu-fp32.onnx":
+                entry["sha256"] = hashlib.sha256(graph.read_bytes()).hexdigest()
+
+    rewrite(bundle, change)
+
+    with pytest.raises(BundleError, match="self-test"):
+        load(bundle)
+
+
+def test_another_bundle_than_expected_is_refused(bundle: Path) -> None:
+    full_id = __import__("hashlib").sha256((bundle / "bundle.json").read_bytes()).hexdigest()
+
+    assert load(bundle, expected_id=full_id)
+    assert load(bundle, expected_id=full_id[:12])
+    for wrong in ("0" * 64, full_id[:8], ""):
+        with pytest.raises(BundleError, match="expected"):
+            load(bundle, expected_id=wrong)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(BundleError):
+            load(path)
+
+
+def test_cuda_where_there_is_none_is_an_error_and_not_the_cpu(bundle: Path) -> None:
+    import onnxruntime
+
+    from distillery_runtime import ProviderError
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("CUDA may work here")
+
+    with pytest.raises(ProviderError, match="distillery-runtime-gpu"):
+        load(bundle, provider="cuda")

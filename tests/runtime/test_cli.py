@@ -1,0 +1,147 @@
+"""The `distillery` command: what goes in, what comes out, and its exit codes."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distillery_runtime.cli import main
+
+LINES = b"""{"id": "1", "title": "Wind", "text": "solar wind"}
+{"id": "2", "text": ""}
+not json
+{"id": "3", "text": "casino"}
+"""
+
+
+@pytest.fixture
+def articles(tmp_path: Path) -> Path:
+    path = tmp_path / "articles.jsonl"
+    path.write_bytes(LINES)
+    return path
+
+
+def test_a_file_becomes_one_result_a_line_in_order(
+    bundle: Path, articles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["score", "--bundle", str(bundle), str(articles)])
+
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert code == 0
+    assert [(r["id"], r["status"]) for r in records] == [
+        ("1", "scored"),
+        ("2", "invalid"),
+        (None, "invalid"),
+        ("3", "blocked"),
+    ]
+    assert records[2]["reason"].startswith("line 3: not JSON")
+
+
+def test_stdin_is_read_when_no_file_is_named(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(LINES)))
+
+    main(["score", "--bundle", str(bundle)])
+
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_the_summary_counts_by_status_stage_and_tier(
+    bundle: Path, articles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["score", "--bundle", str(bundle), str(articles)])
+
+    summary = capsys.readouterr().err
+    assert "4 articles in" in summary
+    assert "blocked 1 (25.0%), invalid 2 (50.0%), scored 1 (25.0%)" in summary
+
+
+def test_a_table_shows_titles_and_reasons(bundle: Path, articles: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["score", "--bundle", str(bundle), "--format", "table", str(articles)])
+
+    table = capsys.readouterr().out
+    assert "EQ = evidence_quality" in table
+    assert "Wind" in table
+    assert "text: empty" in table
+
+
+def test_strict_exits_with_1_when_an_article_is_invalid(bundle: Path, articles: Path) -> None:
+    assert main(["score", "--bundle", str(bundle), "--strict", str(articles)]) == 1
+
+
+def test_out_appears_only_when_it_is_whole(bundle: Path, articles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+
+    main(["score", "--bundle", str(bundle), "--out", str(out), str(articles)])
+
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 4
+    assert not list(tmp_path.glob(".*part"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", "--bundle", "{bundle}", "nowhere.jsonl"],
+        ["score", "--bundle", "nowhere", "{articles}"],
+        ["score", "--bundle", "{bundle}", "--out", "no/such/folder/x.jsonl", "{articles}"],
+        ["verify", "nowhere"],
+        ["inspect", "nowhere"],
+    ],
+)
+def test_wrong_paths_exit_with_2_and_name_them(
+    bundle: Path, articles: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([a.format(bundle=bundle, articles=articles) for a in arguments])
+
+    assert code == 2
+    assert "no" in capsys.readouterr().err
+
+
+def test_without_a_bundle_the_one_under_bundles_is_used(
+    bundle: Path, articles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DISTILLERY_BUNDLE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["score", str(articles)]) == 2
+    assert "bundles found: none" in capsys.readouterr().err
+
+    (tmp_path / "bundles").mkdir()
+    bundle.rename(tmp_path / "bundles" / "fixture-1")
+
+    assert main(["score", str(articles)]) == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["score", "--format", "xml"], ["nonsense"], ["score", "--threads", "0"]])
+def test_wrong_use_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+
+    assert caught.value.code == 2
+
+
+def test_verify_replays_all_golden_articles(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(bundle)]) == 0
+    assert "3 golden articles" in capsys.readouterr().out
+
+
+def test_inspect_says_what_the_bundle_is(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(bundle)]) == 0
+    assert "answers below 4" in capsys.readouterr().out
+
+    assert main(["inspect", "--json", str(bundle)]) == 0
+    assert json.loads(capsys.readouterr().out)["manifest"]["format_version"] == 1
+
+
+def test_a_reader_that_leaves_early_is_no_error(bundle: Path, tmp_path: Path) -> None:
+    many = tmp_path / "many.jsonl"
+    many.write_bytes(b'{"id": "1", "text": "solar wind"}\n' * 5000)
+    command = f"{sys.executable} -m distillery_runtime score --bundle {bundle} {many} | head -n 1"
+
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+
+    assert "Traceback" not in done.stderr
+    assert len(done.stdout.splitlines()) == 1

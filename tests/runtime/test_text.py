@@ -1,0 +1,56 @@
+"""The text path: cleaning and joining."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distillery_runtime.article import Article
+from distillery_runtime.spec import TextPolicy
+from distillery_runtime.text import compose, normalise
+
+PLAIN = TextPolicy(strip_markup=False)
+POLICY = TextPolicy()
+
+
+def test_title_and_content_are_joined_by_the_policys_separator() -> None:
+    text = compose(Article("1", "Title", "Body"), TextPolicy(title_separator=" | "))
+
+    assert text.joined == "Title | Body"
+
+
+def test_an_empty_title_adds_no_separator() -> None:
+    assert compose(Article("1", " ", "Body"), POLICY).joined == "Body"
+
+
+def test_markup_scripts_and_entities_are_removed_when_asked() -> None:
+    dirty = "<p class='x'>Wind &amp; <b>sun</b></p><script>evil('<b>')</script><!-- note -->!"
+
+    assert normalise(dirty, POLICY) == "Wind & sun !"
+    assert "<b>" in normalise(dirty, PLAIN)
+
+
+def test_comparisons_are_no_markup() -> None:
+    assert normalise("1 < 2 and 3 > 2", POLICY) == "1 < 2 and 3 > 2"
+
+
+def test_invisible_characters_vanish_and_space_is_one_space() -> None:
+    assert normalise("a\u200bb\u00ad\ufeff \u00a0\n\tc\u202e", POLICY) == "ab c"
+
+
+def test_letters_are_composed() -> None:
+    assert normalise("e\u0301", POLICY) == "\u00e9"
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=200))
+@settings(max_examples=200, derandomize=True)
+def test_cleaning_twice_is_cleaning_once(text: str) -> None:
+    once = normalise(text, PLAIN)
+
+    assert normalise(once, PLAIN) == once
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=200))
+@settings(max_examples=200, derandomize=True)
+def test_a_cleaned_text_has_no_outer_or_double_space(text: str) -> None:
+    cleaned = normalise(text, POLICY)
+
+    assert cleaned == " ".join(cleaned.split())

@@ -1,0 +1,93 @@
+"""A small filter, labelled articles and folders for the half of the trainer that needs no torch."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec_checks import parse_spec
+from distillery_trainer.scaffold import CONFIG, init_filter
+
+REPOSITORY = Path(__file__).parents[3]
+FOUND = (8.0, 8.0)
+PASSED_OVER = (2.0, 8.0)
+
+
+@pytest.fixture
+def spec() -> FilterSpec:
+    """The filter that `trainer init` writes: relevance (0.6) and evidence_quality (0.4, gatekeeper), tiers 7, 4, 0."""
+    return parse_spec(yaml.safe_load(CONFIG.format(name="topic")), "config.yaml")
+
+
+@pytest.fixture
+def filters_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder where filters live."""
+    root = tmp_path / "filters"
+    monkeypatch.setenv("DISTILLERY_FILTERS", str(root))
+    return root
+
+
+@pytest.fixture
+def new_filter(filters_root: Path) -> Path:
+    """The folder of a filter just started: topic/v1."""
+    return init_filter("topic")
+
+
+@pytest.fixture
+def row() -> Callable[..., dict[str, Any]]:
+    """Makes one labelled article's record; keyword arguments replace its parts."""
+
+    def make(article_id: str, **changes: object) -> dict[str, Any]:
+        labels = {"relevance": 5.0, "evidence_quality": 4.5}
+        return {"id": article_id, "title": "A title", "text": f"The text of {article_id}.", "labels": labels} | changes
+
+    return make
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """Writes records (or lines as they are) into a JSON lines file of the test's folder."""
+
+    def write(name: str, rows: Sequence[Mapping[str, object] | str]) -> Path:
+        path = tmp_path / name
+        lines = [line if isinstance(line, str) else json.dumps(line) for line in rows]
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def topic_rows() -> Callable[[int], list[dict[str, Any]]]:
+    """Makes N articles of random words, every other of them about `solar` and labelled high for it."""
+
+    def make(count: int) -> list[dict[str, Any]]:
+        rng = np.random.default_rng(11)
+        words = [f"word{i}" for i in range(400)]
+        rows = []
+        for place in range(count):
+            text = [str(word) for word in rng.choice(words, size=40)]
+            relevance, evidence = FOUND if place % 2 else PASSED_OVER
+            text += ["solar"] * 5 if place % 2 else []
+            labels = {"relevance": relevance, "evidence_quality": evidence}
+            rows.append({"id": f"a{place:03}", "title": "", "text": " ".join(text), "labels": labels})
+        return rows
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shipped_filter() -> Path:
+    """The filter with labelled examples that the repository ships."""
+    return REPOSITORY / "filters" / "sustainability_technology" / "v3"
+
+
+@pytest.fixture(scope="session")
+def shipped_labels(shipped_filter: Path) -> list[Path]:
+    """Its example articles."""
+    return sorted((shipped_filter / "examples").glob("*.jsonl"))

@@ -1,0 +1,263 @@
+"""`trainer lint`: each seeded fault is found at its place, with the value found and what was expected."""
+
+import json
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distillery_runtime.errors import Problem
+from distillery_trainer import scaffold
+from distillery_trainer.filters import all_filters
+from distillery_trainer.lint import lint_filter
+from distillery_trainer.scaffold import init_filter
+
+REMOVED = object()
+BANDS = "0-2, 3-4, 5-6, 7-8, 9-10"
+RULE = {"name": "deals", "where": "title", "words": ["best deals"]}
+UNREADABLE = {
+    "broken syntax": b"name: [topic\n",
+    "a tag that runs code": b"!!python/object/apply:os.getcwd []\n",
+    "bytes that are not UTF-8": b"\xff\xfe\x00",
+    "a control character": b"name: a\x00b\n",
+    "a template's braces, unquoted": b"summary: {{summary}}\n",
+    "a list as a key": b"? [a, b]\n: 1\n",
+    "brackets without end": b"[" * 5000,
+    "a number of 5000 digits": b"version: 1" + b"0" * 5000,
+}
+
+
+class Fault(NamedTuple):
+    """A way to break a filter's folder, and the problem that it must give."""
+
+    name: str
+    break_it: Callable[[Path], None]
+    problem: Problem
+
+
+def config(*path: str | int, to: object) -> Callable[[Path], None]:
+    """Sets (or removes) one value of config.yaml."""
+
+    def change(folder: Path) -> None:
+        file = folder / "config.yaml"
+        data: Any = yaml.safe_load(file.read_text())
+        place = data
+        for part in path[:-1]:
+            place = place[part]
+        if to is REMOVED:
+            del place[path[-1]]
+        else:
+            place[path[-1]] = to
+        file.write_text(yaml.safe_dump(data, sort_keys=False))
+
+    return change
+
+
+def prompt(old: str, new: str) -> Callable[[Path], None]:
+    """Replaces a part of prompt.md."""
+    return lambda folder: (folder / "prompt.md").write_text(scaffold.PROMPT.replace(old, new)) and None
+
+
+def example(**labels: float) -> Callable[[Path], None]:
+    """Puts one labelled example beside the config."""
+    record = {"id": "a1", "text": "Some text.", "labels": {"relevance": 5, "evidence_quality": 4.5} | labels}
+    return lambda folder: (folder / "examples" / "one.jsonl").write_text(json.dumps(record) + "\n") and None
+
+
+def file(name: str) -> Callable[[Path], None]:
+    """Puts an empty file into the folder."""
+    return lambda folder: (folder / name).write_text("") and None
+
+
+def fault(name: str, break_it: Callable[[Path], None], path: str, found: str, expected: str) -> Fault:
+    return Fault(name, break_it, Problem(path, found, expected))
+
+
+INDEPENDENT = [
+    fault("weights that do not sum to 1", config("dimensions", 0, "weight", to=0.5),
+          "config.yaml: dimensions[*].weight", "a sum of 0.9", "a sum of 1"),
+    fault("an unknown key", config("dimensionss", to=[]),
+          "config.yaml: dimensionss", "an unknown key", "only the keys of the format"),
+    fault("an unknown key deep inside", config("oracle", "modle", to="x"),
+          "config.yaml: oracle.modle", "an unknown key", "only the keys of the format"),
+    fault("a missing anchor band", config("dimensions", 1, "anchors", "5-6", to=REMOVED),
+          "config.yaml: dimensions[1].anchors", "no 5-6", f"all of {BANDS}"),
+    fault("a missing key", config("summary", to=REMOVED),
+          "config.yaml: summary", "nothing", "a value (this key is required)"),
+    fault("a lowest tier above 0", config("tiers", 2, "min_overall", to=0.5),
+          "config.yaml: tiers[2].min_overall", "0.5", "0, so that every overall has a tier"),
+    fault("an operating tier that is the lowest", config("operating_tier", to="low"),
+          "config.yaml: operating_tier", "'low'", "one of high, medium (not the lowest)"),
+    fault("a gatekeeper on an unknown dimension", config("gatekeepers", 0, "dimension", to="evidence"),
+          "config.yaml: gatekeepers[0].dimension", "'evidence'", "one of relevance, evidence_quality"),
+    fault("a gatekeeper that never fires", config("gatekeepers", 0, "below", to=0),
+          "config.yaml: gatekeepers[0].below", "0", "more than 0 (no score is below it)"),
+    fault("a rule without words", config("prefilter", to=[{"name": "deals"}]),
+          "config.yaml: prefilter[0]", "neither words nor patterns", "at least one of them"),
+    fault("a version unlike the folder's", config("version", to=2),
+          "config.yaml: version", "2", "1, as its folder v1"),
+    fault("a name unlike the folder's", config("name", to="topics"),
+          "config.yaml: name", "'topics'", "'topic', as its folder"),
+    fault("a window larger than any model's", config("student", to={"window": {"max_tokens": 40000}}),
+          "config.yaml: student.window.max_tokens", "40000", "less than or equal to 32768"),
+    fault("a prompt without its dimensions", prompt("{{dimensions}}", ""),
+          "prompt.md: {{dimensions}}", "0 times", "exactly once"),
+    fault("a Python file", file("postfilter.py"),
+          "postfilter.py", "a file that is no data", "only .json, .jsonl, .md, .yaml"),
+    fault("a Python file among the examples", file("examples/clean.py"),
+          "examples/clean.py", "a file that is no data", "only .json, .jsonl, .md, .yaml"),
+    fault("no README", lambda folder: (folder / "README.md").unlink(),
+          "README.md", "no such file", "a file of this name"),
+]  # fmt: skip
+
+FAULTS = [
+    *INDEPENDENT,
+    fault("a negative weight", config("dimensions", 0, "weight", to=-0.1),
+          "config.yaml: dimensions[0].weight", "-0.1", "greater than 0"),
+    fault("a weight that is no number", config("dimensions", 0, "weight", to=float("nan")),
+          "config.yaml: dimensions[0].weight", "nan", "a finite number"),
+    fault("a weight in quotes", config("dimensions", 0, "weight", to="0.6"),
+          "config.yaml: dimensions[0].weight", "'0.6'", "a valid number"),
+    fault("a cap at the tier it is to keep from", config("gatekeepers", 0, "overall_cap", to=4.0),
+          "config.yaml: gatekeepers[0].overall_cap", "4.0",
+          "less than 4.0, where the tier medium begins (a higher cap demotes nothing)"),
+    fault("tiers out of order", config("tiers", 0, "min_overall", to=3.0),
+          "config.yaml: tiers[1].min_overall", "4.0", "less than 3.0, highest tier first"),
+    fault("an unknown operating tier", config("operating_tier", to="midium"),
+          "config.yaml: operating_tier", "'midium'", "one of high, medium (not the lowest)"),
+    fault("a dimension given twice", config("dimensions", 1, "name", to="relevance"),
+          "config.yaml: dimensions[1].name", "'relevance'", "a name not used before"),
+    fault("an unknown anchor band", config("dimensions", 0, "anchors", "5-7", to="Some."),
+          "config.yaml: dimensions[0].anchors.5-7.[key]", "'5-7'", "'0-2', '3-4', '5-6', '7-8' or '9-10'"),
+    fault("a pattern with a look-behind", config("prefilter", to=[RULE | {"patterns": ["(?<=a)b"]}]),
+          "config.yaml: prefilter[0].patterns[0]", "'(?<=a)b'",
+          "a pattern that RE2 accepts (b'invalid perl operator: (?<')"),
+    fault("a phrase with '*' inside", config("prefilter", to=[RULE | {"words": ["so*r"]}]),
+          "config.yaml: prefilter[0].words[0]", "'so*r'",
+          "a phrase without outer spaces, '*' only as its last character"),
+    fault("two rules of one name", config("prefilter", to=[RULE, RULE]),
+          "config.yaml: prefilter[1].name", "'deals'", "a name not used before"),
+    fault("an unknown backend", config("student", to={"backend": "linear"}),
+          "config.yaml: student.backend", "'linear'", "'decoder', 'encoder' or 'static'"),
+    fault("a config that is a list", lambda folder: (folder / "config.yaml").write_text("- name\n") and None,
+          "config.yaml: (top)", "list", "a mapping"),
+    fault("a prompt with a placeholder twice", prompt("{{dimensions}}", "{{dimensions}} {{dimensions}}"),
+          "prompt.md: {{dimensions}}", "2 times", "exactly once"),
+    fault("a prompt with an unknown placeholder", prompt("{{summary}}", "{{summary}} {{article}}"),
+          "prompt.md: {{article}}", "unknown", "one of summary, dimensions, reply_schema"),
+    fault("a label that is no half point", example(relevance=5.25),
+          "examples: a1.labels.relevance", "5.25", "a half point"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seeded", FAULTS, ids=lambda seeded: seeded.name)
+def test_a_seeded_fault_is_found_at_its_place_with_value_and_expectation(new_filter: Path, seeded: Fault) -> None:
+    seeded.break_it(new_filter)
+
+    found = lint_filter(new_filter)
+
+    assert seeded.problem in found
+
+
+@pytest.mark.parametrize("seeded", INDEPENDENT, ids=lambda seeded: seeded.name)
+def test_one_fault_gives_one_problem(new_filter: Path, seeded: Fault) -> None:
+    seeded.break_it(new_filter)
+
+    found = lint_filter(new_filter)
+
+    assert found == [seeded.problem]
+
+
+@settings(derandomize=True, max_examples=15, deadline=None)
+@given(st.lists(st.sampled_from(INDEPENDENT), min_size=2, max_size=8, unique_by=lambda seeded: seeded.name))
+def test_several_faults_at_once_are_all_listed(seeded: list[Fault]) -> None:
+    with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILLERY_FILTERS", root)
+        folder = init_filter("topic")
+        for one in seeded:
+            one.break_it(folder)
+
+        found = lint_filter(folder)
+
+    assert {one.problem for one in seeded} == set(found)
+
+
+def test_an_example_with_an_unknown_dimension_is_found_by_file_and_article(new_filter: Path) -> None:
+    example(readiness=3)(new_filter)
+
+    found = lint_filter(new_filter)
+
+    where = f"{new_filter / 'examples' / 'one.jsonl'}: article 1.labels.readiness"
+    assert found == [Problem(where, "an unknown dimension", "only the filter's own")]
+
+
+def test_half_points_are_no_problem(new_filter: Path) -> None:
+    example(relevance=0.5, evidence_quality=10)(new_filter)
+
+    assert lint_filter(new_filter) == []
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_config_that_cannot_be_read_is_a_problem_of_config_yaml(new_filter: Path, content: bytes) -> None:
+    (new_filter / "config.yaml").write_bytes(content)
+
+    found = lint_filter(new_filter)
+
+    assert [(problem.path, problem.expected) for problem in found] == [("config.yaml", "readable YAML")]
+
+
+def test_a_key_given_twice_is_named_with_its_line(new_filter: Path) -> None:
+    with (new_filter / "config.yaml").open("a") as stream:
+        stream.write("operating_tier: high\n")
+    lines = len((new_filter / "config.yaml").read_text().splitlines())
+
+    found = lint_filter(new_filter)
+
+    assert found == [Problem("config.yaml", f"line {lines}: key 'operating_tier' given twice", "readable YAML")]
+
+
+def test_a_key_given_twice_deep_inside_is_found(new_filter: Path) -> None:
+    text = (new_filter / "config.yaml").read_text()
+    (new_filter / "config.yaml").write_text(text.replace("weight: 0.6", "weight: 0.6\n    weight: 0.6"))
+
+    found = lint_filter(new_filter)
+
+    assert re.fullmatch(r"line \d+: key 'weight' given twice", found[0].found)
+
+
+def test_a_broken_config_does_not_hide_what_is_wrong_with_the_other_files(new_filter: Path) -> None:
+    (new_filter / "config.yaml").write_text("name: [topic\n")
+    (new_filter / "postfilter.py").write_text("")
+
+    found = lint_filter(new_filter)
+
+    assert [problem.path for problem in found] == ["config.yaml", "postfilter.py"]
+
+
+def test_a_prompt_that_is_not_utf_8_is_a_problem(new_filter: Path) -> None:
+    (new_filter / "prompt.md").write_bytes(b"\xff{{summary}}")
+
+    found = lint_filter(new_filter)
+
+    assert found[0].path.startswith("prompt.md")
+
+
+def test_a_folder_outside_the_filters_need_not_be_named_by_name_and_version(new_filter: Path, tmp_path: Path) -> None:
+    elsewhere = new_filter.rename(tmp_path / "draft")
+
+    assert lint_filter(elsewhere) == []
+
+
+def test_the_filters_of_the_repository_have_no_problem(shipped_filter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILLERY_FILTERS", str(shipped_filter.parents[1]))
+
+    problems = {str(folder): lint_filter(folder) for folder in all_filters()}
+
+    assert problems
+    assert not any(problems.values()), problems

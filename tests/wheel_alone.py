@@ -1,0 +1,76 @@
+"""Builds the runtime's wheel and proves it alone: `python tests/wheel_alone.py`, with nothing but the wheel installed.
+
+Checked: its size, what it brings along and what it must not, the time that importing takes, and that it scores the
+fixture bundle as golden articles say. Needs a package index for the runtime's own dependencies.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+BUNDLE = REPOSITORY / "tests" / "fixtures" / "bundle-v1"
+MAX_WHEEL_BYTES = 150_000
+MAX_IMPORT_S = 0.6
+FORBIDDEN = ("torch", "transformers", "sklearn", "scipy", "pandas", "onnx", "yaml")
+ARTICLE = json.dumps({"id": "1", "title": "Ferry", "text": "The electric ferry costs half"})
+
+PROBE = f"""
+import importlib.util, sys, time
+start = time.perf_counter()
+import distillery_runtime
+seconds = time.perf_counter() - start
+found = [name for name in {FORBIDDEN!r} if importlib.util.find_spec(name)]
+assert not found, f"installed along: {{found}}"
+print(seconds)
+"""
+
+
+def main() -> None:
+    """Builds, installs and tries; any failure ends with its message."""
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = build(Path(folder))
+        python = install(wheel, Path(folder) / "venv")
+        seconds = min(float(run(python, "-c", PROBE)) for _ in range(3))
+        expect(seconds < MAX_IMPORT_S, f"import distillery_runtime takes {seconds:.2f} s, expected < {MAX_IMPORT_S} s")
+        command = str(python.parent / "distillery")
+        score = json.loads(run(command, "score", "--bundle", str(BUNDLE), "-", stdin=ARTICLE))
+        expect(score["status"] == "scored", f"the fixture bundle gave {score}")
+        expect("is sound" in run(command, "verify", str(BUNDLE)), "the fixture bundle does not verify")
+        print(f"{wheel.name}: {wheel.stat().st_size:,} bytes, imports in {seconds:.2f} s, scores the fixture bundle")
+
+
+def build(folder: Path) -> Path:
+    """The built wheel, of acceptable size."""
+    run(Path(sys.executable), "-m", "build", "--wheel", "--outdir", str(folder), str(REPOSITORY))
+    wheel = next(folder.glob("*.whl"))
+    expect(wheel.stat().st_size < MAX_WHEEL_BYTES, f"{wheel.name}: {wheel.stat().st_size} bytes")
+    return wheel
+
+
+def install(wheel: Path, environment: Path) -> Path:
+    """A new environment's python, with the wheel and what it depends on."""
+    run(Path(sys.executable), "-m", "venv", str(environment))
+    python = environment / "bin" / "python"
+    constraints = str(REPOSITORY / "constraints.txt")
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", constraints, str(wheel))
+    return python
+
+
+def run(*command: str | Path, stdin: str | None = None) -> str:
+    """A command's output; its errors when it fails."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, cwd="/")
+    expect(done.returncode == 0, f"{command[0]} ... {command[-1]}: exit code {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def expect(holds: bool, message: str) -> None:
+    """Ends with a message where something does not hold."""
+    if not holds:
+        raise SystemExit(message)
+
+
+if __name__ == "__main__":
+    main()

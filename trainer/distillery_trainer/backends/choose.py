@@ -1,0 +1,78 @@
+"""Choosing a backend and an embedder by name, importing torch only for those that need it."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.errors import ProviderError
+from distillery_runtime.spec import FilterSpec, ProbeSettings
+from distillery_runtime.window import TokenWindow
+from distillery_trainer.backends import static
+from distillery_trainer.backends.protocol import FitData, Progress, Student
+from distillery_trainer.static_embedder import StaticEmbedder
+
+STATIC = "static"
+
+
+class Embedder(Protocol):
+    """Gives embeddings and knows what makes its ids."""
+
+    folder: Path
+    window: TokenWindow
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(N, H) float32 rows of unit length, in the order of `texts`."""
+
+
+class Backend(Protocol):
+    """What each backend module offers."""
+
+    fit: Callable[..., None]
+    load: Callable[..., Student]
+
+
+def fit_student(spec: FilterSpec, data: FitData, folder: Path, seed: int, progress: Progress | None) -> None:
+    """Fits the student that the spec asks for into `folder`, going on with what an interrupted call left there."""
+    settings = getattr(spec.student, spec.student.backend)
+    _backend(spec.student.backend).fit(settings, spec.student.window, data, folder, seed, progress)
+
+
+def load_student(spec: FilterSpec, folder: Path) -> Student:
+    """Loads a fitted student."""
+    return _backend(spec.student.backend).load(folder, spec.student.window)
+
+
+def open_embedder(settings: ProbeSettings) -> Embedder:
+    """The probe's frozen encoder: `static`, a Hub id or a folder."""
+    if settings.embedder == STATIC:
+        return StaticEmbedder(settings.window)
+    torch_embedder = import_torch_side("distillery_trainer.torch_embedder")
+    embedder = torch_embedder.TorchEmbedder(
+        settings.embedder, settings.revision, settings.window, settings.prefix, settings.pooling
+    )
+    return cast(Embedder, embedder)  # loaded by name, so that torch stays optional
+
+
+def import_torch_side(module: str) -> ModuleType:
+    """Imports one of our modules that needs torch.
+
+    Raises:
+        ProviderError: torch, transformers or peft is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ProviderError(
+            f"{error.name} is not installed, expected for this backend: pip install 'distillery-trainer[torch]' "
+            "(or use --backend static --embedder static, which need none)"
+        ) from error
+
+
+def _backend(name: str) -> Backend:
+    module = static if name == STATIC else import_torch_side(f"distillery_trainer.backends.{name}")
+    return cast(Backend, module)  # a module is the backend

@@ -1,0 +1,91 @@
+"""What decoder and encoder do alike around their training: tokens and lineage before, a proof of reload after."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from tokenizers import Tokenizer
+
+from distillery_runtime.errors import ModelError
+from distillery_runtime.spec import Window
+from distillery_runtime.window import TokenWindow
+from distillery_trainer.atomic_files import replacing
+from distillery_trainer.backends.protocol import FitData, Student
+from distillery_trainer.backends.records import BaseRecord, find_base
+from distillery_trainer.base_model import check_window
+from distillery_trainer.torch_training import TrainingRows
+
+PROOF_TEXTS = 8
+RELOAD_TOLERANCE = 1e-4  # on the 0-10 scale; the same weights differ only by how a machine orders its sums
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A fit's beginning: the base model, the tokenizer's window, the token rows, and what the weights depend on."""
+
+    base: BaseRecord
+    window: TokenWindow
+    rows: TrainingRows
+    lineage: str
+
+    @property
+    def dimensions(self) -> int:
+        """How many values the student gives for a text."""
+        return int(self.rows.train_labels.shape[1])
+
+
+def prepare(
+    model: str, revision: str, window: Window, prefix: str, data: FitData, folder: Path, settings: BaseModel
+) -> Prepared:
+    """Finds the base model, puts its `tokenizer.json` and a `base.json` into `folder`, and makes the token rows.
+
+    Raises:
+        InputError: the base model or the data is not usable, or the model reads fewer tokens than the window may give.
+        ProviderError: the Hub cannot be reached.
+    """
+    base = find_base(model, revision)
+    check_window(Path(base.folder), window)
+    folder.mkdir(parents=True, exist_ok=True)
+    _copy_tokenizer(Path(base.folder) / "tokenizer.json", folder / "tokenizer.json")
+    base.write(folder / "base.json")
+    tokens = TokenWindow(folder / "tokenizer.json", window, prefix)
+    train_ids, val_ids = tokens.encode(data.train_texts), tokens.encode(data.val_texts)
+    rows = TrainingRows(train_ids, data.train_labels, val_ids, data.val_labels)
+    rows.check()
+    lineage = json.dumps([base.identity, settings.model_dump(mode="json")], sort_keys=True)
+    return Prepared(base, tokens, rows, lineage)
+
+
+def proof_texts(data: FitData) -> Sequence[str]:
+    """The texts whose scores show that a saved student is the trained one."""
+    return data.val_texts[:PROOF_TEXTS]
+
+
+def check_reload(saved: Student, texts: Sequence[str], expected: NDArray[np.float32]) -> None:
+    """Sees that a student loaded from its files answers as it did before it was saved.
+
+    Args:
+        expected: (N, D) float32, the answers before.
+
+    Raises:
+        ModelError: an answer differs by more than `RELOAD_TOLERANCE`.
+    """
+    difference = float(np.abs(saved.predict(texts) - expected).max())
+    if not difference <= RELOAD_TOLERANCE:
+        raise ModelError(
+            f"the saved student answers differently from the trained one: by up to {difference:.2g}, "
+            f"expected at most {RELOAD_TOLERANCE:g}"
+        )
+
+
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    """Copies a tokenizer without the truncation and padding that some are saved with."""
+    tokenizer = Tokenizer.from_file(str(source))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    with replacing(target) as beside:
+        tokenizer.save(str(beside), pretty=False)

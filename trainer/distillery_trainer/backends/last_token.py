@@ -1,0 +1,82 @@
+"""A causal language model with LoRA whose last real token a linear head scores, and the adapter's weights in it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModelForSequenceClassification
+from transformers.modeling_layers import GenericForSequenceClassification
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_trainer.adapters import normalise_keys
+from distillery_trainer.torch_loading import load_config, load_model
+from distillery_trainer.torch_running import ready, run_in_batches
+from distillery_trainer.torch_training import TrainingRows
+
+HEAD = "score.weight"
+START_TEXTS = 16
+
+
+class LastTokenRegressor(nn.Module):
+    """A causal model's last real state, scored by its linear head (which has no bias)."""
+
+    def __init__(self, adapted: PeftModel, dimensions: int) -> None:
+        super().__init__()
+        self.adapted = adapted
+        self.dimensions = dimensions
+
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The final state of each row's last real token, (B, H), found by the mask: a real token may have any id."""
+        classifier = self.adapted.get_base_model()
+        backbone: nn.Module = getattr(classifier, str(classifier.base_model_prefix))
+        states = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        last = attention_mask.sum(dim=1) - 1
+        pooled: Tensor = states[torch.arange(len(states), device=states.device), last]
+        return pooled
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """From input_ids and attention_mask, (B, T) int64, padded on the right, to (B, D)."""
+        head: nn.Module = self.adapted.get_base_model().get_submodule("score")
+        scores: Tensor = head(self.pooled(input_ids, attention_mask))
+        return scores
+
+    def adapter_weights(self) -> dict[str, nn.Parameter]:
+        """The trainable weights, LoRA pairs and head, by the short keys of `adapters`."""
+        trainable = {name: weight for name, weight in self.adapted.named_parameters() if weight.requires_grad}
+        return {short: trainable[name] for name, short in normalise_keys(trainable).items()}
+
+
+def build(base: Path, dimensions: int, lora: LoraConfig) -> LastTokenRegressor:
+    """Loads a base model in float32 and puts a new adapter and head on it, random from torch's seed.
+
+    Raises:
+        InputError: the base is no text decoder that the adapter fits.
+    """
+    config = load_config(base)
+    architecture: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), object)  # Any: annotated wrongly there
+    if not issubclass(architecture, GenericForSequenceClassification):
+        expected = "a text decoder (Gemma, Qwen, Llama ...); for a BERT-like model use the encoder backend"
+        raise InputError(str(base), [Problem("base model", f"model_type {config.model_type}", expected)])
+    model = load_model(AutoModelForSequenceClassification, base, frozenset({HEAD}), num_labels=dimensions)
+    try:
+        return LastTokenRegressor(get_peft_model(model, lora), dimensions)
+    except ValueError as error:
+        raise InputError(str(base), [Problem("base model", str(error), "a model that the adapter fits")]) from error
+
+
+@torch.no_grad()
+def start_at_mean(model: LastTokenRegressor, rows: TrainingRows) -> None:
+    """Sets the head so that training starts near the best constant answer.
+
+    Without a bias, the head can give the labels' mean only along the direction that the pooled states share: each
+    row of it becomes mean label * s / |s|^2, s being the mean state of a few training texts. (On Gemma-3-270M and
+    news articles the answers then start within about a quarter of the mean label of it.)
+    """
+    ready(model)
+    count = min(START_TEXTS, len(rows.train_ids))
+    sample = [rows.train_ids[i * len(rows.train_ids) // count] for i in range(count)]
+    state = torch.from_numpy(run_in_batches(model.pooled, sample)).mean(dim=0)
+    means = torch.from_numpy(rows.train_labels).mean(dim=0)
+    model.adapter_weights()[HEAD].copy_(torch.outer(means, state / state.dot(state)))

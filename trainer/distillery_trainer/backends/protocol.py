@@ -1,0 +1,52 @@
+"""What every backend takes and gives: data to fit, a progress listener, and a student that answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.window import TokenWindow
+
+
+@dataclass(frozen=True, slots=True)
+class FitData:
+    """The articles a student learns from, and those that decide when it stops.
+
+    `train_texts`, `val_texts`: composed texts. `train_labels`, `val_labels`: (N, D) float32 in [0, 10], columns in
+    spec.dimensions order.
+    """
+
+    train_texts: Sequence[str]
+    train_labels: NDArray[np.float32]
+    val_texts: Sequence[str]
+    val_labels: NDArray[np.float32]
+
+
+class Progress(Protocol):
+    """Hears how far a training is; a progress bar, for example."""
+
+    def start(self, total_steps: int, done: int) -> None:
+        """The training begins or goes on, with `done` of `total_steps` optimiser steps behind it."""
+
+    def step(self, loss: float) -> None:
+        """One more optimiser step is done."""
+
+    def epoch(self, val_mae: float) -> None:
+        """An epoch has ended, with this mean absolute error on the validation articles."""
+
+
+class Student(Protocol):
+    """A trained model that answers."""
+
+    @property
+    def window(self) -> TokenWindow:
+        """What makes its token ids."""
+
+    def predict(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Gives raw outputs, not calibrated: (N, D) float32, any finite value, rows in the order of `texts`.
+
+        Raises:
+            ModelError: an output is not finite.
+        """

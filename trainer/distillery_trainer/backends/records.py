@@ -1,0 +1,83 @@
+"""The small JSON files beside a trained student's weights: which base model it came from, how its encoder is read."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec_checks import describe
+from distillery_trainer import base_model
+from distillery_trainer.atomic_files import write_text
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    schema_version: Literal[1] = 1
+
+    def write(self, path: Path) -> None:
+        """Writes the record beside its place, then renames it."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads a record.
+
+        Raises:
+            InputError: the file is missing or is no such record; every problem is listed.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise InputError(str(path), [Problem(path.name, error.strerror or "no file", "a readable file")]) from error
+        except ValidationError as error:
+            raise InputError(str(path), [describe(item) for item in error.errors(include_url=False)]) from error
+
+
+class BaseRecord(_Record):
+    """`base.json`: the base model as it was asked for (`model`, `revision`), where it was found, and what it was."""
+
+    model: str
+    revision: str
+    folder: str
+    identity: dict[str, JsonValue]
+
+    @property
+    def public_name(self) -> str:
+        """The Hub id, or the folder's name for a model of this machine: fit to be published."""
+        return str(self.identity["name"])
+
+
+class EncoderRecord(_Record):
+    """`encoder.json`: what is put before every text, and how token states become one vector."""
+
+    prefix: str
+    pooling: Literal["mean", "cls"]
+
+
+def find_base(model: str, revision: str) -> BaseRecord:
+    """Resolves a base model and describes it.
+
+    Raises:
+        InputError: the model is not usable.
+        ProviderError: the Hub cannot be reached.
+    """
+    folder = base_model.resolve(model, revision)
+    return BaseRecord(model=model, revision=revision, folder=str(folder), identity=base_model.identity(folder))
+
+
+def base_folder(record: BaseRecord) -> Path:
+    """Gives the folder of a recorded base model, fetching it again when it is gone.
+
+    Raises:
+        InputError: the model there is not the one recorded.
+    """
+    folder = Path(record.folder)
+    if not folder.is_dir():
+        folder = base_model.resolve(record.model, record.revision)
+    found = base_model.identity(folder)
+    if any(found[key] != record.identity.get(key) for key in ("config_sha256", "size_bytes")):
+        problem = Problem("base model", "other files than the student was trained on", str(record.identity))
+        raise InputError(str(folder), [problem])
+    return folder

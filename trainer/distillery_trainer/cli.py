@@ -1,0 +1,136 @@
+"""The `trainer` command: fit a filter's models, check filters, start a new one.
+
+Exit codes: 0 done, 1 a filter has problems, 2 wrong use or bad input files, 130 interrupted (run again to go on).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from distillery_runtime.errors import DistilleryError, InputError, Problem
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.version import __version__
+from distillery_trainer.filters import CONFIG_NAME, all_filters, filters_root, find_filter, load_filter
+from distillery_trainer.fit import FitRequest, fit
+from distillery_trainer.lint import lint_filter
+from distillery_trainer.overrides import named_overrides
+from distillery_trainer.scaffold import init_filter
+from distillery_trainer.summary import summarise
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and gives its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        return code
+    except DistilleryError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trainer", description="Fit, check and start filters.")
+    parser.add_argument("--version", action="version", version=f"distillery-trainer {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_fit(commands.add_parser("fit", help="fit, calibrate, certify and evaluate a filter's models on labels"))
+
+    lint = commands.add_parser("lint", help="list every problem of a filter's config, prompt and examples")
+    lint.add_argument("--filter", metavar="NAME|PATH", help="one filter (default: all of them)")
+    lint.set_defaults(run=_lint)
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml, for editors")
+    schema.set_defaults(run=_schema)
+
+    init = commands.add_parser("init", help="start a new filter")
+    init.add_argument("name", metavar="NAME")
+    init.set_defaults(run=_init)
+    return parser
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--filter", required=True, metavar="NAME[/vN]|PATH", help="the filter to fit")
+    parser.add_argument("--labels", required=True, nargs="+", action="extend", type=Path, metavar="FILE",
+                        help="JSON lines with id, title, text and labels {dimension: 0-10}")  # fmt: skip
+    parser.add_argument("--backend", choices=("decoder", "encoder", "static"),
+                        help="the student's kind; static brings --embedder static along")  # fmt: skip
+    parser.add_argument("--base-model", metavar="ID|DIR", help="the student's base model: a Hub id or a folder")
+    parser.add_argument("--embedder", metavar="ID|DIR|static",
+                        help="the probe's frozen encoder: a Hub id, a folder, or static")  # fmt: skip
+    parser.add_argument("--max-tokens", type=_positive, metavar="N", help="the student's window, specials included")
+    parser.add_argument("--epochs", type=_positive, metavar="N", help="the most epochs to train")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="use N of the articles, chosen by the seed")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of split, models and intervals (default: 0)")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR",
+                        help="the run's folder (default: runs/<filter>/v<N>/<id>)")  # fmt: skip
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+                        help="override any key of the config, for example cascade.target_miss_rate=0.1")  # fmt: skip
+    parser.set_defaults(run=_fit)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value}, expected at least 1")
+    return value
+
+
+def _fit(options: argparse.Namespace) -> int:
+    folder = find_filter(options.filter)
+    named = named_overrides(
+        load_filter(folder),
+        backend=options.backend,
+        base_model=options.base_model,
+        embedder=options.embedder,
+        max_tokens=options.max_tokens,
+        epochs=options.epochs,
+    )
+    overrides = named | dict(_setting(text) for text in options.settings)
+    request = FitRequest(folder, options.labels, overrides, options.limit, options.seed, options.run_dir)
+    run = fit(request, lambda line: print(line, file=sys.stderr))
+    print(summarise(run))
+    print(f"\n{run}")
+    return 0
+
+
+def _setting(text: str) -> tuple[str, object]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise InputError("--set", [Problem(repr(text), "no '='", "KEY=VALUE")])
+    return key, yaml.safe_load(value)
+
+
+def _lint(options: argparse.Namespace) -> int:
+    folders = [find_filter(options.filter)] if options.filter else all_filters()
+    if not folders:
+        problem = Problem(str(filters_root()), "no filters", f"folders <name>/v<N>/{CONFIG_NAME}")
+        raise InputError("trainer lint", [problem])
+    failed = 0
+    for folder in folders:
+        problems = lint_filter(folder)
+        failed += bool(problems)
+        print(f"{folder}: {f'{len(problems)} problems' if problems else 'no problems'}")
+        for problem in problems:
+            print(f"  {problem}")
+    return 1 if failed else 0
+
+
+def _schema(_options: argparse.Namespace) -> int:
+    print(json.dumps(FilterSpec.model_json_schema(), indent=1))
+    return 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    folder = init_filter(options.name)
+    print(f"{folder} written; edit {CONFIG_NAME} and prompt.md, then: trainer lint --filter {options.name}")
+    return 0

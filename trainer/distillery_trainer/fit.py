@@ -1,0 +1,144 @@
+"""`trainer fit`: from a filter and labels files to a finished run, recorded well enough to be repeated."""
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import yaml
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.version import __version__
+from distillery_trainer.atomic_files import write_text
+from distillery_trainer.files import digest, write_json
+from distillery_trainer.filters import load_filter
+from distillery_trainer.labels import LabelledSet, files_digest, read_labels
+from distillery_trainer.overrides import apply_overrides
+from distillery_trainer.pipeline import Pipeline
+from distillery_trainer.prompt import render_prompt
+from distillery_trainer.run import RunFolder
+from distillery_trainer.split import SHARES, limit_articles
+
+RUNS_FOLDER = Path("runs")
+MIN_ARTICLES = 20
+RECORDED_PACKAGES = ("numpy", "scikit-learn", "tokenizers", "torch", "transformers", "peft")
+
+
+@dataclass(frozen=True, slots=True)
+class FitRequest:
+    """What to fit: a filter's folder, labels files, overrides of its config, and how much of the labels to use."""
+
+    filter_folder: Path
+    labels: Sequence[Path]
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    limit: int | None = None
+    seed: int = 0
+    run_dir: Path | None = None
+
+
+def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
+    """Brings a run up to date and gives its folder.
+
+    The same request finds its run again and goes on with it; `run_dir` names the folder instead.
+
+    Raises:
+        InputError: the labels, the overrides or the run folder are not usable.
+        SpecError: the filter's config is not valid.
+    """
+    spec = apply_overrides(load_filter(request.filter_folder), request.overrides)
+    labelled = _take(read_labels(request.labels, spec), request)
+    folder = request.run_dir or RUNS_FOLDER / spec.name / f"v{spec.version}" / _run_id(spec, request)
+    _check_run_folder(folder, spec)
+    say(f"run {folder}: {spec.label}, {len(labelled.articles)} articles, student {spec.student.backend}")
+    write_text(folder / "config.resolved.yaml", yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+    write_json(folder / "manifest.json", _manifest(spec, request, labelled))
+    RunFolder(folder).execute(Pipeline(spec, labelled, folder, request.seed).stages(), say)
+    write_json(folder / "training_metadata.json", _metadata(spec, folder))
+    return folder
+
+
+def _take(labelled: LabelledSet, request: FitRequest) -> LabelledSet:
+    if request.limit is not None:
+        ids = [article.id for article in labelled.articles]
+        labelled = labelled.select(limit_articles(ids, request.limit, request.seed))
+    if len(labelled.articles) < MIN_ARTICLES:
+        found = f"{len(labelled.articles)} articles"
+        raise InputError("--labels", [Problem("(all files)", found, f"at least {MIN_ARTICLES} to split four ways")])
+    return labelled
+
+
+def _run_id(spec: FilterSpec, request: FitRequest) -> str:
+    return digest([spec.model_dump(mode="json"), files_digest(request.labels), request.limit, request.seed])[:12]
+
+
+def _check_run_folder(folder: Path, spec: FilterSpec) -> None:
+    """Refuses to write into a folder that holds something else than a run of this filter."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    manifest = folder / "manifest.json"
+    found = json.loads(manifest.read_text(encoding="utf-8")).get("filter") if manifest.is_file() else None
+    if found is None and (folder / "config.resolved.yaml").is_file():
+        return  # killed before its manifest was written
+    if found != spec.label:
+        what = f"a run of {found}" if found else "no run"
+        raise InputError("--run-dir", [Problem(str(folder), what, f"a new folder, or a run of {spec.label}")])
+
+
+def _manifest(spec: FilterSpec, request: FitRequest, labelled: LabelledSet) -> dict[str, object]:
+    """Everything to repeat the run, known before it begins."""
+    return {
+        "schema_version": 1,
+        "filter": spec.label,
+        "spec_sha256": digest(spec.model_dump(mode="json")),
+        "prompt_sha256": _prompt_digest(request.filter_folder, spec),
+        "filter_folder": str(request.filter_folder.resolve()),
+        "labels": [
+            {**item, "path": str(path.resolve())}
+            for item, path in zip(files_digest(request.labels), request.labels, strict=True)
+        ],
+        "articles": len(labelled.articles),
+        "oracles": labelled.oracles,
+        "overrides": dict(request.overrides),
+        "limit": request.limit,
+        "seed": request.seed,
+        "split_shares": dict(SHARES),
+        "versions": {"distillery": __version__, "python": platform.python_version(), **_package_versions()},
+        "command": " ".join(["trainer", *sys.argv[1:]]),
+    }
+
+
+def _prompt_digest(folder: Path, spec: FilterSpec) -> str | None:
+    path = folder / "prompt.md"
+    return digest(render_prompt(path.read_text(encoding="utf-8"), spec, str(path))) if path.is_file() else None
+
+
+def _package_versions() -> dict[str, str]:
+    found = {}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _metadata(spec: FilterSpec, folder: Path) -> dict[str, object]:
+    """The short record of what was trained, as readers of earlier systems expect it beside a model."""
+    settings = getattr(spec.student, spec.student.backend)
+    evaluation = json.loads((folder / "eval.json").read_text(encoding="utf-8"))
+    return {
+        "schema_version": 1,
+        "filter_name": spec.name,
+        "filter_version": spec.version,
+        "dimension_names": list(spec.dimension_names),
+        "backend": spec.student.backend,
+        "model_name": getattr(settings, "base_model", "static"),
+        "window": spec.student.window.model_dump(mode="json"),
+        "training": settings.training.model_dump(mode="json"),
+        **evaluation["split_sizes"],
+        "test_mae": evaluation["parts"]["total"]["student"]["mae"],
+    }

@@ -1,0 +1,147 @@
+"""Heads: from pooled embeddings to raw scores. A ridge regression or an MLP, whichever does better on validation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from sklearn.linear_model import Ridge
+from sklearn.neural_network import MLPRegressor
+
+from distillery_runtime.spec import HeadTraining
+from distillery_trainer.atomic_files import replacing
+from distillery_trainer.backends.protocol import Progress
+
+Matrix = NDArray[np.float32]
+
+RIDGE_ALPHAS = (0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Standardise, then linear layers with ReLU between them.
+
+    `mean`, `scale`: (H,) float32. `layers`: weight (out, in) and bias (out,) float32 each.
+    """
+
+    mean: Matrix
+    scale: Matrix
+    layers: tuple[tuple[Matrix, Matrix], ...]
+
+    def predict(self, pooled: Matrix) -> Matrix:
+        """Raw scores: (N, H) float32 embeddings to (N, D) float32, any finite value."""
+        values = (pooled - self.mean) / self.scale
+        for index, (weight, bias) in enumerate(self.layers):
+            values = values @ weight.T + bias
+            if index < len(self.layers) - 1:
+                values = np.maximum(values, 0)
+        return values.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadData:
+    """Embeddings (N, H) float32 and labels (N, D) float32 of the training and the validation articles."""
+
+    train_x: Matrix
+    train_y: Matrix
+    val_x: Matrix
+    val_y: Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class FittedHead:
+    """The better head, its kind, and the validation MAE of each kind tried."""
+
+    head: Head
+    kind: str
+    val_mae: dict[str, float]
+
+
+def fit_head(
+    data: HeadData, hidden: Sequence[int], training: HeadTraining, seed: int, progress: Progress | None = None
+) -> FittedHead:
+    """Fits a ridge and an MLP head on standardised embeddings and keeps the one with the lower validation MAE."""
+    mean, scale = data.train_x.mean(axis=0), data.train_x.std(axis=0)
+    scale = np.where(scale < 1e-6, 1, scale).astype(np.float32)
+    standard = HeadData((data.train_x - mean) / scale, data.train_y, (data.val_x - mean) / scale, data.val_y)
+    heads = {
+        "ridge": Head(mean, scale, _fit_ridge(standard)),
+        "mlp": Head(mean, scale, _fit_mlp(standard, hidden, training, seed, progress)),
+    }
+    val_mae = {kind: _mae(head.predict(data.val_x), data.val_y) for kind, head in heads.items()}
+    kind = min(val_mae, key=lambda k: (val_mae[k], k))
+    return FittedHead(heads[kind], kind, {k: round(v, 6) for k, v in val_mae.items()})
+
+
+def save_head(head: Head, path: Path) -> None:
+    """Writes a head as safetensors."""
+    tensors = {"mean": head.mean, "scale": head.scale}
+    for index, (weight, bias) in enumerate(head.layers):
+        tensors |= {f"layers.{index}.weight": weight, f"layers.{index}.bias": bias}
+    with replacing(path) as beside:
+        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, beside)
+
+
+def load_head(path: Path) -> Head:
+    """Reads a head written by `save_head`."""
+    tensors = load_file(path)
+    count = sum(name.endswith(".weight") for name in tensors)
+    layers = tuple((tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(count))
+    return Head(tensors["mean"], tensors["scale"], layers)
+
+
+def _fit_ridge(data: HeadData) -> tuple[tuple[Matrix, Matrix], ...]:
+    """One linear layer, its penalty chosen on validation. Standardised columns: alpha is in articles."""
+    best: tuple[float, Ridge] | None = None
+    for alpha in RIDGE_ALPHAS:
+        model = Ridge(alpha=alpha, solver="cholesky").fit(data.train_x.astype(np.float64), data.train_y)
+        mae = _mae(model.predict(data.val_x), data.val_y)
+        if best is None or mae < best[0]:
+            best = (mae, model)
+    if best is None:  # RIDGE_ALPHAS is not empty
+        raise AssertionError
+    weight = np.atleast_2d(best[1].coef_).astype(np.float32)
+    return ((weight, np.atleast_1d(best[1].intercept_).astype(np.float32)),)
+
+
+def _fit_mlp(
+    data: HeadData, hidden: Sequence[int], training: HeadTraining, seed: int, progress: Progress | None
+) -> tuple[tuple[Matrix, Matrix], ...]:
+    """An MLP trained by Adam on squared error, stopped early on validation MAE, labels centred for a calm start."""
+    offset = data.train_y.mean(axis=0)
+    model = MLPRegressor(
+        hidden_layer_sizes=tuple(hidden),
+        alpha=training.weight_decay,
+        batch_size=min(training.batch_size, len(data.train_x)),
+        learning_rate_init=training.learning_rate,
+        random_state=seed,
+    )
+    zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)  # the columns are standardised already
+    best: tuple[tuple[Matrix, Matrix], ...] = ()
+    best_mae, since = np.inf, 0
+    if progress:
+        progress.start(training.epochs, 0)
+    for _ in range(training.epochs):
+        model.partial_fit(data.train_x, np.squeeze(data.train_y - offset))
+        layers = _layers(model, offset)
+        mae = _mae(Head(zero, one, layers).predict(data.val_x), data.val_y)
+        if progress:
+            progress.step(float(model.loss_))
+            progress.epoch(mae)
+        best_mae, best, since = (mae, layers, 0) if mae < best_mae else (best_mae, best, since + 1)
+        if since >= training.patience:
+            break
+    return best
+
+
+def _layers(model: MLPRegressor, offset: Matrix) -> tuple[tuple[Matrix, Matrix], ...]:
+    fitted = zip(model.coefs_, model.intercepts_, strict=True)
+    pairs = [(weight.T.astype(np.float32), bias.astype(np.float32)) for weight, bias in fitted]
+    weight, bias = pairs[-1]
+    return (*pairs[:-1], (weight, (bias + offset).astype(np.float32)))
+
+
+def _mae(predicted: NDArray[np.floating], labels: Matrix) -> float:
+    return float(np.abs(np.asarray(predicted).reshape(labels.shape) - labels).mean())

@@ -1,0 +1,134 @@
+"""Labelled articles: read strictly, every problem of every file listed at once."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.article import Article, ArticleError, parse_article
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.jsonl import BadLine, read_jsonl
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.text import ArticleText, compose
+
+MAX_LISTED = 50
+SLICE_FIELDS = ("source", "language", "id")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledArticle:
+    """One article with its cleaned text, labels in column order, the fields that slices read, and who labelled it."""
+
+    id: str
+    cleaned: ArticleText
+    labels: tuple[float, ...]
+    fields: Mapping[str, str]
+    oracle: str | None
+
+    @property
+    def text(self) -> str:
+        """The composed text that models read."""
+        return self.cleaned.joined
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSet:
+    """Labelled articles in file order."""
+
+    articles: tuple[LabelledArticle, ...]
+
+    def labels(self) -> NDArray[np.float32]:
+        """(N, D) float32 in [0, 10], columns in spec.dimensions order."""
+        return np.array([article.labels for article in self.articles], dtype=np.float32)
+
+    def select(self, indices: Sequence[int]) -> "LabelledSet":
+        """The articles at these places, in this order."""
+        return LabelledSet(tuple(self.articles[i] for i in indices))
+
+    @property
+    def oracles(self) -> str:
+        """Who labelled the articles, as their records say."""
+        return ", ".join(sorted({article.oracle or "not stated" for article in self.articles}))
+
+    @property
+    def texts(self) -> list[str]:
+        """The composed texts."""
+        return [article.text for article in self.articles]
+
+
+def read_labels(files: Sequence[Path], spec: FilterSpec) -> LabelledSet:
+    """Reads labels files: JSON lines with `id`, `title`, `text` and `labels` {dimension: 0-10}.
+
+    Raises:
+        InputError: a file cannot be read, a line is no labelled article, a dimension is missing, unknown or out of
+            range, or an id occurs twice.
+    """
+    articles: list[LabelledArticle] = []
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    for file in files:
+        if not file.is_file():
+            problems.append(Problem(str(file), "no such file", "a JSON lines file with labels"))
+            continue
+        with file.open("rb") as stream:
+            for number, line in enumerate(read_jsonl(stream), start=1):
+                where = f"{file}: article {number}"
+                found = _read_line(line, spec, where)
+                if isinstance(found, LabelledArticle) and found.id in seen:
+                    found = [Problem(f"{where}.id", repr(found.id), f"an id not used before ({seen[found.id]})")]
+                if isinstance(found, LabelledArticle):
+                    seen[found.id] = where
+                    articles.append(found)
+                else:
+                    problems.extend(found)
+    if not articles and not problems:
+        problems.append(Problem(", ".join(map(str, files)), "no articles", "at least one labelled article"))
+    if problems:
+        raise InputError("--labels", _shorten(problems))
+    return LabelledSet(tuple(articles))
+
+
+def files_digest(files: Sequence[Path]) -> list[dict[str, str]]:
+    """Name and SHA-256 of each labels file, for the run's manifest and keys."""
+    return [{"name": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for file in files]
+
+
+def _read_line(line: Mapping[str, object] | BadLine, spec: FilterSpec, where: str) -> LabelledArticle | list[Problem]:
+    if isinstance(line, BadLine):
+        return [Problem(where, line.reason, "a JSON object")]
+    try:
+        article: Article = parse_article(line)
+    except ArticleError as error:
+        return [Problem(where, str(error), "an article with id, title and text")]
+    labels = line.get("labels")
+    if not isinstance(labels, Mapping):
+        return [Problem(f"{where}.labels", type(labels).__name__, "an object {dimension: 0-10}")]
+    problems = [_label_problem(f"{where}.labels.{name}", labels.get(name)) for name in spec.dimension_names]
+    unknown = [name for name in labels if name not in spec.dimension_names]
+    wrong = [problem for problem in problems if problem is not None]
+    wrong += [Problem(f"{where}.labels.{name}", "an unknown dimension", "only the filter's own") for name in unknown]
+    text = compose(article, spec.text)
+    if not text.joined:
+        wrong.append(Problem(f"{where}.text", "nothing left after cleaning", "some text"))
+    if wrong:
+        return wrong
+    fields = {key: str(line.get(key) or "") for key in SLICE_FIELDS}
+    oracle = line.get("oracle")
+    values = tuple(float(labels[name]) for name in spec.dimension_names)
+    return LabelledArticle(article.id, text, values, fields, oracle if isinstance(oracle, str) else None)
+
+
+def _label_problem(path: str, value: object) -> Problem | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 10:
+        return Problem(path, repr(value), "a number in [0, 10]")
+    return None
+
+
+def _shorten(problems: Sequence[Problem]) -> list[Problem]:
+    if len(problems) <= MAX_LISTED:
+        return list(problems)
+    rest = Problem("(more)", f"{len(problems) - MAX_LISTED} problems like these", "none")
+    return [*problems[:MAX_LISTED], rest]

@@ -1,0 +1,56 @@
+"""Progress on a terminal: a bar with loss, validation MAE and time left."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Bar:
+    """A progress bar on stderr. It hears a training (`start`, `step`, `epoch`) or counts done items (`advance_to`).
+
+    Where stderr is no terminal it prints nothing but a line per epoch.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._console = Console(stderr=True)
+        self._label = label
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[news]}"), console=self._console, transient=True,
+            disable=not self._console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task(label, total=None, news="")
+        self._loss = float("nan")
+        self._epochs = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, total_steps: int, done: int) -> None:
+        """A training of `total_steps` begins, `done` of them already behind it."""
+        self._bar.update(self._task, total=total_steps, completed=done)
+
+    def step(self, loss: float) -> None:
+        """One more step is done."""
+        self._loss = loss
+        self._bar.update(self._task, advance=1, news=f"loss {loss:.3f}")
+
+    def epoch(self, val_mae: float) -> None:
+        """An epoch has ended."""
+        self._epochs += 1
+        news = f"loss {self._loss:.3f}, val MAE {val_mae:.3f}"
+        self._bar.update(self._task, news=news)
+        if not self._console.is_terminal:
+            self._console.print(f"{self._label}: epoch {self._epochs}, {news}", highlight=False)
+
+    def advance_to(self, done: int, total: int) -> None:
+        """So many of so many items are done."""
+        self._bar.update(self._task, total=total, completed=done)

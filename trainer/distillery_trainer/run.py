@@ -1,0 +1,102 @@
+"""A run: a folder of stages, each done once for its inputs, so that running again goes on where it stopped.
+
+A stage writes its one output (a file or a folder) into `work/`, from where it is renamed into place and then recorded
+in `stages/<name>.json` with the stage's key and the output's digest. A kill at any moment leaves either the old state,
+work to go on with, or a finished output that is found and recorded next time.
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_trainer.files import digest, promote, tree_digest, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One link of the chain.
+
+    `output` is the file or folder in the run that it makes. `inputs` is everything it depends on besides the stages
+    named in `after`, as JSON; `code_version` is raised when the stage's meaning changes. `make` writes the output to
+    the path that it is given, and may find there what an interrupted call has left.
+    """
+
+    name: str
+    output: str
+    after: tuple[str, ...]
+    inputs: object
+    code_version: int
+    make: Callable[[Path], None]
+
+
+class RunFolder:
+    """A run's folder and the state of its stages."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def execute(self, stages: Sequence[Stage], say: Callable[[str], None]) -> None:
+        """Brings every stage up to date, in order, skipping those whose key and output have not changed.
+
+        Raises:
+            InputError: another process is at work in this folder.
+        """
+        with self._locked():
+            keys = stage_keys(stages)
+            for stage in stages:
+                if self._is_done(stage, keys[stage.name]):
+                    say(f"{stage.name}: done before")
+                    continue
+                say(f"{stage.name} ...")
+                self._execute(stage, keys[stage.name])
+            shutil.rmtree(self.folder / "work", ignore_errors=True)
+
+    def _execute(self, stage: Stage, key: str) -> None:
+        work = self.folder / "work" / f"{stage.name}-{key[:16]}" / Path(stage.output).name
+        finished = work.parent / "finished.json"
+        target = self.folder / stage.output
+        if not finished.is_file():
+            work.parent.mkdir(parents=True, exist_ok=True)
+            stage.make(work)
+            write_json(finished, {"sha256": tree_digest(work)})
+        if work.exists():
+            promote(work, target)
+        record = {"schema_version": 1, "key": key, "output": stage.output, "sha256": tree_digest(target)}
+        if record["sha256"] != json.loads(finished.read_text(encoding="utf-8"))["sha256"]:
+            finished.unlink()  # changed since it was made: make it again
+            self._execute(stage, key)
+            return
+        write_json(self.folder / "stages" / f"{stage.name}.json", record)
+        shutil.rmtree(work.parent)
+
+    def _is_done(self, stage: Stage, key: str) -> bool:
+        path, target = self.folder / "stages" / f"{stage.name}.json", self.folder / stage.output
+        if not path.is_file() or not target.exists():
+            return False
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return bool(record["key"] == key and record["sha256"] == tree_digest(target))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                problem = Problem(str(self.folder), "another trainer is at work in this run", "one at a time")
+                raise InputError("trainer fit", [problem]) from error
+            yield
+
+
+def stage_keys(stages: Sequence[Stage]) -> dict[str, str]:
+    """Each stage's key: the digest of its inputs, its code version, and the keys of the stages before it."""
+    keys: dict[str, str] = {}
+    for stage in stages:
+        before = [keys[name] for name in stage.after]
+        keys[stage.name] = digest([stage.name, stage.code_version, stage.inputs, before])
+    return keys

@@ -1,0 +1,95 @@
+"""Splitting by near-duplicate group: the same news in other words never stands on both sides of a split."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from datasketch import MinHash, MinHashLSH
+from numpy.typing import NDArray
+
+Split = Literal["train", "val", "calibration", "test"]
+
+SHARES: dict[Split, float] = {"train": 0.60, "val": 0.15, "calibration": 0.10, "test": 0.15}
+SHINGLE_WORDS = 3
+JACCARD = 0.5
+PERMUTATIONS = 64
+BANDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where one article went: `group` is the id of the first article of its near-duplicate cluster."""
+
+    id: str
+    split: Split
+    group: str
+
+
+def near_duplicate_groups(ids: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Clusters texts whose 3-word shingles overlap (MinHash LSH, Jaccard about 0.5, single linkage).
+
+    Returns:
+        For each text the id of the first member of its cluster.
+    """
+    index = MinHashLSH(threshold=JACCARD, num_perm=PERMUTATIONS)
+    parent = list(range(len(ids)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for place, text in enumerate(texts):
+        sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
+        sketch.update_batch(_shingles(text))
+        for other in sorted(index.query(sketch)):
+            low, high = sorted((root(place), root(other)))
+            parent[high] = low
+        index.insert(place, sketch)
+    return [ids[root(i)] for i in range(len(ids))]
+
+
+def split_by_group(
+    ids: Sequence[str], groups: Sequence[str], overalls: NDArray[np.floating], seed: int
+) -> list[Assignment]:
+    """Gives every article a split, whole groups at a time, each split with about the same spread of overalls.
+
+    Groups are taken band by band (quarters of the groups by highest overall), in an order that depends on the seed
+    and the group's id alone, and each goes to the split that lacks most of its share of that band.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for place, group in enumerate(groups):
+        members[group].append(place)
+    top = {group: max(float(overalls[i]) for i in places) for group, places in members.items()}
+    ordered = sorted(members, key=lambda group: (-top[group], group))
+    size = -(-len(ordered) // BANDS)
+    chosen: dict[str, Split] = {}
+    for start in range(0, len(ordered), size):
+        band = sorted(ordered[start : start + size], key=lambda group: _shuffle_key(group, seed))
+        counts: dict[Split, int] = dict.fromkeys(SHARES, 0)
+        for group in band:
+            total = sum(counts.values()) + len(members[group])
+            name = max(SHARES, key=lambda s: (SHARES[s] * total - counts[s], SHARES[s]))
+            chosen[group] = name
+            counts[name] += len(members[group])
+    return [Assignment(article, chosen[group], group) for article, group in zip(ids, groups, strict=True)]
+
+
+def limit_articles(ids: Sequence[str], limit: int, seed: int) -> list[int]:
+    """The places of `limit` articles, chosen by seed and id alone, in file order."""
+    order = sorted(range(len(ids)), key=lambda i: _shuffle_key(ids[i], seed))
+    return sorted(order[:limit])
+
+
+def _shuffle_key(name: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+
+def _shingles(text: str) -> list[bytes]:
+    words = text.lower().split()
+    spans = range(max(1, len(words) - SHINGLE_WORDS + 1))
+    return [" ".join(words[i : i + SHINGLE_WORDS]).encode() for i in spans]

@@ -1,0 +1,38 @@
+"""The static embedder: a token table, mean pooled and brought to unit length. Neither torch nor a download."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from distillery_runtime.spec import Window
+from distillery_runtime.window import TokenWindow
+
+TABLE_FOLDER = Path(__file__).parent / "static_table"
+MIN_NORM = 1e-12
+
+
+class StaticEmbedder:
+    """Embeds texts by a token table in a folder (`table.safetensors`, `tokenizer.json`).
+
+    `table`: (V, H) int8 and `scale`: (V,) float32; row i of the embedding matrix is table[i] * scale[i].
+    """
+
+    def __init__(self, window: Window, folder: Path = TABLE_FOLDER) -> None:
+        tensors = load_file(folder / "table.safetensors")
+        self.table: NDArray[np.int8] = tensors["table"]
+        self.scale: NDArray[np.float32] = tensors["scale"]
+        self.folder = folder
+        self.window = TokenWindow(folder / "tokenizer.json", window)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(N, H) float32 rows of unit length; a text without a known token gives a zero row."""
+        return np.stack([self._pool(row.ids) for row in self.window.encode(texts)])
+
+    def _pool(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        rows = self.table[ids].astype(np.float32) * self.scale[ids, None]
+        pooled = rows.sum(axis=0) / max(len(ids), 1)
+        unit: NDArray[np.float32] = (pooled / max(float(np.linalg.norm(pooled)), MIN_NORM)).astype(np.float32)
+        return unit

@@ -1,0 +1,84 @@
+"""Pretrained models loaded with nothing missing: transformers itself would fill missing weights with noise."""
+
+import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from distillery_runtime.errors import InputError, Problem
+
+
+def load_encoder(folder: Path) -> PreTrainedModel:
+    """Loads a BERT-like encoder in float32, without a pooling layer.
+
+    Raises:
+        InputError: the folder holds no such model, or not all of its weights.
+    """
+    config = load_config(folder)
+    if type(config) not in MODEL_MAPPING:
+        raise _not_loadable(folder, f"model_type {config.model_type}", "an encoder known to transformers")
+    architecture: Any = MODEL_MAPPING[type(config)]  # Any: transformers annotates its mapping wrongly
+    takes_option = "add_pooling_layer" in inspect.signature(architecture).parameters
+    options: dict[str, Any] = {"add_pooling_layer": False} if takes_option else {}  # Any: as load_model takes them
+    return load_model(AutoModel, folder, **options)
+
+
+def load_config(folder: Path) -> Any:  # Any: each architecture has a config class of its own
+    """Reads a model's configuration.
+
+    Raises:
+        InputError: transformers does not know this model.
+    """
+    try:
+        return AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_loadable(folder, f"unreadable ({error})", "a configuration known to transformers") from error
+
+
+def load_model(
+    auto: Any,  # Any: one of transformers' Auto classes, which share no base
+    folder: Path,
+    may_miss: frozenset[str] = frozenset(),
+    **options: Any,  # Any: the options of the model's class
+) -> PreTrainedModel:
+    """Loads a model in float32.
+
+    Raises:
+        InputError: a weight is missing (except `may_miss`), of another shape, or unreadable.
+    """
+    arguments = {"dtype": torch.float32, "local_files_only": True, "output_loading_info": True, **options}
+    try:
+        with quiet():
+            model, report = auto.from_pretrained(str(folder), **arguments)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise _not_loadable(folder, f"unreadable ({error})", f"a model for {auto.__name__}") from error
+    missing = sorted(set(report["missing_keys"]) - may_miss)
+    if missing:
+        raise InputError(str(folder), [Problem(key, "missing", "a weight of this model") for key in missing])
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _not_loadable(folder: Path, found: str, expected: str) -> InputError:
+    return InputError(str(folder), [Problem("model", found, expected)])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back transformers' own report of missing keys, which we check ourselves, and its progress bars."""
+    level, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers does not annotate it
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # transformers does not annotate it

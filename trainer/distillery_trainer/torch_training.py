@@ -1,0 +1,193 @@
+"""Training a regressor with torch: one loop for every backend, resumed after a kill as if nothing had happened.
+
+Nothing random carries over from step to step: batches follow from (seed, epoch) and dropout from (seed, step). So a
+training that goes on from its checkpoint ends, on a CPU, with the same bits as one that was never stopped.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec import ModelTraining
+from distillery_runtime.window import TokenIds, token_batches
+from distillery_trainer import torch_checkpoint
+from distillery_trainer.atomic_files import write_text
+from distillery_trainer.backends.protocol import Progress
+from distillery_trainer.torch_checkpoint import Checkpoint, EpochRecord, TrainState
+from distillery_trainer.torch_running import device, run_in_batches, use_cores
+from distillery_trainer.torch_steps import Loss, Plan, Stepper
+
+CHECKPOINT_STEPS = 500  # a checkpoint is saved after so many steps or seconds, whichever comes first
+CHECKPOINT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """What a regressor learns from, and what decides when it stops.
+
+    `train_ids`, `val_ids`: token rows. `train_labels`, `val_labels`: (N, D) float32 in [0, 10].
+    """
+
+    train_ids: Sequence[TokenIds]
+    train_labels: NDArray[np.float32]
+    val_ids: Sequence[TokenIds]
+    val_labels: NDArray[np.float32]
+
+    def check(self) -> None:
+        """Sees that labels and texts fit each other.
+
+        Raises:
+            InputError: an empty part, labels of another shape than (N, D), or a label that is not finite.
+        """
+        pairs = (("train", self.train_ids, self.train_labels), ("val", self.val_ids, self.val_labels))
+        problems = []
+        for name, ids, labels in pairs:
+            if not ids or labels.ndim != 2 or len(labels) != len(ids):
+                found = f"{len(ids)} texts, labels {labels.shape}"
+                problems.append(Problem(name, found, "(N, D) labels for N > 0 texts"))
+            elif not np.all(np.isfinite(labels)):
+                problems.append(Problem(f"{name} labels", "a value that is not finite", "scores in [0, 10]"))
+        if self.train_labels.shape[1:] != self.val_labels.shape[1:]:
+            problems.append(Problem("val labels", str(self.val_labels.shape), "as many columns as the train labels"))
+        if problems:
+            raise InputError("training", problems)
+
+
+def train(
+    model: nn.Module,
+    rows: TrainingRows,
+    settings: ModelTraining,
+    loss: Loss,
+    seed: int,
+    folder: Path,
+    progress: Progress | None = None,
+    lineage: str = "",
+) -> tuple[EpochRecord, ...]:
+    """Trains the weights of `model` that require gradients, and leaves those of the best epoch in it.
+
+    Writes `training_history.json` into `folder`, and `checkpoint/`, from which a later call with the same arguments
+    goes on; `remove_checkpoint` deletes it when the model has been saved.
+
+    Args:
+        model: from input_ids and attention_mask, (B, T) int64, to (B, D) on the labels' scale; moved to its device.
+        lineage: whatever else the weights depend on; a checkpoint with another lineage is not used.
+
+    Returns:
+        What happened in each epoch.
+
+    Raises:
+        InputError: rows and labels do not fit each other, or a label is not finite.
+        ModelError: the loss, a gradient or an output is not finite.
+    """
+    rows.check()
+    use_cores()
+    model.to(device())
+    training = _Training(model, rows, Plan(settings, loss, seed, lineage), _checkpoint_folder(folder), progress)
+    history = training.run()
+    write_text(folder / "training_history.json", _history_json(history))
+    return history
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Deletes the checkpoint that `train` kept in `folder`."""
+    torch_checkpoint.remove(_checkpoint_folder(folder))
+
+
+class _Training:
+    """One training in memory: the model, its optimiser and how far they are."""
+
+    def __init__(
+        self, model: nn.Module, rows: TrainingRows, plan: Plan, checkpoint_folder: Path, progress: Progress | None
+    ) -> None:
+        self._model, self._rows, self._plan, self._progress = model, rows, plan, progress
+        self._lengths = [len(row.ids) for row in rows.train_ids]
+        self._steps_per_epoch = len(token_batches(self._lengths, plan.settings.batch_tokens))
+        self._total_steps = self._steps_per_epoch * plan.settings.epochs
+        self._stepper = Stepper(model, plan, self._total_steps)
+        weights = self._stepper.weights
+        fingerprint = _fingerprint(rows, plan, weights)
+        self._checkpoint = Checkpoint(checkpoint_folder, fingerprint, weights, self._stepper.optimiser)
+
+    def run(self) -> tuple[EpochRecord, ...]:
+        """Trains until the epochs are done or patience is at its end, and restores the best epoch's weights."""
+        state = self._checkpoint.restore()
+        if self._progress:
+            self._progress.start(self._total_steps, state.step)
+        while not self._is_over(state):
+            state = self._end_epoch(self._run_epoch(state))
+        if state.best:
+            self._checkpoint.restore_best(state.best.epoch)
+        return state.history
+
+    def _is_over(self, state: TrainState) -> bool:
+        waited = len(state.history) - state.best.epoch if state.best else 0
+        return len(state.history) >= self._plan.settings.epochs or waited >= self._plan.settings.patience
+
+    def _run_epoch(self, state: TrainState) -> TrainState:
+        """Takes the epoch's remaining steps, saving now and then."""
+        epoch = len(state.history)
+        batches = self._batches(epoch)
+        saved_at = time.monotonic()
+        for batch in batches[state.step - epoch * self._steps_per_epoch :]:
+            ids, labels = [self._rows.train_ids[i] for i in batch], self._rows.train_labels[batch]
+            loss = self._stepper.take(state.step, ids, labels)
+            state = replace(state, step=state.step + 1, loss_total=state.loss_total + loss)
+            if self._progress:
+                self._progress.step(loss)
+            if state.step % CHECKPOINT_STEPS == 0 or time.monotonic() - saved_at > CHECKPOINT_S:
+                self._checkpoint.save(state)
+                saved_at = time.monotonic()
+        return state
+
+    def _end_epoch(self, state: TrainState) -> TrainState:
+        val_mae = self._val_mae()
+        record = EpochRecord(len(state.history) + 1, state.loss_total / self._steps_per_epoch, val_mae)
+        ended = TrainState(state.step, 0.0, (*state.history, record))
+        if ended.best is record:
+            self._checkpoint.save_best(record.epoch)
+        self._checkpoint.save(ended)
+        if self._progress:
+            self._progress.epoch(val_mae)
+        return ended
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        """The epoch's batches of row indices: similar lengths together, ties mixed anew, batches in random order."""
+        rng = np.random.default_rng([self._plan.seed, epoch])
+        mixed = rng.permutation(len(self._lengths)).tolist()
+        batches = token_batches([self._lengths[i] for i in mixed], self._plan.settings.batch_tokens)
+        return [[mixed[i] for i in batches[b]] for b in rng.permutation(len(batches))]
+
+    def _val_mae(self) -> float:
+        outputs = run_in_batches(self._model.eval(), self._rows.val_ids)
+        return float(np.abs(outputs.astype(np.float64) - self._rows.val_labels).mean())
+
+
+def _fingerprint(rows: TrainingRows, plan: Plan, weights: Mapping[str, Tensor]) -> str:
+    """A digest of everything that the trained weights depend on."""
+    digest = hashlib.sha256()
+    shapes = {name: list(weight.shape) for name, weight in weights.items()}
+    settings = plan.settings.model_dump(mode="json")
+    digest.update(json.dumps([settings, plan.loss, plan.seed, plan.lineage, shapes]).encode())
+    for ids, labels in ((rows.train_ids, rows.train_labels), (rows.val_ids, rows.val_labels)):
+        for row in ids:
+            digest.update(len(row.ids).to_bytes(4, "little") + row.ids.tobytes())
+        digest.update(np.ascontiguousarray(labels).tobytes())
+    return digest.hexdigest()
+
+
+def _checkpoint_folder(folder: Path) -> Path:
+    return folder / "checkpoint"
+
+
+def _history_json(history: Sequence[EpochRecord]) -> str:
+    best = min(history, key=lambda record: record.val_mae)
+    content = {"schema_version": 1, "best_epoch": best.epoch, "epochs": [asdict(record) for record in history]}
+    return json.dumps(content, indent=2) + "\n"
