@@ -10,7 +10,7 @@ from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import ModelError
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.stage import Stage
-from distillery_trainer.backends.choose import load_student, open_embedder
+from distillery_trainer.backends.choose import load_merged_decoder, load_student, open_embedder
 from distillery_trainer.heads import load_head
 
 RAW_TOLERANCE = 1e-3
@@ -64,12 +64,10 @@ def student_reference(spec: FilterSpec, run: Path, texts: Sequence[str]) -> tupl
 
     The outputs are those of the unmerged model.
     """
-    student = load_student(spec, run / "student")
-    expected = student.predict(texts)
+    expected = load_student(spec, run / "student").predict(texts)
     if spec.student.backend != "decoder":
         return expected, None
-    student.merge_adapter()
-    return expected, _largest(student.predict(texts), expected)
+    return expected, _largest(load_merged_decoder(spec, run / "student").predict(texts), expected)
 
 
 def _largest(found: Matrix, expected: Matrix) -> float:

@@ -73,6 +73,8 @@ def _string(field: str, value: object, limit: int) -> str:
         raise ArticleError(f"{field}: must be a string, found {type(value).__name__}")
     if len(value) > limit:
         raise ArticleError(f"{field}: {len(value)} characters, at most {limit}")
-    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
-        raise ArticleError(f"{field}: lone surrogate, not valid Unicode")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ArticleError(f"{field}: lone surrogate at character {error.start}, not valid Unicode") from error
     return value

@@ -4,12 +4,11 @@ Exit codes: 0 done, 1 some articles invalid with --strict, 2 wrong use or bad in
 """
 
 import argparse
-import itertools
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -24,7 +23,10 @@ from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.version import __version__
 
 CHUNK_ARTICLES = 512
+CHUNK_CHARS = 16_000_000
 BUNDLES_FOLDER = Path("bundles")
+
+Line = Mapping[str, object] | BadLine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,8 +121,7 @@ def _score(options: argparse.Namespace) -> int:
 
 def _in_chunks(scorer: HybridScorer, source: BinaryIO) -> Iterator[tuple[Sequence[object], list[Score]]]:
     """Scores the lines of a file a chunk at a time; a line that is no record becomes an invalid result in its place."""
-    lines = read_jsonl(source)
-    while chunk := list(itertools.islice(lines, CHUNK_ARTICLES)):
+    for chunk in chunked(read_jsonl(source)):
         scored = iter(scorer.score_batch([line for line in chunk if not isinstance(line, BadLine)]))
         yield (
             chunk,
@@ -129,6 +130,21 @@ def _in_chunks(scorer: HybridScorer, source: BinaryIO) -> Iterator[tuple[Sequenc
                 for line in chunk
             ],
         )
+
+
+def chunked(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    """Groups lines, at most `CHUNK_ARTICLES` and about `CHUNK_CHARS` together, so that memory stays bounded."""
+    chunk: list[Line] = []
+    chars = 0
+    for line in lines:
+        chunk.append(line)
+        if not isinstance(line, BadLine):
+            chars += sum(len(value) for value in line.values() if isinstance(value, str))
+        if len(chunk) >= CHUNK_ARTICLES or chars >= CHUNK_CHARS:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
+        yield chunk
 
 
 def _inspect(options: argparse.Namespace) -> int:

@@ -30,8 +30,8 @@ def test_a_missing_title_is_empty_and_an_integer_id_is_a_string() -> None:
         ({"id": "a", "text": " \n\t"}, "text: empty"),
         ({"id": "a", "text": b"bytes"}, "text: must be a string, found bytes"),
         ({"id": "a", "text": "x", "title": 3.5}, "title: must be a string, found float"),
-        ({"id": "a", "text": "broken \ud800 half"}, "text: lone surrogate, not valid Unicode"),
-        ({"id": "\udfff", "text": "x"}, "id: lone surrogate, not valid Unicode"),
+        ({"id": "a", "text": "broken \ud800 half"}, "text: lone surrogate at character 7, not valid Unicode"),
+        ({"id": "\udfff", "text": "x"}, "id: lone surrogate at character 0, not valid Unicode"),
         ({"id": "a", "text": "x" * (MAX_CONTENT_CHARS + 1)}, "text: 1000001 characters, at most 1000000"),
     ],
 )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from distillery_runtime.cli import main
+from distillery_runtime.cli import CHUNK_ARTICLES, CHUNK_CHARS, Line, chunked, main
+from distillery_runtime.jsonl import BadLine
 
 LINES = b"""{"id": "1", "title": "Wind", "text": "solar wind"}
 {"id": "2", "text": ""}
@@ -145,3 +146,12 @@ def test_a_reader_that_leaves_early_is_no_error(bundle: Path, tmp_path: Path) ->
 
     assert "Traceback" not in done.stderr
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_lines_are_taken_in_chunks_that_bound_memory() -> None:
+    small: list[Line] = [{"text": "x"}] * (CHUNK_ARTICLES + 1)
+    large: list[Line] = [{"text": "x" * (CHUNK_CHARS // 2)}] * 4
+
+    assert [len(chunk) for chunk in chunked(small)] == [CHUNK_ARTICLES, 1]
+    assert [len(chunk) for chunk in chunked(large)] == [2, 2]
+    assert list(chunked([BadLine("x")])) == [[BadLine("x")]]

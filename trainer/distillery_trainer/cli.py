@@ -1,6 +1,6 @@
 """The `trainer` command: fit a filter's models, check filters, start a new one.
 
-Exit codes: 0 done, 1 a filter has problems, 2 wrong use or bad input files, 130 interrupted (run again to go on).
+Exit codes: 0 done, 2 wrong use, bad input files or a filter with problems, 130 interrupted (run again to go on).
 """
 
 import argparse
@@ -122,7 +122,7 @@ def _lint(options: argparse.Namespace) -> int:
         print(f"{folder}: {f'{len(problems)} problems' if problems else 'no problems'}")
         for problem in problems:
             print(f"  {problem}")
-    return 1 if failed else 0
+    return 2 if failed else 0
 
 
 def _schema(_options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from distillery_runtime.errors import Problem
@@ -28,7 +28,7 @@ UNREADABLE = {
     "a control character": b"name: a\x00b\n",
     "a template's braces, unquoted": b"summary: {{summary}}\n",
     "a list as a key": b"? [a, b]\n: 1\n",
-    "brackets without end": b"[" * 5000,
+    "brackets without end": b"[" * 1000,
     "a number of 5000 digits": b"version: 1" + b"0" * 5000,
 }
 
@@ -92,8 +92,6 @@ INDEPENDENT = [
           "config.yaml: summary", "nothing", "a value (this key is required)"),
     fault("a lowest tier above 0", config("tiers", 2, "min_overall", to=0.5),
           "config.yaml: tiers[2].min_overall", "0.5", "0, so that every overall has a tier"),
-    fault("an operating tier that is the lowest", config("operating_tier", to="low"),
-          "config.yaml: operating_tier", "'low'", "one of high, medium (not the lowest)"),
     fault("a gatekeeper on an unknown dimension", config("gatekeepers", 0, "dimension", to="evidence"),
           "config.yaml: gatekeepers[0].dimension", "'evidence'", "one of relevance, evidence_quality"),
     fault("a gatekeeper that never fires", config("gatekeepers", 0, "below", to=0),
@@ -129,15 +127,14 @@ FAULTS = [
           "less than 4.0, where the tier medium begins (a higher cap demotes nothing)"),
     fault("tiers out of order", config("tiers", 0, "min_overall", to=3.0),
           "config.yaml: tiers[1].min_overall", "4.0", "less than 3.0, highest tier first"),
+    fault("an operating tier that is the lowest", config("operating_tier", to="low"),
+          "config.yaml: operating_tier", "'low'", "one of high, medium (not the lowest)"),
     fault("an unknown operating tier", config("operating_tier", to="midium"),
           "config.yaml: operating_tier", "'midium'", "one of high, medium (not the lowest)"),
     fault("a dimension given twice", config("dimensions", 1, "name", to="relevance"),
           "config.yaml: dimensions[1].name", "'relevance'", "a name not used before"),
     fault("an unknown anchor band", config("dimensions", 0, "anchors", "5-7", to="Some."),
           "config.yaml: dimensions[0].anchors.5-7.[key]", "'5-7'", "'0-2', '3-4', '5-6', '7-8' or '9-10'"),
-    fault("a pattern with a look-behind", config("prefilter", to=[RULE | {"patterns": ["(?<=a)b"]}]),
-          "config.yaml: prefilter[0].patterns[0]", "'(?<=a)b'",
-          "a pattern that RE2 accepts (b'invalid perl operator: (?<')"),
     fault("a phrase with '*' inside", config("prefilter", to=[RULE | {"words": ["so*r"]}]),
           "config.yaml: prefilter[0].words[0]", "'so*r'",
           "a phrase without outer spaces, '*' only as its last character"),
@@ -174,7 +171,7 @@ def test_one_fault_gives_one_problem(new_filter: Path, seeded: Fault) -> None:
     assert found == [seeded.problem]
 
 
-@settings(derandomize=True, max_examples=15, deadline=None)
+@settings(derandomize=True, max_examples=15, deadline=None, phases=[Phase.generate])
 @given(st.lists(st.sampled_from(INDEPENDENT), min_size=2, max_size=8, unique_by=lambda seeded: seeded.name))
 def test_several_faults_at_once_are_all_listed(seeded: list[Fault]) -> None:
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
@@ -186,6 +183,15 @@ def test_several_faults_at_once_are_all_listed(seeded: list[Fault]) -> None:
         found = lint_filter(folder)
 
     assert {one.problem for one in seeded} == set(found)
+
+
+def test_a_pattern_that_re2_does_not_take_is_found_with_the_reason(new_filter: Path) -> None:
+    config("prefilter", to=[RULE | {"patterns": ["solar", "(?<=a)b"]}])(new_filter)
+
+    (found,) = lint_filter(new_filter)
+
+    assert (found.path, found.found) == ("config.yaml: prefilter[0].patterns[1]", "'(?<=a)b'")
+    assert re.match(r"a pattern that RE2 accepts \(.*invalid perl operator", found.expected)
 
 
 def test_an_example_with_an_unknown_dimension_is_found_by_file_and_article(new_filter: Path) -> None:

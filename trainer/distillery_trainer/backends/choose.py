@@ -47,6 +47,11 @@ def load_student(spec: FilterSpec, folder: Path) -> Student:
     return _backend(spec.student.backend).load(folder, spec.student.window)
 
 
+def load_merged_decoder(spec: FilterSpec, folder: Path) -> Student:
+    """Loads a fitted decoder with its adapter merged into the base model, as an export has it."""
+    return _backend("decoder").load(folder, spec.student.window, merged=True)
+
+
 def open_embedder(settings: ProbeSettings) -> Embedder:
     """The probe's frozen encoder: `static`, a Hub id or a folder."""
     if settings.embedder == STATIC:

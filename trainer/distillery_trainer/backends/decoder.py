@@ -51,8 +51,13 @@ def fit(
     remove_checkpoint(folder)
 
 
-def load(folder: Path, window: Window) -> Student:
+def load(folder: Path, window: Window, *, merged: bool = False) -> Student:
     """Loads a student from its files; the adapter may be in any dialect that `adapters` knows.
+
+    Args:
+        folder: what `fit` wrote.
+        window: how texts become ids.
+        merged: whether the adapter's change is added to the base model's weights, as an export does.
 
     Raises:
         InputError: a file is missing or damaged, the base model is another, or the adapter lacks a tensor or has one
@@ -65,6 +70,8 @@ def load(folder: Path, window: Window) -> Student:
     dimensions = len(tensors[HEAD]) if HEAD in tensors else 1
     model = build(base_folder(base), dimensions, _read_lora(folder / _ADAPTER_CONFIG))
     _apply(model, tensors, str(folder / _ADAPTER))
+    if merged:
+        model.adapted.merge_adapter()
     return TorchStudent(TokenWindow(folder / "tokenizer.json", window), model, dimensions)
 
 
