@@ -1,11 +1,7 @@
-"""The `distillery` command: score articles, look into a bundle, verify one.
-
-Exit codes: 0 done, 1 some articles invalid with --strict, 2 wrong use or bad input files, 130 interrupted.
-"""
+"""The `distillery` command: score articles, look into a bundle, verify one. Exit codes as in `command`."""
 
 import argparse
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from distillery_runtime.bundle import Bundle, load, open_bundle, open_stages
-from distillery_runtime.errors import DistilleryError, InputError, Problem
+from distillery_runtime.command import positive, run_command
+from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.golden import replay
 from distillery_runtime.jsonl import BadLine, read_jsonl
 from distillery_runtime.report import Table, Tally, json_line
@@ -31,28 +28,7 @@ Line = Mapping[str, object] | BadLine
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code."""
-    options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s %(message)s")
-    try:
-        code: int = options.run(options)
-        sys.stdout.flush()
-        return code
-    except DistilleryError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        return _report_os_error(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-
-
-def _report_os_error(error: OSError) -> int:
-    if isinstance(error, BrokenPipeError):  # the reader of our output left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    print(f"{error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
-    return 2
+    return run_command(_parser(), arguments, "interrupted")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)"
     )
     score.add_argument(
-        "--threads", type=_positive, metavar="N", help="threads (default: the cores this process may use)"
+        "--threads", type=positive, metavar="N", help="threads (default: the cores this process may use)"
     )
     score.add_argument("--strict", action="store_true", help="exit with 1 if any article was invalid")
     score.set_defaults(run=_score)
@@ -91,13 +67,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.set_defaults(run=_verify)
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}, expected at least 1")
-    return value
 
 
 def _score(options: argparse.Namespace) -> int:

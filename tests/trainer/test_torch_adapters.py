@@ -1,5 +1,8 @@
 """The keys of LoRA adapters, in the dialects that tools write (no torch needed)."""
 
+import subprocess
+import sys
+
 import pytest
 
 from distillery_runtime.errors import InputError
@@ -58,3 +61,16 @@ def test_all_missing_and_all_unexpected_keys_are_listed() -> None:
         ("y", "present"),
     ]
     assert str(caught.value).startswith("adapter.safetensors: b: missing")
+
+
+def test_reading_keys_records_and_base_models_needs_no_torch() -> None:
+    modules = "adapters, atomic_files, base_model, backends.protocol, backends.records"
+    code = "".join(f"import distillery_trainer.{name}\n" for name in modules.split(", ")) + "import sys\n"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print([n for n in ('torch', 'transformers', 'peft') if n in sys.modules])"],
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stdout.strip() == "[]", done.stderr

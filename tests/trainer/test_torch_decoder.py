@@ -197,6 +197,17 @@ def test_a_base_model_that_lacks_a_weight_is_refused(decoder_base: Path, data: F
         decoder.fit(settings(base), WINDOW, data, tmp_path / "student", 5, None)
 
 
+def test_a_base_model_that_has_gone_is_an_error_that_offers_what_to_do(
+    student: Path, decoder_base: Path, tmp_path: Path
+) -> None:
+    record = json.loads((student / "base.json").read_text())
+    gone = str(tmp_path / "gone")
+    (student / "base.json").write_text(json.dumps(record | {"folder": gone, "model": gone}))
+
+    with pytest.raises(InputError, match="no such folder, and not a Hub id"):
+        decoder.load(student, WINDOW)
+
+
 @pytest.fixture
 def regressor(decoder_base: Path) -> LastTokenRegressor:
     torch.manual_seed(1)
@@ -217,3 +228,16 @@ def test_the_last_real_token_is_found_by_the_mask_even_if_its_id_is_that_of_padd
 
     torch.testing.assert_close(together, alone, atol=TOLERANCE, rtol=0)
     assert not torch.allclose(together[0], together[1], atol=100 * TOLERANCE)
+
+
+def test_scores_keep_float32_where_the_layers_compute_in_bfloat16(regressor: LastTokenRegressor) -> None:
+    input_ids, mask = map(torch.from_numpy, pad([TokenIds(np.array([2, 5, 7], dtype=np.int64), False)]))
+
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = regressor(input_ids, mask)
+    with torch.no_grad():
+        exact = regressor(input_ids, mask)
+
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, rough.bfloat16().float())
+    torch.testing.assert_close(rough, exact, atol=0.05, rtol=0)

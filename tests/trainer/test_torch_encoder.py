@@ -110,3 +110,8 @@ def test_pooling_ignores_padding() -> None:
 
     assert pool(states, mask, "mean").tolist() == [[2.0, 3.0]]
     assert pool(states, mask, "cls").tolist() == [[1.0, 2.0]]
+
+
+def test_a_causal_model_is_refused(decoder_base: Path, data: FitData, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gemma3_text, expected an encoder"):
+        encoder.fit(settings(decoder_base), WINDOW, data, tmp_path, 5, None)

@@ -1,7 +1,4 @@
-"""The `trainer` command: fit a filter's models, check filters, start a new one.
-
-Exit codes: 0 done, 2 wrong use, bad input files or a filter with problems, 130 interrupted (run again to go on).
-"""
+"""The `trainer` command: fit a filter's models, check filters, start one. Exit codes as in the runtime's `command`."""
 
 import argparse
 import json
@@ -11,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from distillery_runtime.errors import DistilleryError, InputError, Problem
+from distillery_runtime.command import positive, run_command
+from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.version import __version__
 from distillery_trainer.filters import CONFIG_NAME, all_filters, filters_root, find_filter, load_filter
@@ -24,19 +22,7 @@ from distillery_trainer.summary import summarise
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        code: int = options.run(options)
-        return code
-    except DistilleryError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return 130
+    return run_command(_parser(), arguments, "interrupted; the same command goes on where this one stopped")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,22 +53,15 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base-model", metavar="ID|DIR", help="the student's base model: a Hub id or a folder")
     parser.add_argument("--embedder", metavar="ID|DIR|static",
                         help="the probe's frozen encoder: a Hub id, a folder, or static")  # fmt: skip
-    parser.add_argument("--max-tokens", type=_positive, metavar="N", help="the student's window, specials included")
-    parser.add_argument("--epochs", type=_positive, metavar="N", help="the most epochs to train")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="use N of the articles, chosen by the seed")
+    parser.add_argument("--max-tokens", type=positive, metavar="N", help="the student's window, specials included")
+    parser.add_argument("--epochs", type=positive, metavar="N", help="the most epochs to train")
+    parser.add_argument("--limit", type=positive, metavar="N", help="use N of the articles, chosen by the seed")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of split, models and intervals (default: 0)")
     parser.add_argument("--run-dir", type=Path, metavar="DIR",
                         help="the run's folder (default: runs/<filter>/v<N>/<id>)")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                         help="override any key of the config, for example cascade.target_miss_rate=0.1")  # fmt: skip
     parser.set_defaults(run=_fit)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}, expected at least 1")
-    return value
 
 
 def _fit(options: argparse.Namespace) -> int:

@@ -9,7 +9,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    PreTrainedModel,
+)
+from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from distillery_runtime.errors import InputError, Problem
@@ -22,12 +29,18 @@ def load_encoder(folder: Path) -> PreTrainedModel:
         InputError: the folder holds no such model, or not all of its weights.
     """
     config = load_config(folder)
-    if type(config) not in MODEL_MAPPING:
-        raise _not_loadable(folder, f"model_type {config.model_type}", "an encoder known to transformers")
+    if type(config) not in MODEL_MAPPING or is_causal(config):
+        raise _not_loadable(folder, f"model_type {config.model_type}", "an encoder (BERT, XLM-R, ModernBERT ...)")
     architecture: Any = MODEL_MAPPING[type(config)]  # Any: transformers annotates its mapping wrongly
     takes_option = "add_pooling_layer" in inspect.signature(architecture).parameters
     options: dict[str, Any] = {"add_pooling_layer": False} if takes_option else {}  # Any: as load_model takes them
     return load_model(AutoModel, folder, **options)
+
+
+def is_causal(config: Any) -> bool:  # Any: as load_config gives it
+    """Whether a configuration is that of a text decoder which transformers scores at its last token."""
+    architecture: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), object)  # Any: annotated wrongly
+    return issubclass(architecture, GenericForSequenceClassification)
 
 
 def load_config(folder: Path) -> Any:  # Any: each architecture has a config class of its own

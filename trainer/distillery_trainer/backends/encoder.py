@@ -17,7 +17,7 @@ from distillery_trainer.backends.protocol import FitData, Progress, Student
 from distillery_trainer.backends.records import EncoderRecord
 from distillery_trainer.tensor_files import read_tensors, write_tensors
 from distillery_trainer.torch_loading import load_encoder, quiet
-from distillery_trainer.torch_running import TorchStudent, pool
+from distillery_trainer.torch_running import TorchStudent, pool, score_in_float32
 from distillery_trainer.torch_training import remove_checkpoint, train
 
 HEAD_DEVIATION = 0.02  # of the new head's weights, as transformers starts a head
@@ -75,10 +75,9 @@ class PooledRegressor(nn.Module):
         self.pooling = pooling
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """From input_ids and attention_mask, (B, T) int64, to (B, D)."""
+        """From input_ids and attention_mask, (B, T) int64, to (B, D) float32."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        scores: Tensor = self.head(pool(states, attention_mask, self.pooling))
-        return scores
+        return score_in_float32(self.head, pool(states, attention_mask, self.pooling))
 
 
 @torch.no_grad()

@@ -1,18 +1,16 @@
 """A causal language model with LoRA whose last real token a linear head scores, and the adapter's weights in it."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModelForSequenceClassification
-from transformers.modeling_layers import GenericForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_trainer.adapters import normalise_keys
-from distillery_trainer.torch_loading import load_config, load_model
-from distillery_trainer.torch_running import ready, run_in_batches
+from distillery_trainer.torch_loading import is_causal, load_config, load_model
+from distillery_trainer.torch_running import ready, run_in_batches, score_in_float32
 from distillery_trainer.torch_training import TrainingRows
 
 HEAD = "score.weight"
@@ -37,10 +35,9 @@ class LastTokenRegressor(nn.Module):
         return pooled
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """From input_ids and attention_mask, (B, T) int64, padded on the right, to (B, D)."""
+        """From input_ids and attention_mask, (B, T) int64, padded on the right, to (B, D) float32."""
         head: nn.Module = self.adapted.get_base_model().get_submodule("score")
-        scores: Tensor = head(self.pooled(input_ids, attention_mask))
-        return scores
+        return score_in_float32(head, self.pooled(input_ids, attention_mask))
 
     def adapter_weights(self) -> dict[str, nn.Parameter]:
         """The trainable weights, LoRA pairs and head, by the short keys of `adapters`."""
@@ -55,8 +52,7 @@ def build(base: Path, dimensions: int, lora: LoraConfig) -> LastTokenRegressor:
         InputError: the base is no text decoder that the adapter fits.
     """
     config = load_config(base)
-    architecture: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), object)  # Any: annotated wrongly there
-    if not issubclass(architecture, GenericForSequenceClassification):
+    if not is_causal(config):
         expected = "a text decoder (Gemma, Qwen, Llama ...); for a BERT-like model use the encoder backend"
         raise InputError(str(base), [Problem("base model", f"model_type {config.model_type}", expected)])
     model = load_model(AutoModelForSequenceClassification, base, frozenset({HEAD}), num_labels=dimensions)

@@ -75,7 +75,8 @@ def base_folder(record: BaseRecord) -> Path:
     """
     folder = Path(record.folder)
     if not folder.is_dir():
-        folder = base_model.resolve(record.model, record.revision)
+        commit = record.identity.get("commit")
+        folder = base_model.resolve(record.model, str(commit) if commit else record.revision)
     found = base_model.identity(folder)
     if any(found[key] != record.identity.get(key) for key in ("config_sha256", "size_bytes")):
         problem = Problem("base model", "other files than the student was trained on", str(record.identity))
