@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parent.parent
 BUNDLE = REPOSITORY / "tests" / "fixtures" / "bundle-v1"
 MAX_WHEEL_BYTES = 150_000
 MAX_IMPORT_S = 0.6
-FORBIDDEN = ("torch", "transformers", "sklearn", "scipy", "pandas", "onnx", "yaml")
+FORBIDDEN = ("torch", "transformers", "sklearn", "scipy", "pandas", "onnx")
 ARTICLE = json.dumps({"id": "1", "title": "Ferry", "text": "The electric ferry costs half"})
 
 PROBE = f"""

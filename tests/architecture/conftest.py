@@ -42,7 +42,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny models are s
 ROOT = Path(__file__).parents[2]
 FILTER = ROOT / "filters" / "sustainability_technology" / "v3"
 PACKAGES = ("runtime/distillery_runtime", "trainer/distillery_trainer", "exporter/distillery_exporter")
-ARTICLES, FEW = 160, 40  # for reports with slices of ten and more; for fitting students and probes
+ARTICLES, FEW = 150, 32  # for reports with slices of ten and more; for fitting students and probes
 GREEN, TOWN = ["river", "wind", "tree", "sun", "sea"], ["city", "school", "art", "old", "bank"]
 TITLE, FILLER = "A quiet day in the harbour", "Nothing else happened in the harbour, and nobody minded."
 LONG_TEXT = " ".join(f"{word} {number}" for number in range(200) for word in ("river", "city"))
@@ -190,8 +190,8 @@ class Lab:
         return [TokenWindow(TABLE_FOLDER / "tokenizer.json", w).encode([LONG_TEXT])[0].ids.tolist() for w in windows]
 
     def _threshold(self, spec: FilterSpec) -> object:
-        student = np.linspace(0, 10, 2000)
-        probe = student + np.sin(np.arange(2000)) * 2.5
+        student = np.linspace(0, 10, 500)
+        probe = student + np.sin(np.arange(500)) * 2.5
         cascade = spec.cascade
         found = certify(probe, student, spec.operating_overall, cascade.target_miss_rate, cascade.confidence)
         return found.threshold, found.misses, found.share_below
@@ -218,15 +218,14 @@ class Lab:
         stages = self._stages(spec, FEW, folder)
         stages["split"].make(folder / "splits.jsonl")
         stages["fit"].make(folder / "student")
-        return load_student(spec, folder / "student").predict(PROBING_TEXTS).tolist()
+        return heads_tried(folder / "student"), load_student(spec, folder / "student").predict(PROBING_TEXTS).tolist()
 
     def _probe(self, spec: FilterSpec) -> object:
         folder = self._new_folder()
         stages = self._stages(spec, FEW, folder)
         stages["split"].make(folder / "splits.jsonl")
         stages["probe"].make(folder / "probe")
-        tried = json.loads((folder / "probe" / "head.json").read_text(encoding="utf-8"))
-        return tried, probe_reference(spec, folder, PROBING_TEXTS).tolist()
+        return heads_tried(folder / "probe"), probe_reference(spec, folder, PROBING_TEXTS).tolist()
 
     def _make(self, name: str, spec: FilterSpec) -> dict[str, object]:
         """What one of the last stages writes, on models fitted before."""
@@ -262,6 +261,12 @@ def without_torch(spec: FilterSpec) -> FilterSpec:
     return apply_overrides(spec, WITHOUT_TORCH)
 
 
+def heads_tried(folder: Path) -> object:
+    """How well each kind of head did, of which the better one answers."""
+    path = folder / "head.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def articles_for_rules() -> Iterator[Article]:
     """Articles that meet each phrase of each prefilter rule: in the title, in the text, and with each exception."""
     for rule in load_filter(FILTER).prefilter:
@@ -279,7 +284,7 @@ def labelled_lines(dimensions: Sequence[str]) -> Iterator[Mapping[str, object]]:
     generator = np.random.default_rng(7)
     for number in range(ARTICLES):
         share = generator.uniform()
-        count = 120 if number % 8 == 0 else int(generator.integers(10, 30))
+        count = 60 if number % 8 == 0 else int(generator.integers(5, 15))
         words = [str(generator.choice(GREEN if generator.uniform() < share else TOWN)) for _ in range(count)]
         noise = generator.uniform(-1, 1, len(dimensions))
         yield {

@@ -27,6 +27,7 @@ from distillery_trainer.torch_steps import Loss, Plan, Stepper
 
 CHECKPOINT_STEPS = 500  # a checkpoint is saved after so many steps or seconds, whichever comes first
 CHECKPOINT_S = 60.0
+CHECKPOINT_REST = 10  # but not before ten times as long as the last one took to write
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +136,17 @@ class _Training:
         """Takes the epoch's remaining steps, saving now and then."""
         epoch = len(state.history)
         batches = self._batches(epoch)
-        saved_at = time.monotonic()
+        saved_at, cost_s = time.monotonic(), 0.0
         for batch in batches[state.step - epoch * self._steps_per_epoch :]:
             ids, labels = [self._rows.train_ids[i] for i in batch], self._rows.train_labels[batch]
             loss = self._stepper.take(state.step, ids, labels)
             state = replace(state, step=state.step + 1, loss_total=state.loss_total + loss)
             if self._progress:
                 self._progress.step(loss)
-            if state.step % CHECKPOINT_STEPS == 0 or time.monotonic() - saved_at > CHECKPOINT_S:
+            waited_s = time.monotonic() - saved_at
+            if state.step % CHECKPOINT_STEPS == 0 or waited_s > max(CHECKPOINT_S, CHECKPOINT_REST * cost_s):
                 self._checkpoint.save(state)
-                saved_at = time.monotonic()
+                saved_at, cost_s = time.monotonic(), time.monotonic() - saved_at - waited_s
         return state
 
     def _end_epoch(self, state: TrainState) -> TrainState:
