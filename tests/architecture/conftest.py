@@ -22,7 +22,7 @@ from distillery_exporter.parity import probe_reference
 from distillery_exporter.run_reader import open_run
 from distillery_runtime.article import Article
 from distillery_runtime.prefilter import Prefilter
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec import FilterSpec, PrefilterRule, TextPolicy
 from distillery_runtime.text import compose
 from distillery_runtime.verdict import judge
 from distillery_runtime.window import TokenWindow
@@ -42,13 +42,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny models are s
 ROOT = Path(__file__).parents[2]
 FILTER = ROOT / "filters" / "sustainability_technology" / "v3"
 PACKAGES = ("runtime/distillery_runtime", "trainer/distillery_trainer", "exporter/distillery_exporter")
-ARTICLES, FEW = 150, 32  # for reports with slices of ten and more; for fitting students and probes
+ARTICLES, FEW = 200, 32  # for reports with slices of ten and more; for fitting students and probes
 GREEN, TOWN = ["river", "wind", "tree", "sun", "sea"], ["city", "school", "art", "old", "bank"]
 TITLE, FILLER = "A quiet day in the harbour", "Nothing else happened in the harbour, and nobody minded."
 LONG_TEXT = " ".join(f"{word} {number}" for number in range(200) for word in ("river", "city"))
 PROBING_TEXTS = [FILLER, "wind and sun", "old city bank", LONG_TEXT]
 WITHOUT_TORCH = {"student.backend": "static", "cascade.probe.embedder": "static"}
 QUICK = {"student.static.training.epochs": 3, "cascade.probe.training.epochs": 3}
+COURSE_FILES = ("head.json", "training_history.json")
 # An article's title for each alternative of each pattern.
 PATTERN_SAMPLES = {
     r"(?:you won.t believe|\bthis one trick\b|\b\d+ (?:reasons|things|tricks) (?:why|that|you)\b)": [
@@ -154,6 +155,7 @@ class Lab:
         self._folder = folder
         self._numbers = itertools.count()
         self._seen: dict[tuple[str, str], object] = {}
+        self._read: dict[tuple[tuple[str, ...], TextPolicy], LabelledSet] = {}
 
     def observe(self, what: str, spec: FilterSpec) -> object:
         """What the code does by this spec, in one respect: a value that can be compared."""
@@ -180,7 +182,11 @@ class Lab:
 
     def _blocked(self, spec: FilterSpec) -> object:
         prefilter = Prefilter(spec)
-        return [prefilter.check(compose(article, spec.text)) for article in articles_for_rules()]
+        return [prefilter.check(compose(article, spec.text)) for article in self._articles_for_rules]
+
+    @functools.cached_property
+    def _articles_for_rules(self) -> list[Article]:
+        return list(articles_for_rules(load_filter(FILTER).prefilter))
 
     def _texts(self, spec: FilterSpec) -> object:
         return self._labelled(spec, FEW).texts
@@ -218,14 +224,15 @@ class Lab:
         stages = self._stages(spec, FEW, folder)
         stages["split"].make(folder / "splits.jsonl")
         stages["fit"].make(folder / "student")
-        return heads_tried(folder / "student"), load_student(spec, folder / "student").predict(PROBING_TEXTS).tolist()
+        answers = load_student(spec, folder / "student").predict(PROBING_TEXTS)
+        return how_it_went(folder / "student"), answers.tolist()
 
     def _probe(self, spec: FilterSpec) -> object:
         folder = self._new_folder()
         stages = self._stages(spec, FEW, folder)
         stages["split"].make(folder / "splits.jsonl")
         stages["probe"].make(folder / "probe")
-        return heads_tried(folder / "probe"), probe_reference(spec, folder, PROBING_TEXTS).tolist()
+        return how_it_went(folder / "probe"), probe_reference(spec, folder, PROBING_TEXTS).tolist()
 
     def _make(self, name: str, spec: FilterSpec) -> dict[str, object]:
         """What one of the last stages writes, on models fitted before."""
@@ -244,7 +251,10 @@ class Lab:
         return fit(FitRequest(source, [labels], overrides, run_dir=self._new_folder()), lambda _: None)
 
     def _labelled(self, spec: FilterSpec, count: int) -> LabelledSet:
-        return read_labels([self._labels_file(spec.dimension_names)], spec).select(range(count))
+        key = (spec.dimension_names, spec.text)
+        if key not in self._read:
+            self._read[key] = read_labels([self._labels_file(spec.dimension_names)], spec)
+        return self._read[key].select(range(count))
 
     @functools.cache  # noqa: B019 - the lab lives as long as its tests
     def _labels_file(self, dimensions: tuple[str, ...]) -> Path:
@@ -261,15 +271,14 @@ def without_torch(spec: FilterSpec) -> FilterSpec:
     return apply_overrides(spec, WITHOUT_TORCH)
 
 
-def heads_tried(folder: Path) -> object:
-    """How well each kind of head did, of which the better one answers."""
-    path = folder / "head.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+def how_it_went(folder: Path) -> list[str]:
+    """What a fit wrote of its course: the error of each kind of head, or of each epoch."""
+    return [p.read_text(encoding="utf-8") for p in sorted(folder.glob("*.json")) if p.name in COURSE_FILES]
 
 
-def articles_for_rules() -> Iterator[Article]:
+def articles_for_rules(rules: Sequence[PrefilterRule]) -> Iterator[Article]:
     """Articles that meet each phrase of each prefilter rule: in the title, in the text, and with each exception."""
-    for rule in load_filter(FILTER).prefilter:
+    for rule in rules:
         phrases = [phrase.replace("*", "s") for phrase in rule.words]
         samples = [*phrases, *(sample for pattern in rule.patterns for sample in PATTERN_SAMPLES[pattern])]
         for sample in [*samples, *(phrase.replace(" ", " <b>", 1) for phrase in phrases)]:

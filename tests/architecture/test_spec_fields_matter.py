@@ -112,7 +112,7 @@ def model_rules(section: str, other: str, situation: Mapping[str, object]) -> li
 RULES = [
     Rule("name", renamed, ("bundle",)),
     Rule("version", 4, ("bundle",)),
-    Rule("summary", "Another summary.", ("prompt", "bundle")),
+    Rule("summary", "Another summary.", ("prompt",)),
     Rule("dimensions.*.name", renamed, ("prompt",), also=follow_dimension),
     Rule("dimensions.*.weight", times(0.9), ("verdicts",), also=balance_weights),
     Rule("dimensions.*.question", "Another question?", ("prompt",)),
@@ -246,7 +246,7 @@ def test_settings_of_a_backend_that_is_not_used_leave_a_run_as_it_is(path: str, 
     assert lab.stage_keys(before) == lab.stage_keys(after)
 
 
-@pytest.mark.parametrize("what", ["student", "probe", "report", "bundle"])
+@pytest.mark.parametrize("what", ["student", "probe", "report"])
 def test_doing_the_same_again_gives_the_same(what: str, lab_for: Callable[[Rule], Any]) -> None:
     lab = lab_for(Rule("", "", (what,)))
 

@@ -187,6 +187,15 @@ def test_a_model_without_a_causal_head_is_pointed_to_the_encoder_backend(
         decoder.fit(settings(encoder_base), WINDOW, data, tmp_path, 5, None)
 
 
+def test_a_model_whose_layers_have_other_names_is_refused(
+    decoder_base: Path, data: FitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder, "ADAPTED", ("q_proj", "qkv_proj", "dense"))
+
+    with pytest.raises(InputError, match="tiny-gemma: no layers named qkv_proj, dense"):
+        decoder.fit(settings(decoder_base), WINDOW, data, tmp_path, 5, None)
+
+
 def test_a_base_model_that_lacks_a_weight_is_refused(decoder_base: Path, data: FitData, tmp_path: Path) -> None:
     base = Path(shutil.copytree(decoder_base, tmp_path / "base"))
     tensors = load_file(base / "model.safetensors")

@@ -154,6 +154,21 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(
     assert listener.started[0] - listener.started[1] == len(listener.losses)
 
 
+def test_a_checkpoint_is_also_saved_when_its_time_has_come(
+    rows: TrainingRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_training, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(torch_training, "CHECKPOINT_REST", 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(Bag(), rows, SETTINGS, "huber", 1, tmp_path, Listener(4))
+    listener = Listener()
+
+    train(Bag(), rows, SETTINGS, "huber", 1, tmp_path, listener)
+
+    assert listener.started is not None
+    assert listener.started[1] == 3
+
+
 def test_a_finished_training_is_not_done_again(rows: TrainingRows, tmp_path: Path) -> None:
     expected = undisturbed(rows, tmp_path)
     model, listener = Bag(), Listener()

@@ -87,7 +87,7 @@ class Pipeline:
         return FitData(train.texts, train.labels(), val.texts, val.labels())
 
     def _fit(self, output: Path) -> None:
-        with Bar("fit") as bar:
+        with Bar("fit", lines=self.spec.student.backend != STATIC) as bar:
             fit_student(self.spec, self.fit_data(), output, self.seed, bar)
         prefix = self.spec.student.encoder.prefix if self.spec.student.backend == "encoder" else ""
         window = TokenWindow(output / "tokenizer.json", self.spec.student.window, prefix)

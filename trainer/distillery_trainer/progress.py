@@ -10,12 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class Bar:
     """A progress bar on stderr. It hears a training (`start`, `step`, `epoch`) or counts done items (`advance_to`).
 
-    Where stderr is no terminal it prints nothing but a line per epoch.
+    Where stderr is no terminal it prints a line per epoch if `lines` is asked for, and else nothing.
     """
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, *, lines: bool = False) -> None:
         self._console = Console(stderr=True)
         self._label = label
+        self._lines = lines
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[news]}"), console=self._console, transient=True,
@@ -48,7 +49,7 @@ class Bar:
         self._epochs += 1
         news = f"loss {self._loss:.3f}, val MAE {val_mae:.3f}"
         self._bar.update(self._task, news=news)
-        if not self._console.is_terminal:
+        if self._lines and not self._console.is_terminal:
             self._console.print(f"{self._label}: epoch {self._epochs}, {news}", highlight=False)
 
     def advance_to(self, done: int, total: int) -> None:

@@ -42,6 +42,7 @@ def fit(
     start = prepare(settings.base_model, settings.revision, window, "", data, folder, settings)
     torch.manual_seed(seed)
     model = build(Path(start.base.folder), start.dimensions, _new_lora(settings))
+    _check_adapted(model, start.base)
     start_at_mean(model, start.rows)
     train(model, start.rows, settings.training, settings.loss, seed, folder, progress, start.lineage)
     expected = TorchStudent(start.window, model, start.dimensions).predict(proof_texts(data))
@@ -84,6 +85,17 @@ def _new_lora(settings: DecoderSettings) -> LoraConfig:
         target_modules=list(ADAPTED),
         modules_to_save=["score"],
     )
+
+
+def _check_adapted(model: LastTokenRegressor, base: BaseRecord) -> None:
+    """Sees that every kind of linear layer got its adapter; peft is content with one of them."""
+    found = {key.split(".")[-3] for key in model.adapter_weights() if key != HEAD}
+    missing = [name for name in ADAPTED if name not in found]
+    if missing:
+        problem = Problem(
+            base.public_name, f"no layers named {', '.join(missing)}", "a model built like Gemma or Llama"
+        )
+        raise InputError("base model", [problem])
 
 
 def _save(model: LastTokenRegressor, base: BaseRecord, folder: Path) -> None:
