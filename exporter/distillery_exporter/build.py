@@ -20,7 +20,7 @@ from distillery_runtime.manifest import StageEntry
 from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.stage import Stage
 from distillery_runtime.text import compose
-from distillery_runtime.verdict import judge
+from distillery_runtime.verdict import decide
 from distillery_runtime.version import __version__
 from distillery_trainer.backends.records import BaseRecord
 from distillery_trainer.files import write_json
@@ -127,7 +127,7 @@ def _reference(run: Run, labelled: LabelledSet | None) -> dict[str, object]:
     seed = run.manifest["seed"]
     pipeline = Pipeline(run.spec, labelled, run.folder, seed if isinstance(seed, int) else 0)
     scores = pipeline.student_scores(pipeline.places("test"))
-    verdicts = [judge(row, run.spec) for row in scores]
+    verdicts = [decide(row, run.spec) for row in scores]
     tiers = [verdict.tier for verdict in verdicts]
     return {
         "schema_version": 1,
@@ -147,18 +147,22 @@ def _histogram(values: NDArray[np.floating]) -> list[int]:
 def _lineage(run: Run) -> dict[str, str]:
     """Where the bundle comes from, without a time or a path, so that the same run gives the same bundle."""
     spec, manifest = run.spec, run.manifest
-    student = "static token table"
-    if (run.folder / STUDENT / "base.json").is_file():
-        student = json.dumps(BaseRecord.read(run.folder / STUDENT / "base.json").identity, sort_keys=True)
     labels = manifest["labels"]
     return {
         "oracle": str(manifest["oracles"]),
         "filter_oracle": spec.oracle.model,
         "prompt_sha256": str(manifest["prompt_sha256"]),
         "labels_sha256": " ".join(entry["sha256"] for entry in labels) if isinstance(labels, list) else "",
-        "student_base": student,
-        "probe_embedder": Path(spec.cascade.probe.embedder).name,
+        "student_base": _base(run.folder / STUDENT),
+        "probe_base": _base(run.folder / PROBE),
         "run": run.folder.name,
         "seed": str(manifest["seed"]),
         "distillery": __version__,
     }
+
+
+def _base(folder: Path) -> str:
+    """Which pretrained model a stage stands on: name, commit and digests, or the static table and its origin."""
+    if not (folder / "base.json").is_file():
+        return "static token table of distillery-trainer, distilled from intfloat/multilingual-e5-small (MIT licence)"
+    return json.dumps(BaseRecord.read(folder / "base.json").identity, sort_keys=True)

@@ -10,7 +10,7 @@ from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import ModelError
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.stage import Stage
-from distillery_trainer.backends.choose import load_merged_decoder, load_student, open_embedder
+from distillery_trainer.backends.choose import load_merged_decoder, load_student, reopen_embedder
 from distillery_trainer.heads import load_head
 
 RAW_TOLERANCE = 1e-3
@@ -56,7 +56,7 @@ def check_stage(stage: Stage, expected: Matrix, texts: Sequence[str], calibratio
 def probe_reference(spec: FilterSpec, run: Path, texts: Sequence[str]) -> Matrix:
     """The trained probe's raw outputs: (N, D) float32."""
     head = load_head(run / "probe" / "head.safetensors")
-    return head.predict(open_embedder(spec.cascade.probe).embed(texts))
+    return head.predict(reopen_embedder(spec.cascade.probe, run / "probe").embed(texts))
 
 
 def student_reference(spec: FilterSpec, run: Path, texts: Sequence[str]) -> tuple[Matrix, float | None]:

@@ -13,6 +13,7 @@ from distillery_runtime.spec import FilterSpec
 from distillery_runtime.spec_checks import parse_spec
 from distillery_trainer.fit import RUNS_FOLDER
 from distillery_trainer.labels import LabelledSet, read_labels
+from distillery_trainer.run import RunFolder
 from distillery_trainer.split import limit_articles
 
 NEEDED = ("manifest.json", "config.resolved.yaml", "splits.jsonl", "student", "probe", "calibration.json",
@@ -47,6 +48,7 @@ def open_run(folder: Path) -> Run:
     config = folder / "config.resolved.yaml"
     spec = parse_spec(yaml.safe_load(config.read_text(encoding="utf-8")), str(config))
     manifest = _read(folder / "manifest.json")
+    _check_stages(folder, manifest)
     examples = sorted((Path(str(manifest["filter_folder"])) / "examples").glob("*.jsonl"))
     return Run(
         folder=folder,
@@ -84,6 +86,19 @@ def labelled_articles(run: Run) -> LabelledSet | None:
     if isinstance(limit, int) and isinstance(seed, int):
         return labelled.select(limit_articles([article.id for article in labelled.articles], limit, seed))
     return labelled
+
+
+def _check_stages(folder: Path, manifest: Mapping[str, object]) -> None:
+    """Sees that every stage's output is the one that the manifest speaks of, and none is left of another fit."""
+    stages = manifest["stages"]
+    if not isinstance(stages, dict):
+        problem = Problem(str(folder), "a fit that did not finish", "a finished run (`trainer fit` goes on with it)")
+        raise InputError("exporter build", [problem])
+    run = RunFolder(folder)
+    expected = "as this fit made it (`trainer fit` makes it again)"
+    changed = [name for name, key in stages.items() if not run.is_done(name, key)]
+    if changed:
+        raise InputError("exporter build", [Problem(f"{folder}: stage {n}", "changed", expected) for n in changed])
 
 
 def _read(path: Path) -> Mapping[str, object]:

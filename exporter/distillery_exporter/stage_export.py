@@ -14,7 +14,7 @@ from distillery_exporter.graphs.static import build_static_encoder, build_static
 from distillery_runtime.calibration import Calibration
 from distillery_runtime.manifest import StageEntry, VariantEntry
 from distillery_runtime.spec import FilterSpec
-from distillery_trainer.backends.choose import STATIC, open_embedder
+from distillery_trainer.backends.choose import STATIC, reopen_embedder
 from distillery_trainer.backends.records import BaseRecord, EncoderRecord, base_folder
 from distillery_trainer.heads import load_head
 from distillery_trainer.static_embedder import StaticEmbedder
@@ -28,7 +28,7 @@ def export_probe(
 ) -> StageEntry:
     """Writes `probe/`: tokenizer, encoder graph and head graph."""
     settings = spec.cascade.probe
-    embedder = open_embedder(settings)
+    embedder = reopen_embedder(settings, run / PROBE)
     folder = bundle / PROBE
     folder.mkdir(parents=True)
     shutil.copyfile(embedder.folder / "tokenizer.json", folder / "tokenizer.json")

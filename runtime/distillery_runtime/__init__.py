@@ -14,7 +14,7 @@ from distillery_runtime.errors import (
 from distillery_runtime.result import Score
 from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import Verdict, judge
+from distillery_runtime.verdict import Verdict, decide
 from distillery_runtime.version import __version__
 
 __all__ = [
@@ -31,6 +31,6 @@ __all__ = [
     "SpecError",
     "Verdict",
     "__version__",
-    "judge",
+    "decide",
     "load",
 ]

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 some articles invalid with --strict, 2 wrong use or bad in
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         interrupted: what to say after Ctrl-C.
     """
     options = parser.parse_args(arguments)
+    level = logging.INFO if getattr(options, "verbose", False) else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
         code: int = options.run(options)
         sys.stdout.flush()

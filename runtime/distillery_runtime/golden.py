@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -50,7 +50,7 @@ class Golden(_Part):
 class CalibrationFile(_Part):
     """The content of `calibration.json`: the maps by stage and variant, readable; the graphs hold the same knots."""
 
-    schema_version: int
+    schema_version: Literal[1]
     stages: dict[str, dict[str, tuple[CalibrationMap, ...]]]
 
 

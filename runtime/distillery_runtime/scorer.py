@@ -10,7 +10,7 @@ from distillery_runtime.result import Score
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.stage import Stage
 from distillery_runtime.text import compose
-from distillery_runtime.verdict import judge, round_scores
+from distillery_runtime.verdict import decide, round_scores
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class HybridScorer:
         scores = round_scores(stage.run(rows).scores)
         onward = []
         for item, row, values in zip(pending, rows, scores, strict=True):
-            verdict = judge(values, self.spec)
+            verdict = decide(values, self.spec)
             if not last and (stage.threshold is None or verdict.overall >= stage.threshold):
                 onward.append(item)
                 continue

@@ -113,19 +113,22 @@ class OracleSettings(_Part):
 class HeadTraining(_Part):
     """How a head on frozen embeddings is trained (Adam, early stopping on validation MAE)."""
 
-    epochs: Count = 60
-    patience: Count = 8
+    epochs: Count = 100
+    patience: Count = 10
     learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-3
-    batch_size: Count = 64
+    batch_size: Count = 32
 
 
 class ModelTraining(_Part):
-    """How a transformer is trained (AdamW, linear warm-up and decay, early stopping on validation MAE)."""
+    """How a transformer is trained (AdamW, linear warm-up and decay, early stopping on validation MAE).
+
+    The learning rate must be given: a decoder's adapter and a whole encoder need rates that differ by far.
+    """
 
     epochs: Count = 3
     patience: Count = 2
-    learning_rate: Positive = 2e-4
+    learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
     batch_tokens: Annotated[int, Field(ge=64)] = 4096
     warmup_ratio: Share = 0.1
@@ -166,7 +169,7 @@ class DecoderSettings(_Part):
     revision: Text = "main"
     lora: Lora = Lora()
     loss: Literal["mse", "huber"] = "huber"
-    training: ModelTraining = ModelTraining()
+    training: ModelTraining = ModelTraining(learning_rate=2e-4)
 
 
 class EncoderSettings(_Part):
@@ -177,21 +180,21 @@ class EncoderSettings(_Part):
     prefix: str = ""
     pooling: Literal["mean", "cls"] = "mean"
     loss: Literal["mse", "huber"] = "huber"
-    training: ModelTraining = ModelTraining(learning_rate=5e-5, epochs=4)
+    training: ModelTraining = ModelTraining(learning_rate=5e-5)
 
 
 class StaticSettings(_Part):
     """A small token table, mean pooled, with an MLP head: neither torch nor a download."""
 
     hidden: tuple[Count, ...] = (64,)
-    training: HeadTraining = HeadTraining(epochs=200, patience=20, batch_size=32)
+    training: HeadTraining = HeadTraining()
 
 
 class StudentSettings(_Part):
     """Stage 2: the model whose scores count. `backend` chooses which of the sections is used."""
 
     backend: Literal["decoder", "encoder", "static"] = "decoder"
-    window: Window = Window(separator="\n[...]\n")
+    window: Window = Window()
     decoder: DecoderSettings = DecoderSettings()
     encoder: EncoderSettings = EncoderSettings()
     static: StaticSettings = StaticSettings()

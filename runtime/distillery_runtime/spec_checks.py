@@ -92,6 +92,9 @@ def _between_fields(data: Mapping[str, object]) -> Iterator[Problem]:
     evaluation = data.get("evaluation")
     if isinstance(evaluation, Mapping):
         yield from _duplicates("evaluation.slices", _rows(evaluation, "slices"))
+        for index, part in enumerate(_rows(evaluation, "slices")):
+            if part.get("name") == "total":
+                yield Problem(f"evaluation.slices[{index}].name", "'total'", "another name; total is all articles")
 
 
 def _duplicates(path: str, rows: Sequence[Mapping[str, object]]) -> Iterator[Problem]:

@@ -24,7 +24,7 @@ class Verdict:
 
 
 def round_scores(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Rounds scores to 4 decimals, as results show them and as `judge` reads them.
+    """Rounds scores to 4 decimals, as results show them and as `decide` reads them.
 
     Deciding on the rounded values means that a reader can recompute every verdict from a result.
 
@@ -37,7 +37,7 @@ def round_scores(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     return values
 
 
-def judge(scores: NDArray[np.floating], spec: FilterSpec) -> Verdict:
+def decide(scores: NDArray[np.floating], spec: FilterSpec) -> Verdict:
     """Decides one article.
 
     Args:
@@ -59,5 +59,5 @@ def judge(scores: NDArray[np.floating], spec: FilterSpec) -> Verdict:
 
 
 def overalls(scores: NDArray[np.floating], spec: FilterSpec) -> NDArray[np.float64]:
-    """The overall of many articles: (N, D) scores in [0, 10] to (N,) overalls, each as `judge` gives it."""
-    return np.array([judge(row, spec).overall for row in scores], dtype=np.float64)
+    """The overall of many articles: (N, D) scores in [0, 10] to (N,) overalls, each as `decide` gives it."""
+    return np.array([decide(row, spec).overall for row in scores], dtype=np.float64)

@@ -24,7 +24,7 @@ from distillery_runtime.article import Article
 from distillery_runtime.prefilter import Prefilter
 from distillery_runtime.spec import FilterSpec, PrefilterRule, TextPolicy
 from distillery_runtime.text import compose
-from distillery_runtime.verdict import judge
+from distillery_runtime.verdict import decide
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.backends.choose import load_student
 from distillery_trainer.certify import certify
@@ -105,7 +105,9 @@ def loaded_by() -> Callable[..., set[str]]:
         code = f"import json, sys, {', '.join(names)}; print(json.dumps(sorted(sys.modules)))"
         path = [str(ROOT / Path(package).parent) for package in PACKAGES]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")])}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         return {name.partition(".")[0] for name in json.loads(done.stdout)}
 
@@ -178,7 +180,7 @@ class Lab:
 
     def _verdicts(self, spec: FilterSpec) -> object:
         grid = np.random.default_rng(1).uniform(0, 10, (300, len(spec.dimensions)))
-        return [judge(row, spec) for row in [*grid, *np.linspace(0, 10, 41)[:, None].repeat(grid.shape[1], axis=1)]]
+        return [decide(row, spec) for row in [*grid, *np.linspace(0, 10, 41)[:, None].repeat(grid.shape[1], axis=1)]]
 
     def _blocked(self, spec: FilterSpec) -> object:
         prefilter = Prefilter(spec)
@@ -217,7 +219,11 @@ class Lab:
         scorer = build(open_run(run), out, 1, lambda _: None)
         manifest = json.loads((out / "bundle.json").read_text(encoding="utf-8"))
         lineage = {key: value for key, value in manifest["lineage"].items() if key != "run"}
-        return scorer.bundle.partition("@")[0], lineage, (out / "README.md").read_text(encoding="utf-8").partition("## Lineage")[0]
+        return (
+            scorer.bundle.partition("@")[0],
+            lineage,
+            (out / "README.md").read_text(encoding="utf-8").partition("## Lineage")[0],
+        )
 
     def _student(self, spec: FilterSpec) -> object:
         folder = self._new_folder()
@@ -320,7 +326,9 @@ def _save_model(kind: str, seed: int, folder: Path) -> None:
     }  # fmt: skip
     torch.manual_seed(seed)
     if kind == "decoder":
-        config = transformers.Gemma3TextConfig(**sizes, num_key_value_heads=1, head_dim=16, eos_token_id=1, bos_token_id=2)
+        config = transformers.Gemma3TextConfig(
+            **sizes, num_key_value_heads=1, head_dim=16, eos_token_id=1, bos_token_id=2
+        )
         transformers.Gemma3ForCausalLM(config).save_pretrained(folder)
     else:
         transformers.BertModel(transformers.BertConfig(**sizes)).save_pretrained(folder)

@@ -41,7 +41,11 @@ def files() -> list[Path]:
 
 
 def test_there_is_nothing_but_data_under_filters() -> None:
-    wrong = [str(p) for p in (ROOT / "filters").rglob("*") if p.is_symlink() or (p.is_file() and p.suffix not in DATA_SUFFIXES)]
+    wrong = [
+        str(p)
+        for p in (ROOT / "filters").rglob("*")
+        if p.is_symlink() or (p.is_file() and p.suffix not in DATA_SUFFIXES)
+    ]
 
     assert wrong == []
 
@@ -77,7 +81,9 @@ def test_examples_are_labelled_in_half_points(examples: LabelledSet) -> None:
 def test_examples_cover_each_dimension_from_low_to_high(examples: LabelledSet, spec: FilterSpec) -> None:
     labels = examples.labels()
 
-    narrow = [n for n, column in zip(spec.dimension_names, labels.T, strict=True) if column.min() > 1 or column.max() < 9]
+    narrow = [
+        n for n, column in zip(spec.dimension_names, labels.T, strict=True) if column.min() > 1 or column.max() < 9
+    ]
 
     assert narrow == []
 

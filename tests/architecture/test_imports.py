@@ -15,7 +15,9 @@ NEVER_IN_THE_RUNTIME = {
 UNSAFE_IN_THE_RUNTIME = {"pickle", "marshal", "shelve", "ctypes", "subprocess", "socket", "urllib", "http"}
 
 TORCH_FILES = {"tensor_files.py", "distil_table.py"}
-TORCH_BACKENDS = {f"trainer/distillery_trainer/backends/{name}.py" for name in ("encoder", "decoder", "last_token", "fitting")}
+TORCH_BACKENDS = {
+    f"trainer/distillery_trainer/backends/{name}.py" for name in ("encoder", "decoder", "last_token", "fitting")
+}
 
 
 def wants_torch(path: str) -> bool:

@@ -103,7 +103,9 @@ def is_sentence(docstring: str | None) -> bool:
     return bool(docstring) and docstring.splitlines()[0].endswith(".")
 
 
-def public_definitions(tree: ast.Module | ast.ClassDef) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+def public_definitions(
+    tree: ast.Module | ast.ClassDef,
+) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
     """Functions and classes without an underscore, and the methods of those classes."""
     for node in tree.body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):

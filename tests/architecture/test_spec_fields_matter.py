@@ -204,8 +204,6 @@ PATHS = [path for path in leaves(BASE) if path not in FIXED]
 IN_A_RUN = [path for path in PATHS if (rule := rule_for(path)) and not set(rule.seen_in) <= {"prompt", "bundle"}]
 
 
-
-
 @pytest.fixture
 def lab_for(request: pytest.FixtureRequest, lab: Any) -> Callable[[Rule], Any]:  # Any: the conftest's Lab
     """The lab, with the models that the spec names where a test fits on them (which skips it without torch)."""
@@ -238,7 +236,9 @@ def test_a_changed_field_makes_a_finished_run_out_of_date(path: str, lab: Any) -
     assert lab.stage_keys(before) != lab.stage_keys(after)
 
 
-@pytest.mark.parametrize("path", [p for p in PATHS if p.split(".")[:2] in (["student", "encoder"], ["student", "static"])])
+@pytest.mark.parametrize(
+    "path", [p for p in PATHS if p.split(".")[:2] in (["student", "encoder"], ["student", "static"])]
+)
 def test_settings_of_a_backend_that_is_not_used_leave_a_run_as_it_is(path: str, lab: Any) -> None:  # Any: as above
     rule = rule_for(path)
     before, after = before_and_after(path, replace(rule, under=None))

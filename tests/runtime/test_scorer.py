@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distillery_runtime import Article, HybridScorer, ModelError, Score, judge
+from distillery_runtime import Article, HybridScorer, ModelError, Score, decide
 from distillery_runtime.stage import Stage, StageOutput
 
 WORDS = [
@@ -93,7 +93,7 @@ def test_a_result_describes_itself(scorer: HybridScorer) -> None:
 def test_a_verdict_can_be_recomputed_from_its_result(scorer: HybridScorer) -> None:
     for score in scorer.score_batch(articles(100)):
         assert score.scores is not None
-        verdict = judge(np.array(list(score.scores.values())), scorer.spec)
+        verdict = decide(np.array(list(score.scores.values())), scorer.spec)
         assert (verdict.overall, verdict.tier, verdict.gatekeeper) == (score.overall, score.tier, score.gatekeeper)
 
 

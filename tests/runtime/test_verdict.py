@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillery_runtime import FilterSpec, HybridScorer, ModelError, judge
+from distillery_runtime import FilterSpec, HybridScorer, ModelError, decide
 
 SCORE = st.floats(0, 10, width=32)
 
@@ -33,7 +33,7 @@ def spec(scorer: HybridScorer) -> FilterSpec:
 def test_scores_become_overall_tier_and_gatekeeper(
     scores: tuple[float, float], overall: float, tier: str, gatekeeper: str | None, spec: FilterSpec
 ) -> None:
-    verdict = judge(np.array(scores, np.float32), spec)
+    verdict = decide(np.array(scores, np.float32), spec)
 
     assert (verdict.overall, verdict.tier, verdict.gatekeeper) == (overall, tier, gatekeeper)
 
@@ -41,7 +41,7 @@ def test_scores_become_overall_tier_and_gatekeeper(
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, 10.1])
 def test_what_is_no_score_raises(bad: float, spec: FilterSpec) -> None:
     with pytest.raises(ModelError):
-        judge(np.array([bad, 5.0]), spec)
+        decide(np.array([bad, 5.0]), spec)
 
 
 @given(st.tuples(SCORE, SCORE))
@@ -49,7 +49,7 @@ def test_what_is_no_score_raises(bad: float, spec: FilterSpec) -> None:
 def test_rounding_a_result_does_not_change_its_verdict(scores: tuple[float, float]) -> None:
     spec = _spec()
 
-    assert judge(np.array(scores), spec) == judge(np.round(np.array(scores, np.float64), 4), spec)
+    assert decide(np.array(scores), spec) == decide(np.round(np.array(scores, np.float64), 4), spec)
 
 
 @given(st.tuples(SCORE, SCORE), st.tuples(SCORE, SCORE))
@@ -57,7 +57,7 @@ def test_rounding_a_result_does_not_change_its_verdict(scores: tuple[float, floa
 def test_better_scores_never_lower_the_overall(one: tuple[float, float], other: tuple[float, float]) -> None:
     low, high = np.minimum(one, other), np.maximum(one, other)
 
-    assert judge(low, _spec()).overall <= judge(high, _spec()).overall
+    assert decide(low, _spec()).overall <= decide(high, _spec()).overall
 
 
 def _spec() -> FilterSpec:

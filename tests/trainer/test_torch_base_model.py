@@ -223,6 +223,7 @@ def test_an_identity_holds_digest_and_sizes_but_no_path(folder: Path) -> None:
         "model_type": "bert",
         "config_sha256": hashlib.sha256(FILES["config.json"]).hexdigest(),
         "size_bytes": {name: len(FILES[name]) for name in ("config.json", "tokenizer.json", "model.safetensors")},
+        "weights_sha256": [hashlib.sha256(FILES["model.safetensors"]).hexdigest()],
     }
 
 

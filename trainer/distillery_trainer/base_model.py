@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 from pydantic import JsonValue
 
 from distillery_runtime.errors import DistilleryError, InputError, Problem, ProviderError
+from distillery_runtime.integrity import file_digest
 from distillery_runtime.spec import Window
 
 _NEEDED = ["config.json", "tokenizer.json", "*.safetensors"]
@@ -55,7 +56,7 @@ def identity(folder: Path) -> dict[str, JsonValue]:
 
     Returns:
         A JSON object: `name` (Hub id where the folder is in the Hub's cache, else the folder's name), `commit` (Hub
-        commit or null), `model_type`, `config_sha256`, and `size_bytes` by file name.
+        commit or null), `model_type`, `config_sha256`, `size_bytes` by file name, and `weights_sha256`.
 
     Raises:
         InputError: `config.json` is no JSON object.
@@ -68,6 +69,7 @@ def identity(folder: Path) -> dict[str, JsonValue]:
         "model_type": str(_config(folder).get("model_type")),
         "config_sha256": hashlib.sha256(files[0].read_bytes()).hexdigest(),
         "size_bytes": {path.name: path.stat().st_size for path in files},
+        "weights_sha256": [file_digest(path)[1] for path in files[2:]],
     }
 
 

@@ -56,12 +56,21 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=positive, metavar="N", help="the student's window, specials included")
     parser.add_argument("--epochs", type=positive, metavar="N", help="the most epochs to train")
     parser.add_argument("--limit", type=positive, metavar="N", help="use N of the articles, chosen by the seed")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of split, models and intervals (default: 0)")
+    parser.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="of split, models and intervals (default: 0)"
+    )
     parser.add_argument("--run-dir", type=Path, metavar="DIR",
                         help="the run's folder (default: runs/<filter>/v<N>/<id>)")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                         help="override any key of the config, for example cascade.target_miss_rate=0.1")  # fmt: skip
     parser.set_defaults(run=_fit)
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{value}, expected 0 to {2**32 - 1}")
+    return value
 
 
 def _fit(options: argparse.Namespace) -> int:
@@ -86,7 +95,10 @@ def _setting(text: str) -> tuple[str, object]:
     key, separator, value = text.partition("=")
     if not separator:
         raise InputError("--set", [Problem(repr(text), "no '='", "KEY=VALUE")])
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError("--set", [Problem(key, repr(value), "a YAML value")]) from error
 
 
 def _lint(options: argparse.Namespace) -> int:

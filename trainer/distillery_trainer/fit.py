@@ -19,7 +19,7 @@ from distillery_trainer.filters import load_filter
 from distillery_trainer.labels import LabelledSet, files_digest, read_labels
 from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.pipeline import Pipeline
-from distillery_trainer.prompt import render_prompt
+from distillery_trainer.prompt import read_template, render_prompt
 from distillery_trainer.run import RunFolder
 from distillery_trainer.split import SHARES, limit_articles
 
@@ -55,8 +55,10 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
     _check_run_folder(folder, spec)
     say(f"run {folder}: {spec.label}, {len(labelled.articles)} articles, student {spec.student.backend}")
     write_text(folder / "config.resolved.yaml", yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
-    write_json(folder / "manifest.json", _manifest(spec, request, labelled))
-    RunFolder(folder).execute(Pipeline(spec, labelled, folder, request.seed).stages(), say)
+    manifest = _manifest(spec, request, labelled)
+    write_json(folder / "manifest.json", manifest | {"stages": None})  # not finished: an exporter must wait
+    keys = RunFolder(folder).execute(Pipeline(spec, labelled, folder, request.seed).stages(), say)
+    write_json(folder / "manifest.json", manifest | {"stages": keys})
     write_json(folder / "training_metadata.json", _metadata(spec, folder))
     return folder
 
@@ -113,7 +115,7 @@ def _manifest(spec: FilterSpec, request: FitRequest, labelled: LabelledSet) -> d
 
 def _prompt_digest(folder: Path, spec: FilterSpec) -> str | None:
     path = folder / "prompt.md"
-    return digest(render_prompt(path.read_text(encoding="utf-8"), spec, str(path))) if path.is_file() else None
+    return digest(render_prompt(read_template(path), spec, str(path))) if path.is_file() else None
 
 
 def _package_versions() -> dict[str, str]:

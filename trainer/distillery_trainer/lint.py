@@ -7,7 +7,7 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec_checks import find_problems, parse_spec
 from distillery_trainer.filters import CONFIG_NAME, read_config
 from distillery_trainer.labels import read_labels
-from distillery_trainer.prompt import check_template
+from distillery_trainer.prompt import check_template, read_template
 
 REQUIRED_FILES = ("prompt.md", "README.md")
 DATA_SUFFIXES = {".yaml", ".md", ".jsonl", ".json"}
@@ -25,8 +25,7 @@ def lint_filter(folder: Path) -> list[Problem]:
     problems.extend(_check_files(folder))
     template = folder / "prompt.md"
     if template.is_file():
-        found = check_template(template.read_text(encoding="utf-8"))
-        problems.extend(Problem(f"prompt.md: {p.path}", p.found, p.expected) for p in found)
+        problems.extend(_check_prompt(template))
     if not find_problems(data):
         problems.extend(_check_examples(folder, data))
     return problems
@@ -52,6 +51,14 @@ def _check_files(folder: Path) -> Iterator[Problem]:
         if path.is_file() and path.suffix not in DATA_SUFFIXES:
             expected = f"only {', '.join(sorted(DATA_SUFFIXES))}"
             yield Problem(str(path.relative_to(folder)), "a file that is no data", expected)
+
+
+def _check_prompt(template: Path) -> list[Problem]:
+    try:
+        found = check_template(read_template(template))
+    except InputError as error:
+        found = list(error.problems)
+    return [Problem(f"prompt.md: {problem.path}", problem.found, problem.expected) for problem in found]
 
 
 def _check_examples(folder: Path, data: object) -> Iterator[Problem]:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.calibration import Calibration, CalibrationMap
+from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.golden import ids_digest
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.verdict import overalls
 from distillery_runtime.window import TokenWindow
-from distillery_trainer.backends.choose import STATIC, Embedder, fit_student, load_student, open_embedder
+from distillery_trainer.backends.choose import STATIC, Embedder, fit_student, load_student, open_embedder, pin_embedder
 from distillery_trainer.backends.protocol import FitData, Student
 from distillery_trainer.base_model import identity
 from distillery_trainer.calibrate import fit_calibration
@@ -26,7 +27,7 @@ from distillery_trainer.heads import HeadData, fit_head, load_head, save_head
 from distillery_trainer.labels import LabelledSet
 from distillery_trainer.progress import Bar
 from distillery_trainer.run import Stage
-from distillery_trainer.split import near_duplicate_groups, split_by_group
+from distillery_trainer.split import SHARES, near_duplicate_groups, split_by_group
 
 Scores = NDArray[np.float32]
 
@@ -57,7 +58,7 @@ class Pipeline:
             Stage("fit", "student", ("split",), [student, names, self.seed], 1, self._fit),
             Stage("calibrate", "calibration.json", ("fit",), [self.seed], 1, self._calibrate),
             Stage("probe", "probe", ("split",), [probe, names, self.seed], 1, self._probe),
-            Stage("certify", "certificate.json", ("calibrate", "probe"), [rubric, cascade], 1, self._certify),
+            Stage("certify", "certificate.json", ("calibrate", "probe"), [rubric, cascade], 2, self._certify),
             Stage("evaluate", "eval.json", ("certify",), [rubric, slices], 1, self._evaluate),
         )
 
@@ -79,6 +80,10 @@ class Pipeline:
         ids = [article.id for article in self.labelled.articles]
         groups = near_duplicate_groups(ids, self.labelled.texts)
         assigned = split_by_group(ids, groups, overalls(self.labelled.labels(), self.spec), self.seed)
+        empty = [name for name in SHARES if all(a.split != name for a in assigned)]
+        if empty:
+            found = f"{len(ids)} articles in {len(set(groups))} near-duplicate groups"
+            raise InputError("--labels", [Problem(f"split {name}", found, "enough for each split") for name in empty])
         write_jsonl(output, [{"id": a.id, "split": a.split, "group": a.group} for a in assigned])
 
     def fit_data(self) -> FitData:
@@ -108,13 +113,14 @@ class Pipeline:
             fitted = fit_head(rows, settings.hidden, settings.training, self.seed, bar)
         output.mkdir(parents=True, exist_ok=True)
         save_head(fitted.head, output / "head.safetensors")
+        pin_embedder(settings, output)
         write_json(output / "head.json", {"kind": fitted.kind, "val_mae": fitted.val_mae})
         calibration = self._fit_calibration(fitted.head.predict(val), self.places("val"))
         write_json(output / "calibration.json", _calibration_record(calibration))
         self._write_inputs(self._embedder.window, output / "inputs.jsonl")
 
     def _certify(self, output: Path) -> None:
-        places = self.places("calibration")
+        places = self._one_of_each_group(self.places("calibration"))
         certificate = certify(
             overalls(self.probe_scores(places), self.spec),
             overalls(self.student_scores(places), self.spec),
@@ -123,6 +129,11 @@ class Pipeline:
             self.spec.cascade.confidence,
         )
         write_json(output, certificate.to_record())
+
+    def _one_of_each_group(self, places: Sequence[int]) -> list[int]:
+        """The first article of each near-duplicate group: a bound for independent draws must not count news twice."""
+        first = {self.groups[i]: i for i in reversed(places)}
+        return sorted(first.values())
 
     def _evaluate(self, output: Path) -> None:
         places = self.places("test")

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import BANDS, Dimension, FilterSpec
@@ -24,7 +25,19 @@ def render_prompt(template: str, spec: FilterSpec, where: str = "prompt.md") -> 
         "dimensions": "\n\n".join(_dimension(dimension) for dimension in spec.dimensions),
         "reply_schema": json.dumps(reply_schema(spec), indent=2),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
+    return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda match: values[match[1]], template)
+
+
+def read_template(path: Path) -> str:
+    """A prompt's text.
+
+    Raises:
+        InputError: the file is missing or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(str(path), [Problem("(file)", str(error), "UTF-8 text")]) from error
 
 
 def check_template(template: str) -> list[Problem]:

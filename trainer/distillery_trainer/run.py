@@ -40,8 +40,11 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def execute(self, stages: Sequence[Stage], say: Callable[[str], None]) -> None:
+    def execute(self, stages: Sequence[Stage], say: Callable[[str], None]) -> dict[str, str]:
         """Brings every stage up to date, in order, skipping those whose key and output have not changed.
+
+        Returns:
+            Each stage's key.
 
         Raises:
             InputError: another process is at work in this folder.
@@ -49,12 +52,13 @@ class RunFolder:
         with self._locked():
             keys = stage_keys(stages)
             for stage in stages:
-                if self._is_done(stage, keys[stage.name]):
+                if self.is_done(stage.name, keys[stage.name]):
                     say(f"{stage.name}: done before")
                     continue
                 say(f"{stage.name} ...")
                 self._execute(stage, keys[stage.name])
             shutil.rmtree(self.folder / "work", ignore_errors=True)
+            return keys
 
     def _execute(self, stage: Stage, key: str) -> None:
         work = self.folder / "work" / f"{stage.name}-{key[:16]}" / Path(stage.output).name
@@ -74,12 +78,14 @@ class RunFolder:
         write_json(self.folder / "stages" / f"{stage.name}.json", record)
         shutil.rmtree(work.parent)
 
-    def _is_done(self, stage: Stage, key: str) -> bool:
-        path, target = self.folder / "stages" / f"{stage.name}.json", self.folder / stage.output
-        if not path.is_file() or not target.exists():
+    def is_done(self, name: str, key: str) -> bool:
+        """Whether a stage's output is there, made for this key and unchanged since."""
+        path = self.folder / "stages" / f"{name}.json"
+        if not path.is_file():
             return False
         record = json.loads(path.read_text(encoding="utf-8"))
-        return bool(record["key"] == key and record["sha256"] == tree_digest(target))
+        target = self.folder / record["output"]
+        return bool(record["key"] == key and target.exists() and record["sha256"] == tree_digest(target))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -8,7 +8,6 @@ from distillery_trainer.atomic_files import write_text
 from distillery_trainer.filters import filters_root
 
 CONFIG = """\
-# yaml-language-server: $schema=https://raw.githubusercontent.com/distillery/distillery/main/docs/formats/filter-config.schema.json
 schema_version: 1
 name: {name}
 version: 1

@@ -31,7 +31,9 @@ def test_a_value_at_a_dotted_path_is_replaced_and_nothing_else(spec: FilterSpec)
 
 @settings(derandomize=True, max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations([("cascade.confidence", 0.9), ("student.backend", "static"), ("operating_tier", "high")]))
-def test_overrides_of_different_keys_do_not_depend_on_their_order(spec: FilterSpec, pairs: list[tuple[str, object]]) -> None:
+def test_overrides_of_different_keys_do_not_depend_on_their_order(
+    spec: FilterSpec, pairs: list[tuple[str, object]]
+) -> None:
     assert apply_overrides(spec, dict(pairs)) == apply_overrides(spec, dict(sorted(pairs)))
 
 
@@ -100,7 +102,9 @@ def test_a_base_model_for_the_static_backend_is_refused(spec: FilterSpec) -> Non
 
 
 @pytest.mark.parametrize(("asked", "probe"), [(64, 64), (512, 512), (2048, 512)])
-def test_a_shorter_window_shortens_the_probes_and_a_longer_one_does_not(spec: FilterSpec, asked: int, probe: int) -> None:
+def test_a_shorter_window_shortens_the_probes_and_a_longer_one_does_not(
+    spec: FilterSpec, asked: int, probe: int
+) -> None:
     found = named(spec, max_tokens=asked)
 
     assert found == {"student.window.max_tokens": asked, "cascade.probe.window.max_tokens": probe}

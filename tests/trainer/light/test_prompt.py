@@ -70,7 +70,9 @@ def test_a_template_with_faults_is_refused_with_all_of_them(spec: FilterSpec) ->
 
 
 @pytest.mark.parametrize("spelling", ["{{ summary }}", "{{summary }}", "{{\nsummary\n}}"])
-def test_a_template_that_passes_the_check_is_rendered_without_a_placeholder_left(spec: FilterSpec, spelling: str) -> None:
+def test_a_template_that_passes_the_check_is_rendered_without_a_placeholder_left(
+    spec: FilterSpec, spelling: str
+) -> None:
     template = TEMPLATE.replace("{{summary}}", spelling)
 
     if not check_template(template):

@@ -14,6 +14,7 @@ from distillery_runtime.spec import FilterSpec, ProbeSettings
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.backends import static
 from distillery_trainer.backends.protocol import FitData, Progress, Student
+from distillery_trainer.backends.records import BaseRecord, base_folder, find_base
 from distillery_trainer.static_embedder import StaticEmbedder
 
 STATIC = "static"
@@ -61,6 +62,24 @@ def open_embedder(settings: ProbeSettings) -> Embedder:
         settings.embedder, settings.revision, settings.window, settings.prefix, settings.pooling
     )
     return cast(Embedder, embedder)  # loaded by name, so that torch stays optional
+
+
+def pin_embedder(settings: ProbeSettings, folder: Path) -> None:
+    """Records in `folder` which encoder the probe stands on, so that the same one is opened later; not for `static`."""
+    if settings.embedder != STATIC:
+        find_base(settings.embedder, settings.revision).write(folder / "base.json")
+
+
+def reopen_embedder(settings: ProbeSettings, folder: Path) -> Embedder:
+    """The encoder that `pin_embedder` recorded.
+
+    Raises:
+        InputError: the model found is not the one recorded.
+    """
+    if settings.embedder == STATIC:
+        return open_embedder(settings)
+    found = base_folder(BaseRecord.read(folder / "base.json"))
+    return open_embedder(settings.model_copy(update={"embedder": str(found)}))
 
 
 def import_torch_side(module: str) -> ModuleType:

@@ -1,5 +1,6 @@
 """A causal language model with LoRA whose last real token a linear head scores, and the adapter's weights in it."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -57,7 +58,9 @@ def build(base: Path, dimensions: int, lora: LoraConfig) -> LastTokenRegressor:
         raise InputError(str(base), [Problem("base model", f"model_type {config.model_type}", expected)])
     model = load_model(AutoModelForSequenceClassification, base, frozenset({HEAD}), num_labels=dimensions)
     try:
-        return LastTokenRegressor(get_peft_model(model, lora), dimensions)
+        with warnings.catch_warnings():  # peft asks transformers for an attribute by its former name
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            return LastTokenRegressor(get_peft_model(model, lora), dimensions)
     except ValueError as error:
         raise InputError(str(base), [Problem("base model", str(error), "a model that the adapter fits")]) from error
 

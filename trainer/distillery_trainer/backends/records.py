@@ -78,7 +78,7 @@ def base_folder(record: BaseRecord) -> Path:
         commit = record.identity.get("commit")
         folder = base_model.resolve(record.model, str(commit) if commit else record.revision)
     found = base_model.identity(folder)
-    if any(found[key] != record.identity.get(key) for key in ("config_sha256", "size_bytes")):
+    if any(found[key] != record.identity.get(key) for key in ("config_sha256", "size_bytes", "weights_sha256")):
         problem = Problem("base model", "other files than the student was trained on", str(record.identity))
         raise InputError(str(folder), [problem])
     return folder
