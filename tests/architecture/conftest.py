@@ -23,9 +23,10 @@ from distillery_exporter.run_reader import open_run
 from distillery_runtime.article import Article
 from distillery_runtime.prefilter import Prefilter
 from distillery_runtime.spec import FilterSpec, PrefilterRule, TextPolicy
-from distillery_runtime.text import compose
+from distillery_runtime.text import ArticleText, compose
 from distillery_runtime.verdict import decide
 from distillery_runtime.window import TokenWindow
+from distillery_trainer import metrics
 from distillery_trainer.backends.choose import load_student
 from distillery_trainer.certify import certify
 from distillery_trainer.filters import load_filter
@@ -136,8 +137,10 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> "Lab":
-    return Lab(tmp_path_factory.mktemp("lab"))
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Lab"]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "RESAMPLES", 20)  # for intervals that nobody reads
+        yield Lab(tmp_path_factory.mktemp("lab"))
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +187,11 @@ class Lab:
 
     def _blocked(self, spec: FilterSpec) -> object:
         prefilter = Prefilter(spec)
-        return [prefilter.check(compose(article, spec.text)) for article in self._articles_for_rules]
+        return [prefilter.check(text) for text in self._texts_for_rules(spec.text)]
 
-    @functools.cached_property
-    def _articles_for_rules(self) -> list[Article]:
-        return list(articles_for_rules(load_filter(FILTER).prefilter))
+    @functools.cache  # noqa: B019 - the lab lives as long as its tests
+    def _texts_for_rules(self, policy: TextPolicy) -> list[ArticleText]:
+        return [compose(article, policy) for article in articles_for_rules(load_filter(FILTER).prefilter)]
 
     def _texts(self, spec: FilterSpec) -> object:
         return self._labelled(spec, FEW).texts
@@ -226,19 +229,27 @@ class Lab:
         )
 
     def _student(self, spec: FilterSpec) -> object:
-        folder = self._new_folder()
-        stages = self._stages(spec, FEW, folder)
-        stages["split"].make(folder / "splits.jsonl")
-        stages["fit"].make(folder / "student")
+        folder = self._make_one("fit", "student", spec)
         answers = load_student(spec, folder / "student").predict(PROBING_TEXTS)
         return how_it_went(folder / "student"), answers.tolist()
 
     def _probe(self, spec: FilterSpec) -> object:
-        folder = self._new_folder()
-        stages = self._stages(spec, FEW, folder)
-        stages["split"].make(folder / "splits.jsonl")
-        stages["probe"].make(folder / "probe")
+        folder = self._make_one("probe", "probe", spec)
         return how_it_went(folder / "probe"), probe_reference(spec, folder, PROBING_TEXTS).tolist()
+
+    def _make_one(self, name: str, output: str, spec: FilterSpec) -> Path:
+        """A run of which one stage has been made, besides the split."""
+        folder = self._new_folder()
+        folder.mkdir()
+        shutil.copyfile(self._split, folder / "splits.jsonl")
+        self._stages(spec, FEW, folder)[name].make(folder / output)
+        return folder
+
+    @functools.cached_property
+    def _split(self) -> Path:
+        folder = self._new_folder()
+        self._stages(load_filter(FILTER), FEW, folder)["split"].make(folder / "splits.jsonl")
+        return folder / "splits.jsonl"
 
     def _make(self, name: str, spec: FilterSpec) -> dict[str, object]:
         """What one of the last stages writes, on models fitted before."""
@@ -313,7 +324,7 @@ def labelled_lines(dimensions: Sequence[str]) -> Iterator[Mapping[str, object]]:
 
 
 def _save_model(kind: str, seed: int, folder: Path) -> None:
-    """A decoder or an encoder of two layers, 32 wide, with random weights, reading bytes."""
+    """A decoder or an encoder of one layer, 32 wide, with random weights, reading bytes."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -321,7 +332,7 @@ def _save_model(kind: str, seed: int, folder: Path) -> None:
     special = ["<pad>", "<eos>", "<bos>"]
     vocabulary = {token: index for index, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
     sizes = {
-        "vocab_size": len(vocabulary), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "vocab_size": len(vocabulary), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
         "num_attention_heads": 2, "max_position_embeddings": 1024, "pad_token_id": 0,
     }  # fmt: skip
     torch.manual_seed(seed)

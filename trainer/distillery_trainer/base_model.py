@@ -69,7 +69,7 @@ def identity(folder: Path) -> dict[str, JsonValue]:
         "model_type": str(_config(folder).get("model_type")),
         "config_sha256": hashlib.sha256(files[0].read_bytes()).hexdigest(),
         "size_bytes": {path.name: path.stat().st_size for path in files},
-        "weights_sha256": [file_digest(path)[1] for path in files[2:]],
+        "weights_sha256": [file_digest(path.resolve())[1] for path in files[2:]],
     }
 
 

@@ -45,12 +45,11 @@ def find_filter(name: str) -> Path:
     root = filters_root()
     if re.fullmatch(r"[a-z][a-z0-9_]*/v\d+", name) and (root / name / CONFIG_NAME).is_file():
         return root / name
-    versions = sorted(
-        (path.parent for path in root.glob(f"{name}/v*/{CONFIG_NAME}") if path.parent.name[1:].isdigit()),
-        key=lambda folder: int(folder.name[1:]),
-    )
-    if re.fullmatch(r"[a-z][a-z0-9_]*", name) and versions:
-        return versions[-1]
+    plain = re.fullmatch(r"[a-z][a-z0-9_]*", name)
+    found = [path.parent for path in root.glob(f"{name}/v*/{CONFIG_NAME}")] if plain else []
+    versions = [folder for folder in found if folder.name[1:].isdigit()]
+    if versions:
+        return max(versions, key=lambda folder: int(folder.name[1:]))
     known = ", ".join(str(folder.relative_to(root)) for folder in all_filters()) or "none"
     problem = Problem(repr(name), "no such filter", f"a folder with a config.yaml, or one of: {known}")
     raise InputError("--filter", [problem])
@@ -70,7 +69,7 @@ def read_config(folder: Path) -> object:
     path = folder / CONFIG_NAME
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise InputError(str(path), [Problem("(file)", " ".join(str(error).split()), "readable YAML")]) from error
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.article import Article, ArticleError, parse_article
+from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.jsonl import BadLine, read_jsonl
 from distillery_runtime.spec import FilterSpec
@@ -99,26 +99,32 @@ def files_digest(files: Sequence[Path]) -> list[dict[str, str]]:
 def _read_line(line: Mapping[str, object] | BadLine, spec: FilterSpec, where: str) -> LabelledArticle | list[Problem]:
     if isinstance(line, BadLine):
         return [Problem(where, line.reason, "a JSON object")]
+    problems = _label_problems(line.get("labels"), spec, where)
     try:
-        article: Article = parse_article(line)
+        article = parse_article(line)
+        text = compose(article, spec.text)
+        if not text.joined:
+            problems.append(Problem(f"{where}.text", "nothing left after cleaning", "some text"))
     except ArticleError as error:
-        return [Problem(where, str(error), "an article with id, title and text")]
+        problems.insert(0, Problem(where, str(error), "an article with id, title and text"))
     labels = line.get("labels")
-    if not isinstance(labels, Mapping):
-        return [Problem(f"{where}.labels", type(labels).__name__, "an object {dimension: 0-10}")]
-    problems = [_label_problem(f"{where}.labels.{name}", labels.get(name)) for name in spec.dimension_names]
-    unknown = [name for name in labels if name not in spec.dimension_names]
-    wrong = [problem for problem in problems if problem is not None]
-    wrong += [Problem(f"{where}.labels.{name}", "an unknown dimension", "only the filter's own") for name in unknown]
-    text = compose(article, spec.text)
-    if not text.joined:
-        wrong.append(Problem(f"{where}.text", "nothing left after cleaning", "some text"))
-    if wrong:
-        return wrong
+    if problems or not isinstance(labels, Mapping):
+        return problems
     fields = {key: str(line.get(key) or "") for key in SLICE_FIELDS}
     oracle = line.get("oracle")
     values = tuple(float(labels[name]) for name in spec.dimension_names)
     return LabelledArticle(article.id, text, values, fields, oracle if isinstance(oracle, str) else None)
+
+
+def _label_problems(labels: object, spec: FilterSpec, where: str) -> list[Problem]:
+    if not isinstance(labels, Mapping):
+        return [Problem(f"{where}.labels", type(labels).__name__, "an object {dimension: 0-10}")]
+    found = [_label_problem(f"{where}.labels.{name}", labels.get(name)) for name in spec.dimension_names]
+    unknown = [name for name in labels if name not in spec.dimension_names]
+    return [
+        *(problem for problem in found if problem is not None),
+        *(Problem(f"{where}.labels.{name}", "an unknown dimension", "only the filter's own") for name in unknown),
+    ]
 
 
 def _label_problem(path: str, value: object) -> Problem | None:

@@ -15,20 +15,26 @@ DATA_SUFFIXES = {".yaml", ".md", ".jsonl", ".json"}
 
 def lint_filter(folder: Path) -> list[Problem]:
     """All problems of one filter's folder; their paths begin with the file's name."""
-    try:
-        data = read_config(folder)
-    except InputError as error:
-        return [Problem(CONFIG_NAME, problem.found, problem.expected) for problem in error.problems]
-    problems = [Problem(f"{CONFIG_NAME}: {p.path}", p.found, p.expected) for p in find_problems(data)]
-    if isinstance(data, dict):
-        problems.extend(_check_place(folder, data))
-    problems.extend(_check_files(folder))
+    problems = [*_check_config(folder), *_check_files(folder)]
     template = folder / "prompt.md"
     if template.is_file():
         problems.extend(_check_prompt(template))
-    if not find_problems(data):
-        problems.extend(_check_examples(folder, data))
     return problems
+
+
+def _check_config(folder: Path) -> Iterator[Problem]:
+    """The config by itself, as the filter of its folder, and with the examples that it is to fit."""
+    try:
+        data = read_config(folder)
+    except InputError as error:
+        yield from (Problem(CONFIG_NAME, problem.found, problem.expected) for problem in error.problems)
+        return
+    problems = find_problems(data)
+    yield from (Problem(f"{CONFIG_NAME}: {p.path}", p.found, p.expected) for p in problems)
+    if isinstance(data, dict):
+        yield from _check_place(folder, data)
+    if not problems:
+        yield from _check_examples(folder, data)
 
 
 def _check_place(folder: Path, data: dict[str, object]) -> Iterator[Problem]:

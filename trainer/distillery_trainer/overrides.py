@@ -20,14 +20,18 @@ def apply_overrides(spec: FilterSpec, overrides: Mapping[str, object]) -> Filter
         SpecError: the result is not a valid spec.
     """
     data = copy.deepcopy(spec.model_dump(mode="json"))
+    unknown = []
     for path, value in overrides.items():
         *parents, last = path.split(".")
         place: object = data
         for part in parents:
             place = place.get(part) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
-            raise InputError("override", [Problem(path, "no such key", "a dotted path into the filter's config")])
-        place[last] = value
+            unknown.append(Problem(path, "no such key", "a dotted path into the filter's config"))
+        else:
+            place[last] = value
+    if unknown:
+        raise InputError("override", unknown)
     return parse_spec(data, f"{spec.label} with {', '.join(overrides) or 'no overrides'}")
 
 

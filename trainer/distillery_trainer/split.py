@@ -59,7 +59,7 @@ def split_by_group(
     """Gives every article a split, whole groups at a time, each split with about the same spread of overalls.
 
     Groups are taken band by band (quarters of the groups by highest overall), in an order that depends on the seed
-    and the group's id alone, and each goes to the split that lacks most of its share of that band.
+    and the group's id alone, and each goes to the split that lacks most of its share so far.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for place, group in enumerate(groups):
@@ -68,9 +68,9 @@ def split_by_group(
     ordered = sorted(members, key=lambda group: (-top[group], group))
     size = -(-len(ordered) // BANDS)
     chosen: dict[str, Split] = {}
+    counts: dict[Split, int] = dict.fromkeys(SHARES, 0)
     for start in range(0, len(ordered), size):
         band = sorted(ordered[start : start + size], key=lambda group: _shuffle_key(group, seed))
-        counts: dict[Split, int] = dict.fromkeys(SHARES, 0)
         for group in band:
             total = sum(counts.values()) + len(members[group])
             name = max(SHARES, key=lambda s: (SHARES[s] * total - counts[s], SHARES[s]))

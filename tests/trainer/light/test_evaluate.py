@@ -1,0 +1,179 @@
+"""The evaluation: a case computed by hand, slices, and the cascade's mixture."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from distillery_runtime.spec import FilterSpec, Slice
+from distillery_runtime.text import ArticleText
+from distillery_trainer.backends.protocol import FitData
+from distillery_trainer.evaluate import Evidence, evaluate, in_slice, probe_answers
+from distillery_trainer.labels import LabelledArticle, LabelledSet
+from distillery_trainer.overrides import apply_overrides
+
+LABELS = [8.0, 2.0, 5.0, 4.0]
+STUDENT = [7.0, 3.0, 3.0, 4.0]
+PROBE = [6.0, 1.0, 3.0, 1.0]
+
+
+def both(values: Sequence[float]) -> np.ndarray:
+    """Scores whose two dimensions, and so their overall, are these values: (N, 2) float32."""
+    return np.array([[value, value] for value in values], dtype=np.float32)
+
+
+def articles(labels: np.ndarray, titles: Sequence[str] | None = None, **fields: Sequence[str]) -> LabelledSet:
+    """Articles with these labels; a field's values by article."""
+    made = []
+    for i, row in enumerate(labels.tolist()):
+        title = titles[i] if titles else "Title"
+        own = {"source": "", "language": "", "id": f"a{i}"} | {key: values[i] for key, values in fields.items()}
+        text = ArticleText(title, f"common words {i}", f"{title}\n\ncommon words {i}")
+        made.append(LabelledArticle(f"a{i}", text, tuple(row), own, None))
+    return LabelledSet(tuple(made))
+
+
+@pytest.fixture
+def open_spec(spec: FilterSpec) -> FilterSpec:
+    """The filter without its gatekeeper, so that the overall is the weighted mean alone."""
+    return apply_overrides(spec, {"gatekeepers": []})
+
+
+@pytest.fixture
+def data() -> FitData:
+    labels = both([1, 2, 3, 6])
+    return FitData(["common words here", "common words there"] * 2, labels, ["common words"] * 4, labels)
+
+
+def report(spec: FilterSpec, data: FitData, threshold: float | None = 2.0) -> dict[str, dict]:
+    groups = [f"a{i}" for i in range(4)]
+    return evaluate(spec, data, Evidence(articles(both(LABELS)), groups, both(PROBE), both(STUDENT), threshold), 0)
+
+
+def test_the_students_errors_are_those_computed_by_hand(open_spec: FilterSpec, data: FitData) -> None:
+    found = report(open_spec, data)["parts"]["total"]["student"]
+
+    assert (found["n"], found["mae"], found["rmse"]) == (4, 1.0, 1.224745)  # errors 1, 1, 2, 0
+    # Ranks of labels 4, 1, 3, 2 and of scores 4, 1.5, 1.5, 3: 3 / sqrt(5 * 4.5).
+    assert found["overall"] == {"mae": 1.0, "rmse": 1.224745, "bias": -0.5, "spearman": 0.632456}
+
+
+def test_the_students_decisions_are_those_counted_by_hand(open_spec: FilterSpec, data: FitData) -> None:
+    tiers = report(open_spec, data)["parts"]["total"]["student"]["tiers"]
+
+    assert tiers == {
+        "high": {"positives": 1, "predicted": 1, "precision": 1.0, "recall": 1.0, "f1": 1.0},
+        "medium": {"positives": 3, "predicted": 2, "precision": 1.0, "recall": 0.666667, "f1": 0.8},
+    }
+
+
+def test_the_constants_error_is_that_of_the_training_mean(open_spec: FilterSpec, data: FitData) -> None:
+    found = report(open_spec, data)["parts"]["total"]["constant"]
+
+    assert found["mae"] == 2.25  # the mean of 1, 2, 3, 6 is 3: errors 5, 1, 2, 1
+
+
+def test_the_cascade_takes_the_probe_below_the_threshold_and_the_student_elsewhere(
+    open_spec: FilterSpec, data: FitData
+) -> None:
+    found = report(open_spec, data)["parts"]["total"]["cascade"]
+
+    assert found["mae"] == 1.75  # 7, 1, 3, 1 against 8, 2, 5, 4
+
+
+def test_share_and_misses_of_the_cascade_are_counted(open_spec: FilterSpec, data: FitData) -> None:
+    found = report(open_spec, data)["cascade"]
+
+    assert found == {"threshold": 2.0, "share_probe": 0.5, "missed": {"student_positives": 2, "dropped": 1}}
+
+
+def test_a_gatekeeper_applies_to_labels_and_scores_before_tiers_are_counted(spec: FilterSpec, data: FitData) -> None:
+    labels = np.array([[9, 1], [9, 9], [9, 1], [9, 9]], dtype=np.float32)
+    evidence = Evidence(articles(labels), ["a", "b", "c", "d"], labels, labels, None)
+
+    tiers = evaluate(spec, data, evidence, 0)["parts"]["total"]["student"]["tiers"]
+
+    assert tiers["medium"]["positives"] == 2  # evidence_quality 1 caps the overall at 3, below medium
+
+
+@settings(derandomize=True, max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 1000), st.floats(0, 10))
+def test_the_probe_answers_exactly_the_articles_below_the_threshold(
+    open_spec: FilterSpec, seed: int, threshold: float
+) -> None:
+    probe = both(np.random.default_rng(seed).integers(0, 21, size=30) / 2)
+
+    assert probe_answers(probe, threshold, open_spec).tolist() == (probe[:, 0] < threshold).tolist()
+
+
+def test_without_a_threshold_the_cascade_is_the_student(open_spec: FilterSpec, data: FitData) -> None:
+    found = report(open_spec, data, threshold=None)
+
+    assert found["parts"]["total"]["cascade"] == found["parts"]["total"]["student"]
+    assert found["cascade"]["share_probe"] == 0.0
+
+
+def test_above_every_overall_the_cascade_is_the_probe(open_spec: FilterSpec, data: FitData) -> None:
+    parts = report(open_spec, data, threshold=9.0)["parts"]["total"]
+
+    assert parts["cascade"] == parts["probe"]
+
+
+def test_all_systems_are_reported_on_the_same_articles(open_spec: FilterSpec, data: FitData) -> None:
+    total = report(open_spec, data)["parts"]["total"]
+
+    assert {name: part["n"] for name, part in total.items()} == dict.fromkeys(
+        ("constant", "tfidf_ridge", "probe", "student", "cascade"), 4
+    )
+
+
+def test_a_slice_holds_its_own_articles_and_a_slice_below_ten_is_left_out(open_spec: FilterSpec, data: FitData) -> None:
+    slices = [{"name": "dutch", "field": "language", "includes": "nl"}, {"name": "rest", "field": "language", "excludes": "nl"}]
+    spec = apply_overrides(open_spec, {"evaluation.slices": slices})
+    labels, scores = both([5.0] * 19), both([6.0] * 10 + [8.0] * 9)
+    tested = articles(labels, language=["nl"] * 10 + ["en"] * 9)
+
+    parts = evaluate(spec, data, Evidence(tested, [f"g{i}" for i in range(19)], scores, scores, None), 0)["parts"]
+
+    assert {name: (part["student"]["n"], part["student"]["mae"]) for name, part in parts.items()} == {
+        "total": (19, pytest.approx(1.947368)), "dutch": (10, 1.0)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (Slice(name="s", field="source"), True),
+        (Slice(name="s", field="source", includes="arxiv"), True),
+        (Slice(name="s", field="source", includes="news"), False),
+        (Slice(name="s", field="source", excludes="arxiv"), False),
+        (Slice(name="s", field="source", excludes="news"), True),
+        (Slice(name="s", field="source", includes="arxiv", excludes="org"), False),
+        (Slice(name="s", field="language", excludes="en"), True),
+        (Slice(name="s", field="language", excludes=""), False),
+    ],
+)
+def test_an_article_belongs_to_a_slice_by_what_its_field_contains(part: Slice, expected: bool) -> None:
+    assert in_slice(part, {"source": "arxiv.org", "language": "", "id": "a"}) is expected
+
+
+def test_the_prefilter_is_reported_with_the_positives_it_would_lose(open_spec: FilterSpec, data: FitData) -> None:
+    rules = [
+        {"name": "deals", "mode": "block", "where": "title", "words": ["deal*"]},
+        {"name": "lists", "mode": "shadow", "where": "title", "words": ["ten ways"]},
+    ]
+    spec = apply_overrides(open_spec, {"prefilter": rules})
+    tested = articles(both(LABELS), titles=["Best deals", "A deal", "Ten ways", "News"])
+
+    found = evaluate(spec, data, Evidence(tested, list("abcd"), both(PROBE), both(STUDENT), None), 0)["prefilter"]
+
+    assert found == {"blocked": 2, "blocked_positive": 1, "shadowed": 1}
+
+
+def test_the_same_evidence_gives_the_same_bytes(open_spec: FilterSpec, data: FitData) -> None:
+    first, second = (json.dumps(report(open_spec, data), allow_nan=False) for _ in range(2))
+
+    assert first == second
