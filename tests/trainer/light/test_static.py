@@ -1,8 +1,6 @@
 """The static backend and embedder, and choosing backends by name without torch."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -131,14 +129,3 @@ def test_a_missing_torch_names_the_extra_to_install(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(ProviderError, match=r"torch is not installed.*distillery-trainer\[torch\].*--backend static"):
         import_torch_side("distillery_trainer.torch_embedder")
-
-
-def test_the_command_and_the_static_backend_import_neither_torch_nor_transformers() -> None:
-    code = "import sys, distillery_trainer.cli; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
-
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-
-    assert result.stdout == "[]\n"
