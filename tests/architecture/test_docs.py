@@ -34,7 +34,10 @@ TIME_AT_WORK = re.compile(
 def texts() -> Iterator[tuple[str, str]]:
     """Name and content of every text file that is, or is about to be, in the repository."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=False
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
     )
     if listed.returncode:
         pytest.skip("no git checkout")
@@ -81,7 +84,9 @@ def test_there_are_decision_records_numbered_without_a_gap() -> None:
 def test_a_decision_record_has_status_context_choice_and_cost(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
 
-    parts = [title for title in ("Context", "Choice", "Cost") if re.search(rf"^## {title}\n\n\S", text, flags=re.MULTILINE)]
+    parts = [
+        title for title in ("Context", "Choice", "Cost") if re.search(rf"^## {title}\n\n\S", text, flags=re.MULTILINE)
+    ]
 
     assert parts == ["Context", "Choice", "Cost"]
     assert STATUS.search(text)

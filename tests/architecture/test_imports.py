@@ -10,7 +10,8 @@ Loaded = Callable[..., set[str]]
 HEAVY = {"torch", "transformers", "peft"}
 RUNTIME_MAY_IMPORT = {"numpy", "onnxruntime", "tokenizers", "re2", "pydantic", "distillery_runtime"}
 NEVER_IN_THE_RUNTIME = {
-    *HEAVY, "sklearn", "scipy", "pandas", "joblib", "yaml", "onnx", "safetensors", "huggingface_hub", "datasketch", "rich"
+    *HEAVY, "sklearn", "scipy", "pandas", "joblib", "yaml", "onnx", "safetensors", "huggingface_hub", "datasketch",
+    "rich",
 }  # fmt: skip
 UNSAFE_IN_THE_RUNTIME = {"pickle", "marshal", "shelve", "ctypes", "subprocess", "socket", "urllib", "http"}
 

@@ -63,7 +63,7 @@ def is_documented(item: object) -> bool:
     """Whether it has a docstring of its own, ending its first line with a period; a plain value needs none."""
     if isinstance(item, str):
         return True
-    return inspect.isclass(item) | inspect.isfunction(item) and (item.__doc__ or "").split("\n")[0].endswith(".")
+    return (inspect.isclass(item) or inspect.isfunction(item)) and (item.__doc__ or "").split("\n")[0].endswith(".")
 
 
 def is_submodule(item: object) -> bool:

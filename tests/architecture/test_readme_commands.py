@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import itertools
 import os
 import re
 import shlex
@@ -28,7 +29,9 @@ OF_OUR_OWN = re.compile(r"^(?:\.|(?:\./)?(?:trainer|exporter|gpu))(?:\[[a-z,]+\]
 
 def bash_lines(page: Path) -> Iterator[str]:
     """The command lines of a page's bash blocks, continued lines joined, comments left out."""
-    for block in re.findall(r"```(?:bash|sh|shell|console)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+    for block in re.findall(
+        r"```(?:bash|sh|shell|console)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL
+    ):
         for line in block.replace("\\\n", " ").splitlines():
             command = line.strip().removeprefix("$ ")
             if command and not command.startswith("#"):
@@ -51,7 +54,7 @@ COMMANDS = list(commands())
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command}" for page, command in COMMANDS])
 def test_a_command_that_is_shown_can_be_typed(page: str, command: str) -> None:
-    words = [word for word in shlex.split(re.sub(r"\s[<>]+\s*\S+", "", command), comments=True)]
+    words = shlex.split(re.sub(r"\s[<>]+\s*\S+", "", command), comments=True)
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         del words[0]  # a variable set for this command
 
@@ -120,8 +123,17 @@ def pip_problem(arguments: list[str]) -> str | None:
     unknown = [option for option in options if option not in re.findall(r"(?<![\w-])--?[a-zA-Z][a-z-]*", pip_help())]
     if unknown:
         return f"pip install has no {', '.join(unknown)}"
-    with_value = {"--extra-index-url", "--index-url", "--constraint", "-c", "--requirement", "-r", "--find-links", "--group"}
-    given = [a for before, a in zip(arguments, arguments[1:], strict=False) if before not in with_value]
+    with_value = {
+        "--extra-index-url",
+        "--index-url",
+        "--constraint",
+        "-c",
+        "--requirement",
+        "-r",
+        "--find-links",
+        "--group",
+    }
+    given = [a for before, a in itertools.pairwise(arguments) if before not in with_value]
     wrong = [a for a in given if not a.startswith("-") and not (OF_OUR_OWN.match(a) and has_project(a))]
     return f"not in this repository: {', '.join(wrong)}" if wrong else None
 
@@ -131,12 +143,16 @@ def has_project(requirement: str) -> bool:
     folder, _, extras = requirement.rstrip("]").partition("[")
     project = ROOT / folder / "pyproject.toml"
     text = project.read_text(encoding="utf-8") if project.is_file() else ""
-    return bool(text) and all(re.search(rf"^{extra} = \[", text, flags=re.MULTILINE) for extra in extras.split(",") if extra)
+    return bool(text) and all(
+        re.search(rf"^{extra} = \[", text, flags=re.MULTILINE) for extra in extras.split(",") if extra
+    )
 
 
 @functools.cache
 def pip_help() -> str:
-    done = subprocess.run([sys.executable, "-m", "pip", "install", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--help"], capture_output=True, text=True, check=True
+    )
     return done.stdout
 
 

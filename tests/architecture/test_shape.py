@@ -138,9 +138,8 @@ def unsafe_uses(module: Any) -> Iterator[tuple[int, str]]:  # Any: as above
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in UNSAFE_CALLS:
             yield node.lineno, f"calls {node.func.id}"
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id in UNSAFE_MODULES or (node.value.id == "torch" and node.attr in UNSAFE_OF_TORCH):
-                yield node.lineno, f"uses {node.value.id}.{node.attr}"
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in {f"torch.{name}" for name in UNSAFE_OF_TORCH}:
+            yield node.lineno, f"uses torch.{node.attr}"
         if isinstance(node, ast.keyword) and node.arg in {"allow_pickle", "trust_remote_code"}:
             yield node.value.lineno, f"passes {node.arg}"
 

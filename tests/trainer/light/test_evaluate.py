@@ -131,7 +131,10 @@ def test_all_systems_are_reported_on_the_same_articles(open_spec: FilterSpec, da
 
 
 def test_a_slice_holds_its_own_articles_and_a_slice_below_ten_is_left_out(open_spec: FilterSpec, data: FitData) -> None:
-    slices = [{"name": "dutch", "field": "language", "includes": "nl"}, {"name": "rest", "field": "language", "excludes": "nl"}]
+    slices = [
+        {"name": "dutch", "field": "language", "includes": "nl"},
+        {"name": "rest", "field": "language", "excludes": "nl"},
+    ]
     spec = apply_overrides(open_spec, {"evaluation.slices": slices})
     labels, scores = both([5.0] * 19), both([6.0] * 10 + [8.0] * 9)
     tested = articles(labels, language=["nl"] * 10 + ["en"] * 9)

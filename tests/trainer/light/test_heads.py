@@ -109,7 +109,9 @@ def test_progress_hears_the_most_epochs_there_can_be() -> None:
 
 @pytest.mark.parametrize("dimensions", [1, 3])
 @pytest.mark.parametrize("hidden", [(), (4,), (8, 4)])
-def test_any_number_of_dimensions_and_hidden_layers_gives_one_column_each(dimensions: int, hidden: tuple[int, ...]) -> None:
+def test_any_number_of_dimensions_and_hidden_layers_gives_one_column_each(
+    dimensions: int, hidden: tuple[int, ...]
+) -> None:
     data = linear_data(dimensions=dimensions)
 
     fitted = fit_head(data, hidden, QUICK, 0)
@@ -119,7 +121,9 @@ def test_any_number_of_dimensions_and_hidden_layers_gives_one_column_each(dimens
 
 @settings(derandomize=True, max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 6), min_size=2, max_size=5))
-def test_a_saved_head_comes_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, seed: int, sizes: list[int]) -> None:
+def test_a_saved_head_comes_back_bit_for_bit(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, sizes: list[int]
+) -> None:
     rng = np.random.default_rng(seed)
     layers = tuple(
         (rng.normal(size=(after, before)).astype(np.float32), rng.normal(size=after).astype(np.float32))

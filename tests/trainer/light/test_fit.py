@@ -1,0 +1,382 @@
+"""`trainer fit`: what a run records, when it does nothing, and what it refuses."""
+
+import fcntl
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distillery_runtime.errors import InputError
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec_checks import parse_spec
+from distillery_trainer.fit import MIN_ARTICLES, FitRequest, fit
+from distillery_trainer.labels import LabelledSet, read_labels
+from distillery_trainer.overrides import apply_overrides
+from distillery_trainer.pipeline import Pipeline
+from distillery_trainer.run import stage_keys
+from distillery_trainer.scaffold import init_filter
+from distillery_trainer.summary import summarise
+
+QUICK: dict[str, object] = {
+    "student.backend": "static",
+    "student.static.training.epochs": 2,
+    "cascade.probe.embedder": "static",
+    "cascade.probe.training.epochs": 2,
+    "cascade.probe.hidden": [4],
+}
+OUTPUTS = ("splits.jsonl", "student", "calibration.json", "probe", "certificate.json", "eval.json")
+
+Rows = Callable[[int], list[dict[str, Any]]]
+Write = Callable[..., Path]
+
+
+def silent(line: str) -> None:
+    """Hears what a fit says, and forgets it."""
+
+
+def files_of(run: Path) -> dict[Path, int]:
+    """When each file of the stages' outputs was written."""
+    inside = [path for name in OUTPUTS for path in (run / name, *(run / name).rglob("*"))]
+    return {path: path.stat().st_mtime_ns for path in inside}
+
+
+@pytest.fixture(scope="module")
+def request_of_topic(tmp_path_factory: pytest.TempPathFactory) -> FitRequest:
+    """A fit of 60 articles on the filter of `trainer init`, its run done."""
+    folder = tmp_path_factory.mktemp("fit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILLERY_FILTERS", str(folder / "filters"))
+        filter_folder = init_filter("topic")
+    return FitRequest(filter_folder, [folder / "labels.jsonl"], QUICK, run_dir=folder / "run")
+
+
+@pytest.fixture
+def finished(request_of_topic: FitRequest, topic_rows: Rows) -> FitRequest:
+    """The same, with its run brought up to date."""
+    labels = request_of_topic.labels[0]
+    if not labels.exists():
+        labels.write_text("".join(json.dumps(row) + "\n" for row in topic_rows(60)))
+    fit(request_of_topic, silent)
+    return request_of_topic
+
+
+@pytest.fixture
+def request_for(new_filter: Path, topic_rows: Rows, write_rows: Write, tmp_path: Path) -> Callable[..., FitRequest]:
+    """Makes a request for the first so many of the topic's articles."""
+
+    def make(count: int = 60, **changes: Any) -> FitRequest:  # Any: the request's fields
+        labels = write_rows("labels.jsonl", topic_rows(count))
+        return FitRequest(**({"filter_folder": new_filter, "labels": [labels], "overrides": QUICK,
+                              "run_dir": tmp_path / "run"} | changes))  # fmt: skip
+
+    return make
+
+
+def test_a_run_holds_the_output_of_every_stage(finished: FitRequest) -> None:
+    assert {path.name for path in finished.run_dir.iterdir()} == {
+        ".lock", "cache", "config.resolved.yaml", "manifest.json", "stages", "training_metadata.json", *OUTPUTS
+    }  # fmt: skip
+
+
+def test_the_splits_name_every_article_in_file_order(finished: FitRequest, topic_rows: Rows) -> None:
+    rows = [json.loads(line) for line in (finished.run_dir / "splits.jsonl").open()]
+
+    assert [row["id"] for row in rows] == [row["id"] for row in topic_rows(60)]
+    assert {row["split"] for row in rows} == {"train", "val", "calibration", "test"}
+
+
+def test_a_student_of_a_word_that_tells_the_label_beats_the_constant(finished: FitRequest) -> None:
+    systems = json.loads((finished.run_dir / "eval.json").read_text())["parts"]["total"]
+
+    assert systems["student"]["mae"] < 0.7 * systems["constant"]["mae"]
+
+
+def test_an_identical_call_changes_no_output(finished: FitRequest) -> None:
+    before = files_of(finished.run_dir)
+
+    fit(finished, silent)
+
+    assert files_of(finished.run_dir) == before
+
+
+def test_an_identical_call_says_that_every_stage_was_done_before(finished: FitRequest) -> None:
+    said: list[str] = []
+
+    fit(finished, said.append)
+
+    assert said[1:] == [
+        f"{name}: done before" for name in ("split", "fit", "calibrate", "probe", "certify", "evaluate")
+    ]
+
+
+def test_overrides_limit_and_seed_are_recorded_in_the_manifest(finished: FitRequest) -> None:
+    manifest = json.loads((finished.run_dir / "manifest.json").read_text())
+
+    assert (manifest["overrides"], manifest["limit"], manifest["seed"]) == (QUICK, None, 0)
+
+
+def test_the_manifest_names_labels_with_their_digest_and_who_made_them(finished: FitRequest) -> None:
+    manifest = json.loads((finished.run_dir / "manifest.json").read_text())
+
+    (labels,) = manifest["labels"]
+    assert (labels["name"], len(labels["sha256"]), manifest["oracles"]) == ("labels.jsonl", 64, "not stated")
+
+
+def test_the_resolved_config_is_the_filters_with_the_overrides_applied(finished: FitRequest) -> None:
+    resolved = parse_spec(yaml.safe_load((finished.run_dir / "config.resolved.yaml").read_text()), "resolved")
+
+    original = parse_spec(yaml.safe_load((finished.filter_folder / "config.yaml").read_text()), "original")
+    assert resolved == apply_overrides(original, QUICK)
+
+
+def test_the_summary_shows_every_system_and_the_certificate(finished: FitRequest) -> None:
+    summary = summarise(finished.run_dir)
+
+    certificate = json.loads((finished.run_dir / "certificate.json").read_text())
+    assert summary.endswith(certificate["statement"])
+    for system, part in json.loads((finished.run_dir / "eval.json").read_text())["parts"]["total"].items():
+        assert f"  {system:<30}{part['mae']:>14.3f}\n" in summary
+
+
+def test_the_metadata_repeats_sizes_and_error_of_the_evaluation(finished: FitRequest) -> None:
+    metadata = json.loads((finished.run_dir / "training_metadata.json").read_text())
+
+    evaluation = json.loads((finished.run_dir / "eval.json").read_text())
+    assert {name: metadata[name] for name in ("train", "val", "test")} == evaluation["split_sizes"]
+    assert metadata["test_mae"] == evaluation["parts"]["total"]["student"]["mae"]
+
+
+def test_without_a_folder_named_the_same_request_finds_its_run_again(
+    request_for: Callable[..., FitRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    request = request_for(run_dir=None)
+
+    first, second = fit(request, silent), fit(request, silent)
+
+    assert first == second
+    assert first.parent == Path("runs/topic/v1")
+
+
+def test_a_limit_takes_so_many_articles(request_for: Callable[..., FitRequest]) -> None:
+    run = fit(request_for(limit=40), silent)
+
+    assert len((run / "splits.jsonl").read_text().splitlines()) == 40
+    assert json.loads((run / "manifest.json").read_text())["limit"] == 40
+
+
+@pytest.mark.parametrize("changes", [{"count": MIN_ARTICLES - 1}, {"limit": MIN_ARTICLES - 1}], ids=["file", "limit"])
+def test_too_few_articles_are_refused(request_for: Callable[..., FitRequest], changes: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=f"{MIN_ARTICLES - 1} articles, expected at least {MIN_ARTICLES}"):
+        fit(request_for(**changes), silent)
+
+
+def test_a_refused_fit_leaves_no_folder(request_for: Callable[..., FitRequest]) -> None:
+    request = request_for(count=5)
+
+    with pytest.raises(InputError):
+        fit(request, silent)
+
+    assert not request.run_dir.exists()
+
+
+def test_articles_that_are_all_the_same_news_are_refused(
+    request_for: Callable[..., FitRequest], write_rows: Write, topic_rows: Rows
+) -> None:
+    same = [row | {"text": "The same news in the same words."} for row in topic_rows(30)]
+
+    with pytest.raises(InputError, match="30 articles in 1 near-duplicate groups"):
+        fit(request_for(labels=[write_rows("same.jsonl", same)]), silent)
+
+
+def test_the_fewest_articles_that_are_taken_can_be_fitted(request_for: Callable[..., FitRequest]) -> None:
+    run = fit(request_for(count=MIN_ARTICLES), silent)
+
+    assert (run / "eval.json").is_file()
+
+
+def _a_file(run: Path) -> None:
+    run.write_text("mine")
+
+
+def _notes(run: Path) -> None:
+    run.mkdir()
+    (run / "notes.txt").write_text("mine")
+
+
+def _another_filters_run(run: Path) -> None:
+    run.mkdir()
+    (run / "manifest.json").write_text('{"filter": "other-2"}')
+
+
+def _a_manifest_of_something_else(run: Path) -> None:
+    run.mkdir()
+    (run / "manifest.json").write_text('{"manifest_version": 3}')
+
+
+def _a_manifest_that_is_a_list(run: Path) -> None:
+    run.mkdir()
+    (run / "manifest.json").write_text("[]")
+
+
+def _a_manifest_that_is_no_json(run: Path) -> None:
+    run.mkdir()
+    (run / "manifest.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    "put",
+    [_a_file, _notes, _another_filters_run, _a_manifest_of_something_else, _a_manifest_that_is_a_list,
+     _a_manifest_that_is_no_json],
+)  # fmt: skip
+def test_a_run_folder_that_holds_something_else_is_refused_and_left_alone(
+    request_for: Callable[..., FitRequest], put: Callable[[Path], None]
+) -> None:
+    request = request_for()
+    put(request.run_dir)
+    before = [(path, path.read_bytes()) for path in [request.run_dir, *request.run_dir.rglob("*")] if path.is_file()]
+
+    with pytest.raises(InputError, match="expected a new folder, or a run of topic-1"):
+        fit(request, silent)
+
+    after = [(path, path.read_bytes()) for path in [request.run_dir, *request.run_dir.rglob("*")] if path.is_file()]
+    assert after == before
+
+
+def test_a_run_that_another_process_works_on_is_left_as_it_is(
+    finished: FitRequest, held: Callable[[Path], object]
+) -> None:
+    held(finished.run_dir)
+    before = {p: p.read_bytes() for p in finished.run_dir.rglob("*") if p.is_file()}
+    other = FitRequest(finished.filter_folder, finished.labels, QUICK, seed=7, run_dir=finished.run_dir)
+
+    with pytest.raises(InputError, match="another trainer is at work"):
+        fit(other, silent)
+
+    assert [p.name for p, content in before.items() if p.read_bytes() != content] == []
+
+
+@pytest.fixture
+def held() -> Iterator[Callable[[Path], object]]:
+    """Holds the lock of a run, as another process that works on it does."""
+    streams = []
+
+    def hold(run: Path) -> None:
+        streams.append((run / ".lock").open("w"))
+        fcntl.flock(streams[-1], fcntl.LOCK_EX)
+
+    yield hold
+    for stream in streams:
+        stream.close()
+
+
+ALL = {"split", "fit", "calibrate", "probe", "certify", "evaluate"}
+DEPENDS = [
+    ({"cascade.target_miss_rate": 0.2}, {"certify", "evaluate"}),
+    ({"operating_tier": "high"}, {"certify", "evaluate"}),
+    ({"evaluation.slices": [{"name": "dutch", "field": "language", "includes": "nl"}]}, {"evaluate"}),
+    ({"prefilter": [{"name": "deals", "words": ["deal"]}]}, {"evaluate"}),
+    ({"cascade.probe.hidden": [7]}, {"probe", "certify", "evaluate"}),
+    ({"student.static.hidden": [7]}, {"fit", "calibrate", "certify", "evaluate"}),
+    ({"student.window.max_tokens": 64}, {"fit", "calibrate", "certify", "evaluate"}),
+    ({"student.encoder.training.epochs": 9}, set()),
+    ({"summary": "Other words."}, set()),
+    ({"oracle.model": "another"}, set()),
+    ({"gatekeepers": []}, ALL),  # the split spreads overalls, which gatekeepers cap
+    ({"text.title_separator": " | "}, ALL),
+]
+
+
+def pipeline(spec: FilterSpec, rows: list[dict[str, Any]], write_rows: Write, seed: int = 0) -> Pipeline:
+    labels = write_rows("labels.jsonl", rows)
+    return Pipeline(spec, read_labels([labels], spec), labels.parent / "run", seed)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"), DEPENDS, ids=lambda value: next(iter(value), "none") if value else "none"
+)
+def test_a_change_of_the_config_makes_exactly_the_stages_again_that_depend_on_it(
+    spec: FilterSpec, topic_rows: Rows, write_rows: Write, change: dict[str, object], expected: set[str]
+) -> None:
+    rows = [row | {"title": "A title"} for row in topic_rows(8)]
+    quick = apply_overrides(spec, QUICK)
+
+    before = stage_keys(pipeline(quick, rows, write_rows).stages())
+    after = stage_keys(pipeline(apply_overrides(quick, change), rows, write_rows).stages())
+
+    assert {name for name in before if before[name] != after[name]} == expected
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"text": "Other text."}, {"labels": {"relevance": 1, "evidence_quality": 1}}, {"id": "new"}, {"source": "x"}],
+)
+def test_a_change_of_any_article_makes_every_stage_again(
+    spec: FilterSpec, topic_rows: Rows, write_rows: Write, part: dict[str, object]
+) -> None:
+    rows = topic_rows(8)
+
+    before = stage_keys(pipeline(spec, rows, write_rows).stages())
+    after = stage_keys(pipeline(spec, [*rows[:-1], rows[-1] | part], write_rows).stages())
+
+    assert {name for name in before if before[name] != after[name]} == ALL
+
+
+def test_another_seed_makes_every_stage_again(spec: FilterSpec, topic_rows: Rows, write_rows: Write) -> None:
+    before, after = (stage_keys(pipeline(spec, topic_rows(8), write_rows, seed).stages()) for seed in (0, 1))
+
+    assert {name for name in before if before[name] != after[name]} == ALL
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u0085", "\x1c"])
+def test_an_id_with_a_line_separator_finds_its_split_again(
+    spec: FilterSpec, topic_rows: Rows, write_rows: Write, separator: str
+) -> None:
+    rows = topic_rows(30)
+    rows[3]["id"] = f"a{separator}b"
+    chain = pipeline(spec, rows, write_rows)
+
+    chain.stages()[0].make(chain.folder / "splits.jsonl")
+
+    assert sorted(place for name in ("train", "val", "calibration", "test") for place in chain.places(name)) == list(
+        range(30)
+    )
+
+
+def test_a_source_that_no_encoding_can_carry_is_refused_with_the_labels(spec: FilterSpec, write_rows: Write) -> None:
+    line = '{"id": "a", "text": "Some.", "source": "\\ud800", "labels": {"relevance": 1, "evidence_quality": 1}}'
+
+    with pytest.raises(InputError):
+        read_labels([write_rows("one.jsonl", [line])], spec)
+
+
+def test_the_certificate_counts_each_near_duplicate_group_once(
+    spec: FilterSpec, topic_rows: Rows, write_rows: Write
+) -> None:
+    rows = [row | {"id": f"{row['id']}-{copy}"} for row in topic_rows(40) for copy in "abc"]
+    quick = apply_overrides(spec, QUICK)
+    labels = write_rows("labels.jsonl", rows)
+    folder = labels.parent / "run"
+    chain = Pipeline(quick, read_labels([labels], quick), folder, 0)
+
+    for stage in chain.stages()[:5]:
+        stage.make(folder / stage.output)
+
+    certificate = json.loads((folder / "certificate.json").read_text())
+    groups = {chain.groups[place] for place in chain.places("calibration")}
+    assert len(chain.places("calibration")) == 3 * len(groups)
+    assert certificate["articles"] == len(groups)
+
+
+def test_calibration_and_test_articles_reach_no_fit(spec: FilterSpec, topic_rows: Rows, write_rows: Write) -> None:
+    chain = pipeline(spec, topic_rows(40), write_rows)
+    chain.stages()[0].make(chain.folder / "splits.jsonl")
+
+    data = chain.fit_data()
+
+    held: LabelledSet = chain.labelled.select([*chain.places("calibration"), *chain.places("test")])
+    assert len(held.articles) > 5
+    assert not set(held.texts) & {*data.train_texts, *data.val_texts}
