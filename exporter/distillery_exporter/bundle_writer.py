@@ -56,10 +56,15 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         yield beside
         if target.exists():
             target.replace(old)
-        beside.replace(target)
+        try:
+            beside.replace(target)
+        except OSError:
+            if old.exists():
+                old.replace(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _entry(path: Path, folder: Path) -> FileEntry:

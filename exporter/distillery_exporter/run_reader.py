@@ -11,8 +11,9 @@ import yaml
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.spec_checks import parse_spec
+from distillery_trainer.files import digest
 from distillery_trainer.fit import RUNS_FOLDER
-from distillery_trainer.labels import LabelledSet, read_labels
+from distillery_trainer.labels import LabelledSet, files_digest, read_labels
 from distillery_trainer.run import RunFolder
 from distillery_trainer.split import limit_articles
 
@@ -48,8 +49,12 @@ def open_run(folder: Path) -> Run:
     config = folder / "config.resolved.yaml"
     spec = parse_spec(yaml.safe_load(config.read_text(encoding="utf-8")), str(config))
     manifest = _read(folder / "manifest.json")
+    if digest(spec.model_dump(mode="json")) != manifest["spec_sha256"]:
+        raise InputError("exporter build", [Problem(str(config), "changed", "the config that the run was made with")])
     _check_stages(folder, manifest)
     examples = sorted((Path(str(manifest["filter_folder"])) / "examples").glob("*.jsonl"))
+    if files_digest(examples) != manifest["examples"]:
+        examples = []  # edited since: golden articles are then the generic ones
     return Run(
         folder=folder,
         spec=spec,
@@ -102,5 +107,10 @@ def _check_stages(folder: Path, manifest: Mapping[str, object]) -> None:
 
 
 def _read(path: Path) -> Mapping[str, object]:
-    content: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(str(path), [Problem("(file)", f"not JSON ({error})", "as `trainer fit` wrote it")]) from error
+    if not isinstance(content, dict):
+        raise InputError(str(path), [Problem("(file)", type(content).__name__, "a JSON object")])
     return content

@@ -40,7 +40,7 @@ def parse_article(record: object) -> Article:
         raise ArticleError(f"a record must be an object, found {type(record).__name__}")
     article_id = record.get("id")
     if isinstance(article_id, int) and not isinstance(article_id, bool):
-        article_id = str(article_id)
+        article_id = _digits(article_id)
     content_key = "text" if record.get("text") is not None else "content"
     title = record.get("title")
     article = Article(
@@ -53,6 +53,13 @@ def parse_article(record: object) -> Article:
     if not article.content.strip():
         raise ArticleError("text: empty")
     return article
+
+
+def _digits(number: int) -> str:
+    try:
+        return str(number)
+    except ValueError as error:  # Python refuses to spell integers of thousands of digits
+        raise ArticleError(f"id: an integer of more than {MAX_ID_CHARS} digits") from error
 
 
 def id_of(record: object) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,26 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{calibration_path}: {error}") from error
     golden_path = folder / manifest.path_of("golden")
     goldens = parse_goldens(golden_path.read_bytes(), str(golden_path))
+    problems = list(_check_dimensions(manifest, spec, calibration, goldens))
+    if problems:
+        raise BundleError("\n".join(f"{folder}: {line}" for line in problems))
     return Bundle(folder, bundle_id, manifest, spec, calibration, tuple(goldens))
+
+
+def _check_dimensions(
+    manifest: Manifest, spec: FilterSpec, calibration: CalibrationFile, goldens: Sequence[Golden]
+) -> Iterator[str]:
+    """Sees that every variant's calibration and golden answers have the spec's dimensions, in the spec's order."""
+    for stage in manifest.stages:
+        for variant in stage.variants:
+            where = f"stage {stage.name}, variant {variant.name}"
+            maps = calibration.stages.get(stage.name, {}).get(variant.name, ())
+            if tuple(m.dimension for m in maps) != spec.dimension_names:
+                yield f"{where}: calibration.json does not have the filter's dimensions in their order"
+            for golden in goldens:
+                answer = golden.expected.get(stage.name, {}).get(variant.name)
+                if answer is None or len(answer.raw) != len(spec.dimensions):
+                    yield f"{where}: golden {golden.id} does not have one answer for each dimension"
 
 
 def load(

@@ -1,6 +1,7 @@
 """The `distillery` command: score articles, look into a bundle, verify one. Exit codes as in `command`."""
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import BinaryIO, TextIO
 
 from distillery_runtime.bundle import Bundle, load, open_bundle, open_stages
 from distillery_runtime.command import positive, run_command
-from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.errors import BundleError, InputError, Problem
 from distillery_runtime.golden import replay
 from distillery_runtime.jsonl import BadLine, read_jsonl
 from distillery_runtime.report import Table, Tally, json_line
@@ -20,7 +21,8 @@ from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.version import __version__
 
 CHUNK_ARTICLES = 512
-CHUNK_CHARS = 16_000_000
+CHUNK_BYTES = 16 << 20
+READ_KEYS = ("id", "title", "text", "content")
 BUNDLES_FOLDER = Path("bundles")
 
 Line = Mapping[str, object] | BadLine
@@ -72,9 +74,9 @@ def _parser() -> argparse.ArgumentParser:
 def _score(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         source = stack.enter_context(_reading(options.file))
+        sink = stack.enter_context(writing(options.out))
         scorer = load(find_bundle(options.bundle), provider=options.provider, threads=options.threads)
         print(f"{scorer.bundle} on {scorer.stages[0].provider}", file=sys.stderr)
-        sink = stack.enter_context(writing(options.out))
         tally = Tally()
         table = Table(scorer.spec) if options.format == "table" else None
         if table:
@@ -90,41 +92,59 @@ def _score(options: argparse.Namespace) -> int:
 
 def _in_chunks(scorer: HybridScorer, source: BinaryIO) -> Iterator[tuple[Sequence[object], list[Score]]]:
     """Scores the lines of a file a chunk at a time; a line that is no record becomes an invalid result in its place."""
-    for chunk in chunked(read_jsonl(source)):
+    counted = CountedLines(source)
+    for chunk in chunked(read_jsonl(counted), counted):
         scored = iter(scorer.score_batch([line for line in chunk if not isinstance(line, BadLine)]))
-        yield (
-            chunk,
-            [
-                Score(None, "invalid", scorer.bundle, reason=line.reason) if isinstance(line, BadLine) else next(scored)
-                for line in chunk
-            ],
-        )
+        yield chunk, [_bad(line, scorer.bundle) if isinstance(line, BadLine) else next(scored) for line in chunk]
 
 
-def chunked(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    """Groups lines, at most `CHUNK_ARTICLES` and about `CHUNK_CHARS` together, so that memory stays bounded."""
+def _bad(line: BadLine, bundle: str) -> Score:
+    return Score(None, "invalid", bundle, reason=line.reason)
+
+
+class CountedLines:
+    """A file's lines, and how many bytes of them were read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.total_bytes = 0
+
+    def readline(self, limit: int) -> bytes:
+        """The next line, at most `limit` bytes of it."""
+        line = self._stream.readline(limit)
+        self.total_bytes += len(line)
+        return line
+
+
+def chunked(lines: Iterable[Line], counted: CountedLines) -> Iterator[list[Line]]:
+    """Groups lines, at most `CHUNK_ARTICLES` and about `CHUNK_BYTES` together, so that memory stays bounded."""
     chunk: list[Line] = []
-    chars = 0
+    start = counted.total_bytes
     for line in lines:
-        chunk.append(line)
-        if not isinstance(line, BadLine):
-            chars += sum(len(value) for value in line.values() if isinstance(value, str))
-        if len(chunk) >= CHUNK_ARTICLES or chars >= CHUNK_CHARS:
+        chunk.append(line if isinstance(line, BadLine) else {key: line[key] for key in READ_KEYS if key in line})
+        if len(chunk) >= CHUNK_ARTICLES or counted.total_bytes - start >= CHUNK_BYTES:
             yield chunk
-            chunk, chars = [], 0
+            chunk, start = [], counted.total_bytes
     if chunk:
         yield chunk
 
 
 def _inspect(options: argparse.Namespace) -> int:
     bundle = open_bundle(options.bundle)
-    quality = json.loads((bundle.folder / bundle.manifest.path_of("quality")).read_bytes())
+    quality = _read_quality(bundle.folder / bundle.manifest.path_of("quality"))
     if options.json:
         content = {"id": bundle.id, "manifest": bundle.manifest.model_dump(mode="json"), "quality": quality}
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return 0
     print("\n".join(_describe(bundle)))
     return 0
+
+
+def _read_quality(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: not JSON ({error})") from error
 
 
 def _describe(bundle: Bundle) -> Iterator[str]:
@@ -191,14 +211,29 @@ def _reading(name: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def writing(path: Path | None) -> Iterator[TextIO]:
-    """Opens a file that appears under its name only when all of it is written; None is stdout."""
+    """Opens a file that appears under its name only when all of it is written; None is stdout.
+
+    What is there and is no regular file (a pipe, `/dev/null`) is written to as it is; a link's target is replaced.
+
+    Raises:
+        InputError: the path is a folder.
+    """
     if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
         return
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    target = path.resolve()
+    if target.is_dir():
+        raise InputError("--out", [Problem(str(path), "a folder", "a file")])
+    if target.exists() and not target.is_file():
+        with target.open("w", encoding="utf-8") as stream:
+            yield stream
+        return
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with beside.open("w", encoding="utf-8", newline="\n") as stream:
             yield stream
-        beside.replace(path)
+        beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)

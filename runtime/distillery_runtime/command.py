@@ -1,6 +1,7 @@
 """What our commands share: running one, and turning every way it can end into an exit code and a message on stderr.
 
-Exit codes: 0 done, 1 some articles invalid with --strict, 2 wrong use or bad input files, 130 interrupted.
+Exit codes: 0 done, 1 some articles invalid with --strict, 2 wrong use or bad input files, 70 a fault of ours,
+130 interrupted.
 """
 
 import argparse
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from distillery_runtime.errors import DistilleryError
+
+logger = logging.getLogger(__name__)
 
 
 def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None, interrupted: str) -> int:
@@ -38,6 +41,9 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return 130
+    except Exception:  # the process's outer edge: a fault of ours, not to be taken for one of the codes above
+        logger.exception("unexpected failure, please report it")
+        return 70
     return code
 
 

@@ -3,9 +3,16 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 MAX_LINE_BYTES = 16 << 20
+
+
+class Lines(Protocol):
+    """What lines are read from: a binary file, for example."""
+
+    def readline(self, limit: int, /) -> bytes:
+        """The next line, at most `limit` bytes of it; empty at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +22,7 @@ class BadLine:
     reason: str
 
 
-def read_jsonl(stream: BinaryIO) -> Iterator[Mapping[str, object] | BadLine]:
+def read_jsonl(stream: Lines) -> Iterator[Mapping[str, object] | BadLine]:
     """Gives each line's object, or a `BadLine` in its place. Blank lines are passed over.
 
     A line above 16 MiB is skipped without being held in memory. `NaN` and `Infinity`, which JSON does not have, are

@@ -50,6 +50,6 @@ class _CompiledRule:
 def phrases_pattern(phrases: tuple[str, ...]) -> str:
     """An RE2 pattern that finds any of the phrases at word boundaries of any script (RE2's own know only ASCII)."""
     body = "|".join(
-        re2.escape(phrase[:-1]) + r"[\pL\pN]*" if phrase.endswith("*") else re2.escape(phrase) for phrase in phrases
+        re2.escape(phrase[:-1]) + r"[\pL\pN\pM]*" if phrase.endswith("*") else re2.escape(phrase) for phrase in phrases
     )
-    return rf"(?:^|[^\pL\pN_])(?:{body})(?:$|[^\pL\pN_])"
+    return rf"(?:^|[^\pL\pN\pM_])(?:{body})(?:$|[^\pL\pN\pM_])"

@@ -41,7 +41,8 @@ class Table:
         """One result, with its article's title (or id) and, where there are no scores, the reason."""
         title = record.get("title") if isinstance(record, Mapping) else None
         name = title if isinstance(title, str) and title.strip() else score.id or "-"
-        shown = _clip(normalise(name, _PLAIN), self._title_width)
+        encodable = name.encode("utf-8", "replace").decode("utf-8")  # an invalid article's title may not be
+        shown = _clip(normalise(encodable, _PLAIN), self._title_width)
         start = f"{shown:<{self._title_width}}  {score.status:<8} {score.stage or '-':<8} "
         if score.scores is None:
             return f"{start}{score.reason}"

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from distillery_runtime.cpu import usable_cores
-from distillery_runtime.errors import BundleError, ProviderError
+from distillery_runtime.errors import BundleError, ModelError, ProviderError
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +33,21 @@ class Graph:
     ) -> None:
         self._session = _open(path, provider, threads)
         self._outputs = list(outputs)
+        self._name = path.name
         self.provider = "cuda" if self._session.get_providers()[0] == _EXECUTION_PROVIDERS["cuda"] else "cpu"
         _expect(path, "inputs", [i.name for i in self._session.get_inputs()], inputs)
         _expect(path, "outputs", [o.name for o in self._session.get_outputs()], outputs)
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
-        """Runs the graph and gives its outputs by name."""
-        values = self._session.run(self._outputs, dict(inputs))
+        """Runs the graph and gives its outputs by name.
+
+        Raises:
+            ModelError: the graph cannot run on these inputs.
+        """
+        try:
+            values = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:  # onnxruntime's exceptions share no base but Exception
+            raise ModelError(f"{self._name}: onnxruntime cannot run this graph ({error})") from error
         return dict(zip(self._outputs, values, strict=True))
 
 

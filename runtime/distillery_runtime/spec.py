@@ -4,7 +4,7 @@ A filter's `config.yaml` and a bundle's `filter.json` are both read into `Filter
 values out of range are problems; `spec_checks` adds the rules that span fields. Use `spec_checks.parse_spec` to read.
 """
 
-import re
+import unicodedata
 from typing import Annotated, Literal
 
 import re2
@@ -25,15 +25,17 @@ def _compiles(pattern: str) -> str:
     options = re2.Options()
     options.log_errors = False
     try:
-        re2.compile(pattern, options)
+        re2.compile(f"(?:{pattern})", options)  # as rules use it: \\Q without \\E would swallow the bracket
     except re2.error as error:
         raise ValueError(f"a pattern that RE2 accepts ({error})") from error
     return pattern
 
 
 def _is_phrase(word: str) -> str:
-    if not re.fullmatch(r"\S(?:.*\S)?", word) or "*" in word[:-1] or word == "*":
-        raise ValueError("a phrase without outer spaces, '*' only as its last character")
+    if " ".join(word.split()) != word or "*" in word[:-1] or word in ("", "*"):
+        raise ValueError("a phrase with single spaces between words, '*' only as its last character")
+    if unicodedata.normalize("NFC", word) != word:
+        raise ValueError("a phrase in composed form (Unicode NFC), as texts are when rules read them")
     return word
 
 

@@ -12,6 +12,7 @@ from distillery_runtime.errors import Problem, SpecError
 from distillery_runtime.spec import BANDS, FilterSpec
 
 WEIGHT_SUM_TOLERANCE = 1e-6
+MAX_NUMBER = 1e300  # beyond it an integer may not fit a float
 
 
 def parse_spec(data: object, where: str) -> FilterSpec:
@@ -76,7 +77,9 @@ def _rows(data: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
 def _number(row: Mapping[str, object], key: str) -> float:
     """A numeric field, or NaN where it is absent or no number (comparisons with it are then false)."""
     value = row.get(key)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > MAX_NUMBER:
+        return math.nan
+    return float(value)
 
 
 def _between_fields(data: Mapping[str, object]) -> Iterator[Problem]:

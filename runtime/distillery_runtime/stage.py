@@ -71,7 +71,8 @@ class Stage:
             values = graph.run({"pooled": values["pooled"]})
         output = StageOutput(values["raw"], values["scores"])
         for array in (output.raw, output.scores):
-            if array.ndim != 2 or len(array) != len(rows) or not np.all(np.isfinite(array)):
+            shaped = array.ndim == 2 and len(array) == len(rows) and array.shape == output.raw.shape
+            if not shaped or not np.all(np.isfinite(array)):
                 raise ModelError(
                     f"stage {self.name}, variant {self.variant}: an output that is not finite or not (N, D)"
                 )

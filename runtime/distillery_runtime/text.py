@@ -16,7 +16,11 @@ _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.dot_nl = True
 _HIDDEN_ELEMENT = re2.compile(r"(?i)<(?:script|style)\b[^>]*>.*?</(?:script|style)\s*>", _OPTIONS)
-_TAG = re2.compile(r"<(?:/?[A-Za-z][^<>]{0,1000}|!--.*?--)>", _OPTIONS)
+# Comments have a pass of their own: an unclosed one, looked for again after every tag, would cost quadratic time.
+_COMMENT = re2.compile(r"<!--.*?-->", _OPTIONS)
+_TAG = re2.compile(r"</?[A-Za-z][^<>]{0,1000}>", _OPTIONS)
+# Normalising sorts runs of combining marks in quadratic time; Unicode's stream-safe text (UAX 15) has at most 30.
+_MARKS = re2.compile(r"(\pM{30})\pM+", _OPTIONS)
 # Controls, soft hyphen, zero-width and bidirectional marks: invisible to a reader, visible to a tokenizer.
 _INVISIBLE = re2.compile(
     r"[\x{00}-\x{08}\x{0B}\x{0E}-\x{1F}\x{7F}-\x{84}\x{86}-\x{9F}\x{AD}\x{200B}-\x{200F}\x{202A}-\x{202E}"
@@ -46,5 +50,6 @@ def normalise(text: str, policy: TextPolicy) -> str:
     Normalising a second time changes nothing, unless markup was written as escaped entities.
     """
     if policy.strip_markup:
-        text = html.unescape(_TAG.sub(" ", _HIDDEN_ELEMENT.sub(" ", text)))
-    return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", text)).split())
+        text = html.unescape(_TAG.sub(" ", _COMMENT.sub(" ", _HIDDEN_ELEMENT.sub(" ", text))))
+    composed = unicodedata.normalize("NFC", _MARKS.sub(r"\1", text))
+    return " ".join(_INVISIBLE.sub("", composed).split())

@@ -41,11 +41,13 @@ class TokenWindow:
     def __init__(self, tokenizer_json: Path, window: Window, prefix: str = "") -> None:
         try:
             self._tokenizer = Tokenizer.from_str(tokenizer_json.read_text(encoding="utf-8"))
-        except Exception as error:  # tokenizers raises bare Exception for a bad file
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+            self._lead, self._trail = _special_ids(self._tokenizer)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # tokenizers raises bare Exception, and for some files a Rust panic
             raise BundleError(f"{tokenizer_json}: not a tokenizer.json ({error})") from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._lead, self._trail = _special_ids(self._tokenizer)
         self._tokenizer.encode_special_tokens = True
         self._separator = self._encode([window.separator])[0] if window.tail_share else []
         self._prefix = prefix
@@ -116,5 +118,5 @@ def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     encoding = tokenizer.encode("a", add_special_tokens=True)
     real = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
     if not real:
-        raise BundleError("the tokenizer gives no token for the letter 'a'")
+        raise ValueError("it gives no token for the letter 'a'")
     return list(encoding.ids[: real[0]]), list(encoding.ids[real[-1] + 1 :])

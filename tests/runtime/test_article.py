@@ -25,6 +25,7 @@ def test_a_missing_title_is_empty_and_an_integer_id_is_a_string() -> None:
         ({"id": True, "text": "x"}, "id: must be a string, found bool"),
         ({"id": float("nan"), "text": "x"}, "id: must be a string, found float"),
         ({"id": "", "text": "x"}, "id: empty"),
+        ({"id": 10**5000, "text": "x"}, "id: an integer of more than 1000 digits"),
         ({"id": "a"}, "text: missing"),
         ({"id": "a", "text": None, "content": None}, "text: missing"),
         ({"id": "a", "text": " \n\t"}, "text: empty"),

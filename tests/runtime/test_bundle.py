@@ -1,5 +1,6 @@
 """Bundles: nothing damaged, linked, unlisted or too new ever scores."""
 
+import hashlib
 import json
 import os
 import random
@@ -153,8 +154,6 @@ def test_sealing_and_parsing_are_inverse(bundle: Path) -> None:
 
 def test_a_resealed_bundle_with_other_weights_fails_its_golden_articles(bundle: Path) -> None:
     """The seal finds damage; the golden articles find a wrong model."""
-    import hashlib
-
     graph = bundle / "student" / "cpu-fp32.onnx"
     data = graph.read_bytes()
     place = data.index((4.0).hex().encode()) if (4.0).hex().encode() in data else data.rindex(b"\x00\x00\x80\x40")
@@ -172,7 +171,7 @@ def test_a_resealed_bundle_with_other_weights_fails_its_golden_articles(bundle: 
 
 
 def test_another_bundle_than_expected_is_refused(bundle: Path) -> None:
-    full_id = __import__("hashlib").sha256((bundle / "bundle.json").read_bytes()).hexdigest()
+    full_id = hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest()
 
     assert load(bundle, expected_id=full_id)
     assert load(bundle, expected_id=full_id[:12])
@@ -197,3 +196,50 @@ def test_cuda_where_there_is_none_is_an_error_and_not_the_cpu(bundle: Path) -> N
 
     with pytest.raises(ProviderError, match="distillery-runtime-gpu"):
         load(bundle, provider="cuda")
+
+
+def _reseal(bundle: Path, name: str, data: bytes) -> None:
+    """Replaces a file of the bundle and seals the manifest again, as someone with intent would."""
+    (bundle / name).write_bytes(data)
+
+    def change(content: dict[str, object]) -> None:
+        for entry in content["files"]:  # type: ignore[attr-defined]
+            if entry["path"] == name:
+                entry.update(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+
+    rewrite(bundle, change)
+
+
+def test_dimensions_that_were_reordered_are_refused(bundle: Path) -> None:
+    content = json.loads((bundle / "filter.json").read_bytes())
+    content["dimensions"].reverse()
+    _reseal(bundle, "filter.json", json.dumps(content).encode())
+
+    with pytest.raises(BundleError, match="dimensions in their order"):
+        load(bundle)
+
+
+def test_calibration_of_other_dimensions_is_refused(bundle: Path) -> None:
+    data = (bundle / "calibration.json").read_bytes().replace(b"relevance", b"resonance")
+    _reseal(bundle, "calibration.json", data)
+
+    with pytest.raises(BundleError, match="dimensions in their order"):
+        load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("filter.json", b'{"dimensions": [{"weight": 1' + b"0" * 400 + b"}]}"),
+        ("filter.json", b"[" * 100_000),
+        ("probe/tokenizer.json", b'{"version": "1.0"}'),
+        ("student/cpu-fp32.onnx", b"\x08\x01"),
+        ("golden.jsonl", b"\n"),
+        ("calibration.json", b"{}"),
+    ],
+)
+def test_a_resealed_bundle_with_nonsense_inside_is_refused(bundle: Path, name: str, data: bytes) -> None:
+    _reseal(bundle, name, data)
+
+    with pytest.raises(BundleError):
+        load(bundle)

@@ -2,14 +2,15 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from distillery_runtime.cli import CHUNK_ARTICLES, CHUNK_CHARS, Line, chunked, main
-from distillery_runtime.jsonl import BadLine
+from distillery_runtime.cli import CHUNK_ARTICLES, CHUNK_BYTES, CountedLines, chunked, main
+from distillery_runtime.jsonl import read_jsonl
 
 LINES = b"""{"id": "1", "title": "Wind", "text": "solar wind"}
 {"id": "2", "text": ""}
@@ -149,9 +150,42 @@ def test_a_reader_that_leaves_early_is_no_error(bundle: Path, tmp_path: Path) ->
 
 
 def test_lines_are_taken_in_chunks_that_bound_memory() -> None:
-    small: list[Line] = [{"text": "x"}] * (CHUNK_ARTICLES + 1)
-    large: list[Line] = [{"text": "x" * (CHUNK_CHARS // 2)}] * 4
+    small = CountedLines(io.BytesIO(b'{"text": "x"}\n' * (CHUNK_ARTICLES + 1)))
+    large = CountedLines(io.BytesIO((b'{"text": "x", "junk": [' + b"[]," * (CHUNK_BYTES // 6) + b"[]]}\n") * 4))
 
-    assert [len(chunk) for chunk in chunked(small)] == [CHUNK_ARTICLES, 1]
-    assert [len(chunk) for chunk in chunked(large)] == [2, 2]
-    assert list(chunked([BadLine("x")])) == [[BadLine("x")]]
+    assert [len(chunk) for chunk in chunked(read_jsonl(small), small)] == [CHUNK_ARTICLES, 1]
+    assert list(chunked(read_jsonl(large), large)) == [[{"text": "x"}] * 2] * 2
+
+
+def test_a_title_that_cannot_be_shown_does_not_end_a_table(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "articles.jsonl"
+    path.write_bytes(b'{"id": "1", "title": "\\ud800", "text": "wind"}\n{"id": "2", "text": "wind"}\n')
+
+    assert main(["score", "--bundle", str(bundle), "--format", "table", "--out", str(tmp_path / "t"), str(path)]) == 0
+
+    assert len((tmp_path / "t").read_text(encoding="utf-8").splitlines()) == 5
+
+
+def test_out_writes_to_a_device_and_through_a_link_and_refuses_a_folder(
+    bundle: Path, articles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    arguments = ["score", "--bundle", str(bundle), str(articles), "--out"]
+
+    assert main([*arguments, "/dev/null"]) == 0
+    assert Path("/dev/null").is_char_device()
+    assert main([*arguments, str(tmp_path / "link")]) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").is_file()
+    assert main([*arguments, str(tmp_path)]) == 2
+    assert "a folder, expected a file" in capsys.readouterr().err
+
+
+def test_results_are_utf_8_whatever_the_terminal_says(bundle: Path) -> None:
+    line = '{"id": "\u65e5", "text": "wind"}'.encode()
+    command = [sys.executable, "-m", "distillery_runtime", "score", "--bundle", str(bundle)]
+
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, input=line, capture_output=True, check=True, env=environment)
+
+    assert json.loads(done.stdout.decode("utf-8"))["id"] == "\u65e5"

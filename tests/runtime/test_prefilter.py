@@ -35,6 +35,7 @@ def spec(scorer: object) -> FilterSpec:
         ("a.b", "axb", False),
         ("\u0442\u0430\u043d\u043a", "\u0442\u0430\u043d\u043a\u0438\u0441\u0442", False),
         ("two words", "just two words here", True),
+        ("\u0915", "\u0915\u093f\u0924\u093e\u092c", False),
     ],
 )
 def test_words_match_whole_words_without_case(word: str, text: str, found: bool, spec: FilterSpec) -> None:

@@ -1,5 +1,8 @@
 """The text path: cleaning and joining."""
 
+import time
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,3 +57,18 @@ def test_a_cleaned_text_has_no_outer_or_double_space(text: str) -> None:
     cleaned = normalise(text, POLICY)
 
     assert cleaned == " ".join(cleaned.split())
+
+
+@pytest.mark.parametrize(
+    "hostile", ["a" + "\u0301\u0323" * 250_000, "<!--<b>" * 70_000, "<" * 500_000, "<script>" * 60_000]
+)
+def test_hostile_texts_are_cleaned_in_linear_time(hostile: str) -> None:
+    start = time.perf_counter()
+
+    normalise(hostile, POLICY)
+
+    assert time.perf_counter() - start < 20  # a quadratic pass would need hours
+
+
+def test_ordinary_marks_are_kept() -> None:
+    assert normalise("x" + "\u0301" * 30, PLAIN) == "x" + "\u0301" * 30

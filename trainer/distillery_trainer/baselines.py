@@ -21,9 +21,14 @@ def constant(data: FitData, texts: Sequence[str]) -> Matrix:
 
 
 def tfidf_ridge(data: FitData, texts: Sequence[str]) -> Matrix:
-    """TF-IDF of words and word pairs with ridge regression, its penalty chosen on validation: (N, D) in [0, 10]."""
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, max_features=MAX_FEATURES)
-    train = vectorizer.fit_transform(data.train_texts)
+    """TF-IDF of words and word pairs with ridge regression, its penalty chosen on validation: (N, D) in [0, 10].
+
+    Training texts without a single word leave the constant.
+    """
+    vectorizer = _vectorizer(data.train_texts)
+    if vectorizer is None:
+        return constant(data, texts)
+    train = vectorizer.transform(data.train_texts)
     val = vectorizer.transform(data.val_texts)
     # 'sparse_cg' starts from zero and is the same on every run; 'auto' may draw random numbers.
     models = [Ridge(alpha=alpha, solver="sparse_cg", tol=1e-4).fit(train, data.train_labels) for alpha in ALPHAS]
@@ -32,3 +37,14 @@ def tfidf_ridge(data: FitData, texts: Sequence[str]) -> Matrix:
     predicted = chosen.predict(vectorizer.transform(texts)).reshape(len(texts), -1)
     clipped: Matrix = np.clip(predicted, 0, 10).astype(np.float64)
     return clipped
+
+
+def _vectorizer(texts: Sequence[str]) -> TfidfVectorizer | None:
+    """Fitted on terms of at least two texts, or of one where no two texts share any; None where there is no term."""
+    for min_df in (2, 1):
+        try:
+            options = {"ngram_range": (1, 2), "sublinear_tf": True, "max_features": MAX_FEATURES}
+            return TfidfVectorizer(min_df=min_df, **options).fit(texts)
+        except ValueError:  # scikit-learn's word for an empty vocabulary
+            continue
+    return None

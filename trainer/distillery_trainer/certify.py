@@ -44,15 +44,17 @@ class Certificate:
 
     def statement(self) -> str:
         """What the certificate says, as a sentence."""
+        confidence = f"{self.confidence * 100:g} % confidence"
         if self.threshold is None:
             return (
                 f"No threshold is certified: {self.positives} articles at the operating tier are too few, or too many "
                 f"of them were missed; {self.positives_needed} without a miss would certify a miss rate of "
-                f"{self.target_miss_rate:.1%} at {self.confidence:.0%} confidence. Every article goes to the student."
+                f"{self.target_miss_rate * 100:g} % at {confidence}. Every article goes to the student."
             )
+        bound = math.ceil(self.upper_bound * 1000) / 10  # rounded up: never less than what was proved
         return (
-            f"Of articles that the student places at the operating tier or above, the probe drops at most "
-            f"{self.upper_bound:.1%} ({self.confidence:.0%} confidence; {self.misses} missed of {self.positives})."
+            f"Of articles that the student places at the operating tier or above, the probe drops at most {bound:g} % "
+            f"({confidence}; {self.misses} missed of {self.positives})."
         )
 
 

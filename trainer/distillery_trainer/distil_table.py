@@ -66,7 +66,7 @@ def main() -> None:
 def read_texts(files: Sequence[Path]) -> Iterator[str]:
     """The titles and texts of JSON lines."""
     for file in files:
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in file.read_text(encoding="utf-8").rstrip("\n").split("\n"):
             record = json.loads(line)
             yield from (record["title"], record["text"])
 

@@ -23,6 +23,8 @@ def promote(source: Path, target: Path) -> None:
     """Moves a finished file or folder to its place, replacing what was there."""
     if target.is_dir():
         shutil.rmtree(target)
+    elif source.is_dir():
+        target.unlink(missing_ok=True)  # a folder cannot be renamed onto a file
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
 

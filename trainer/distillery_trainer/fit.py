@@ -54,12 +54,17 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
     folder = request.run_dir or RUNS_FOLDER / spec.name / f"v{spec.version}" / _run_id(spec, request)
     _check_run_folder(folder, spec)
     say(f"run {folder}: {spec.label}, {len(labelled.articles)} articles, student {spec.student.backend}")
-    write_text(folder / "config.resolved.yaml", yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
     manifest = _manifest(spec, request, labelled)
-    write_json(folder / "manifest.json", manifest | {"stages": None})  # not finished: an exporter must wait
-    keys = RunFolder(folder).execute(Pipeline(spec, labelled, folder, request.seed).stages(), say)
-    write_json(folder / "manifest.json", manifest | {"stages": keys})
-    write_json(folder / "training_metadata.json", _metadata(spec, folder))
+
+    def begin() -> None:
+        write_json(folder / "manifest.json", manifest | {"stages": None})  # not finished: an exporter must wait
+        write_text(folder / "config.resolved.yaml", yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+
+    def finish(keys: dict[str, str]) -> None:
+        write_json(folder / "training_metadata.json", _metadata(spec, folder))
+        write_json(folder / "manifest.json", manifest | {"stages": keys})
+
+    RunFolder(folder).execute(Pipeline(spec, labelled, folder, request.seed).stages(), say, begin, finish)
     return folder
 
 
@@ -81,13 +86,23 @@ def _check_run_folder(folder: Path, spec: FilterSpec) -> None:
     """Refuses to write into a folder that holds something else than a run of this filter."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
+    if not folder.is_dir():
+        raise InputError("--run-dir", [Problem(str(folder), "a file", f"a new folder, or a run of {spec.label}")])
     manifest = folder / "manifest.json"
-    found = json.loads(manifest.read_text(encoding="utf-8")).get("filter") if manifest.is_file() else None
-    if found is None and (folder / "config.resolved.yaml").is_file():
+    found = _filter_of(manifest) if manifest.is_file() else None
+    if found is None and {path.name for path in folder.iterdir()} <= {".lock", ".manifest.json.part"}:
         return  # killed before its manifest was written
     if found != spec.label:
         what = f"a run of {found}" if found else "no run"
         raise InputError("--run-dir", [Problem(str(folder), what, f"a new folder, or a run of {spec.label}")])
+
+
+def _filter_of(manifest: Path) -> str | None:
+    """The filter that a manifest names; None where the file is no manifest."""
+    try:
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["filter"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _manifest(spec: FilterSpec, request: FitRequest, labelled: LabelledSet) -> dict[str, object]:
@@ -105,6 +120,7 @@ def _manifest(spec: FilterSpec, request: FitRequest, labelled: LabelledSet) -> d
         "articles": len(labelled.articles),
         "oracles": labelled.oracles,
         "overrides": dict(request.overrides),
+        "examples": files_digest(sorted((request.filter_folder / "examples").glob("*.jsonl"))),
         "limit": request.limit,
         "seed": request.seed,
         "split_shares": dict(SHARES),

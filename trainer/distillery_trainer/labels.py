@@ -107,13 +107,26 @@ def _read_line(line: Mapping[str, object] | BadLine, spec: FilterSpec, where: st
             problems.append(Problem(f"{where}.text", "nothing left after cleaning", "some text"))
     except ArticleError as error:
         problems.insert(0, Problem(where, str(error), "an article with id, title and text"))
+    fields = {key: str(line.get(key) or "") for key in SLICE_FIELDS}
+    problems += [
+        Problem(f"{where}.{key}", "a lone surrogate", "valid Unicode")
+        for key, v in fields.items()
+        if not _is_unicode(v)
+    ]
     labels = line.get("labels")
     if problems or not isinstance(labels, Mapping):
         return problems
-    fields = {key: str(line.get(key) or "") for key in SLICE_FIELDS}
     oracle = line.get("oracle")
     values = tuple(float(labels[name]) for name in spec.dimension_names)
     return LabelledArticle(article.id, text, values, fields, oracle if isinstance(oracle, str) else None)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _label_problems(labels: object, spec: FilterSpec, where: str) -> list[Problem]:

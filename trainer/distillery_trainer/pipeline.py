@@ -12,10 +12,19 @@ from numpy.typing import NDArray
 from distillery_runtime.calibration import Calibration, CalibrationMap
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.golden import ids_digest
+from distillery_runtime.prefilter import Prefilter
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.verdict import overalls
 from distillery_runtime.window import TokenWindow
-from distillery_trainer.backends.choose import STATIC, Embedder, fit_student, load_student, open_embedder, pin_embedder
+from distillery_trainer.backends.choose import (
+    STATIC,
+    Embedder,
+    fit_student,
+    load_student,
+    open_embedder,
+    pin_embedder,
+    reopen_embedder,
+)
 from distillery_trainer.backends.protocol import FitData, Student
 from distillery_trainer.base_model import identity
 from distillery_trainer.calibrate import fit_calibration
@@ -28,6 +37,7 @@ from distillery_trainer.labels import LabelledSet
 from distillery_trainer.progress import Bar
 from distillery_trainer.run import Stage
 from distillery_trainer.split import SHARES, near_duplicate_groups, split_by_group
+from distillery_trainer.static_embedder import TABLE_FILES, TABLE_FOLDER
 
 Scores = NDArray[np.float32]
 
@@ -51,14 +61,15 @@ class Pipeline:
         names = list(self.spec.dimension_names)
         data = digest([[a.id, a.text, a.labels, dict(a.fields)] for a in self.labelled.articles])
         cascade = [self.spec.cascade.target_miss_rate, self.spec.cascade.confidence]
+        decided = [rubric, cascade, spec["prefilter"]]
         slices = [spec["evaluation"], spec["prefilter"]]
         weights = [[d["name"], d["weight"]] for d in spec["dimensions"]]
         return (
-            Stage("split", "splits.jsonl", (), [data, weights, self.seed], 1, self._split),
+            Stage("split", "splits.jsonl", (), [data, weights, spec["gatekeepers"], self.seed], 1, self._split),
             Stage("fit", "student", ("split",), [student, names, self.seed], 1, self._fit),
             Stage("calibrate", "calibration.json", ("fit",), [self.seed], 1, self._calibrate),
             Stage("probe", "probe", ("split",), [probe, names, self.seed], 1, self._probe),
-            Stage("certify", "certificate.json", ("calibrate", "probe"), [rubric, cascade], 2, self._certify),
+            Stage("certify", "certificate.json", ("calibrate", "probe"), decided, 2, self._certify),
             Stage("evaluate", "eval.json", ("certify",), [rubric, slices], 1, self._evaluate),
         )
 
@@ -73,8 +84,8 @@ class Pipeline:
 
     @cached_property
     def _split_rows(self) -> list[dict[str, str]]:
-        lines = (self.folder / "splits.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        lines = (self.folder / "splits.jsonl").read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines if line]
 
     def _split(self, output: Path) -> None:
         ids = [article.id for article in self.labelled.articles]
@@ -107,7 +118,8 @@ class Pipeline:
     def _probe(self, output: Path) -> None:
         settings = self.spec.cascade.probe
         data = self.fit_data()
-        train, val = self._embed(self.places("train")), self._embed(self.places("val"))
+        embedder = open_embedder(settings)
+        train, val = (self._embed(self.places(split), embedder) for split in ("train", "val"))
         with Bar("probe") as bar:
             rows = HeadData(train, data.train_labels, val, data.val_labels)
             fitted = fit_head(rows, settings.hidden, settings.training, self.seed, bar)
@@ -117,10 +129,10 @@ class Pipeline:
         write_json(output / "head.json", {"kind": fitted.kind, "val_mae": fitted.val_mae})
         calibration = self._fit_calibration(fitted.head.predict(val), self.places("val"))
         write_json(output / "calibration.json", _calibration_record(calibration))
-        self._write_inputs(self._embedder.window, output / "inputs.jsonl")
+        self._write_inputs(embedder.window, output / "inputs.jsonl")
 
     def _certify(self, output: Path) -> None:
-        places = self._one_of_each_group(self.places("calibration"))
+        places = self._one_of_each_group(self._admitted(self.places("calibration")))
         certificate = certify(
             overalls(self.probe_scores(places), self.spec),
             overalls(self.student_scores(places), self.spec),
@@ -129,6 +141,11 @@ class Pipeline:
             self.spec.cascade.confidence,
         )
         write_json(output, certificate.to_record())
+
+    def _admitted(self, places: Sequence[int]) -> list[int]:
+        """The articles that the prefilter lets through: the cascade sees no others."""
+        prefilter = Prefilter(self.spec)
+        return [i for i in places if prefilter.check(self.labelled.articles[i].cleaned).blocked_by is None]
 
     def _one_of_each_group(self, places: Sequence[int]) -> list[int]:
         """The first article of each near-duplicate group: a bound for independent draws must not count news twice."""
@@ -159,7 +176,9 @@ class Pipeline:
     def probe_scores(self, places: Sequence[int]) -> Scores:
         """The probe's calibrated scores: (N, D) float32 in [0, 10]."""
         head = load_head(self.folder / "probe" / "head.safetensors")
-        return read_calibration(self.folder / "probe" / "calibration.json").apply(head.predict(self._embed(places)))
+        return read_calibration(self.folder / "probe" / "calibration.json").apply(
+            head.predict(self._embed(places, self._embedder))
+        )
 
     @cached_property
     def _student(self) -> Student:
@@ -168,17 +187,18 @@ class Pipeline:
 
     @cached_property
     def _embedder(self) -> Embedder:
-        """The probe's frozen encoder, likewise."""
-        return open_embedder(self.spec.cascade.probe)
+        """The encoder that the fitted probe stands on."""
+        return reopen_embedder(self.spec.cascade.probe, self.folder / "probe")
 
     @property
     def _base_model(self) -> str:
         return str(getattr(getattr(self.spec.student, self.spec.student.backend), "base_model", STATIC))
 
-    def _embed(self, places: Sequence[int]) -> Scores:
+    def _embed(self, places: Sequence[int], embedder: Embedder) -> Scores:
         settings = self.spec.cascade.probe
-        key = digest([settings.model_dump(mode="json"), _content_of(settings.embedder)])
-        return self._cached("embeddings", key, places, lambda texts: self._embedder.embed(texts))
+        content = _content_of(settings.embedder if settings.embedder == STATIC else str(embedder.folder))
+        key = digest([settings.model_dump(mode="json", exclude={"embedder", "training", "hidden"}), content])
+        return self._cached("embeddings", key, places, embedder.embed)
 
     def _cached(
         self, name: str, key: str, places: Sequence[int], function: Callable[[Sequence[str]], Scores]
@@ -212,8 +232,10 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def _content_of(model: str) -> object:
-    """What a stage's key says of a model beside its name: the content of a folder, which may change under its name."""
-    return identity(Path(model)) if model != STATIC and Path(model).is_dir() else None
+    """What a key says of a model beside its name: its content, which may change under the name (not for a Hub id)."""
+    if model == STATIC:
+        return [tree_digest(TABLE_FOLDER / name) for name in TABLE_FILES]
+    return identity(Path(model)) if Path(model).is_dir() else None
 
 
 def _calibration_record(calibration: Calibration) -> dict[str, object]:

@@ -40,16 +40,26 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def execute(self, stages: Sequence[Stage], say: Callable[[str], None]) -> dict[str, str]:
+    def execute(
+        self,
+        stages: Sequence[Stage],
+        say: Callable[[str], None],
+        begin: Callable[[], None] = lambda: None,
+        finish: Callable[[dict[str, str]], None] = lambda _keys: None,
+    ) -> None:
         """Brings every stage up to date, in order, skipping those whose key and output have not changed.
 
-        Returns:
-            Each stage's key.
+        Args:
+            stages: the chain.
+            say: hears what is being done.
+            begin: called first, once no other process can be at work here.
+            finish: called last, with each stage's key.
 
         Raises:
             InputError: another process is at work in this folder.
         """
         with self._locked():
+            begin()
             keys = stage_keys(stages)
             for stage in stages:
                 if self.is_done(stage.name, keys[stage.name]):
@@ -58,7 +68,7 @@ class RunFolder:
                 say(f"{stage.name} ...")
                 self._execute(stage, keys[stage.name])
             shutil.rmtree(self.folder / "work", ignore_errors=True)
-            return keys
+            finish(keys)
 
     def _execute(self, stage: Stage, key: str) -> None:
         work = self.folder / "work" / f"{stage.name}-{key[:16]}" / Path(stage.output).name
@@ -83,9 +93,12 @@ class RunFolder:
         path = self.folder / "stages" / f"{name}.json"
         if not path.is_file():
             return False
-        record = json.loads(path.read_text(encoding="utf-8"))
-        target = self.folder / record["output"]
-        return bool(record["key"] == key and target.exists() and record["sha256"] == tree_digest(target))
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            target = self.folder / record["output"]
+            return bool(record["key"] == key and target.exists() and record["sha256"] == tree_digest(target))
+        except (ValueError, KeyError, TypeError):  # a damaged record proves nothing
+            return False
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Splitting by near-duplicate group: the same news in other words never stands on both sides of a split."""
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ SHINGLE_WORDS = 3
 JACCARD = 0.5
 PERMUTATIONS = 64
 BANDS = 4
+
+# Scripts written without spaces: each character is a word (Thai, Lao, kana, Han).
+_UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,6 @@ def _shuffle_key(name: str, seed: int) -> str:
 
 
 def _shingles(text: str) -> list[bytes]:
-    words = text.lower().split()
+    words = re.findall(f"[{_UNSPACED}]|[^\\s{_UNSPACED}]+", text.lower())
     spans = range(max(1, len(words) - SHINGLE_WORDS + 1))
     return [" ".join(words[i : i + SHINGLE_WORDS]).encode() for i in spans]

@@ -1,5 +1,6 @@
 """The static embedder: a token table, mean pooled and brought to unit length. Neither torch nor a download."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,15 @@ from distillery_runtime.spec import Window
 from distillery_runtime.window import TokenWindow
 
 TABLE_FOLDER = Path(__file__).parent / "static_table"
+TABLE_FILES = ("table.safetensors", "tokenizer.json")
 MIN_NORM = 1e-12
+
+
+def copy_table(folder: Path) -> None:
+    """Copies the table that comes with this package, so that a run does not change with the package."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in TABLE_FILES:
+        shutil.copyfile(TABLE_FOLDER / name, folder / name)
 
 
 class StaticEmbedder:

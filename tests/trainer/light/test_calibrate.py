@@ -29,8 +29,8 @@ def test_where_labels_are_only_noise_around_the_output_the_identity_is_kept() ->
         raw, labels = noisy(seed)
         methods.append(fit_calibration(raw, labels, alone(120), ["a"], seed).maps[0].method)
 
-    # Each of two maps has a 5 % chance to be accepted by luck; more than 5 of 20 has a chance below 1 %.
-    assert methods.count("identity") >= 15
+    # Measured over 60 seeds: 59 identities at the 95 % level, 54 at 70 %.
+    assert methods.count("identity") >= 19
 
 
 def test_a_group_is_never_on_both_sides_of_a_fold() -> None:
@@ -70,11 +70,16 @@ def test_a_curved_distortion_is_found_by_the_isotonic_map() -> None:
 
 
 def test_the_affine_map_is_the_least_squares_line() -> None:
-    labels = np.random.default_rng(1).uniform(2, 8, size=(200, 1))
+    rng = np.random.default_rng(1)
+    raw = rng.normal(-20, 4, size=40)
+    labels = (raw + 20) / 4 + 5 + rng.normal(0, 1, size=40)
 
-    calibration = fit_calibration(2 * labels - 30, labels, alone(200), ["a"], 0)
+    calibration = fit_calibration(raw[:, None], labels[:, None], alone(40), ["a"], 0)
 
-    assert np.abs(calibration.apply(2 * labels - 30) - labels).max() < 1e-5  # float32
+    line = np.linspace(-60, 20, 100)
+    expected = np.polyval(np.polyfit(raw, labels, 1), line).clip(0, 10)
+    assert calibration.maps[0].method == "affine"
+    assert np.abs(calibration.apply(line[:, None])[:, 0] - expected).max() < 1e-5  # float32
 
 
 @FEW

@@ -1,5 +1,7 @@
 """The routing threshold's certificate: exact bounds, a ladder tested from below, and the promise it makes."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,7 +64,7 @@ def test_too_few_positives_give_no_threshold_and_say_how_many_are_needed() -> No
     assert (certificate.threshold, certificate.share_below) == (None, 0.0)
     assert certificate.statement() == (
         "No threshold is certified: 12 articles at the operating tier are too few, or too many of them were missed; "
-        "149 without a miss would certify a miss rate of 2.0% at 95% confidence. Every article goes to the student."
+        "149 without a miss would certify a miss rate of 2 % at 95 % confidence. Every article goes to the student."
     )
 
 
@@ -80,7 +82,7 @@ def test_the_statement_of_a_threshold_names_bound_confidence_and_numbers() -> No
     bound = binomtest(3, 200, alternative="less").proportion_ci(0.95, method="exact").high
     assert statement == (
         "Of articles that the student places at the operating tier or above, the probe drops at most "
-        f"{bound:.1%} (95% confidence; 3 missed of 200)."
+        f"{math.ceil(bound * 1000) / 10:g} % (95 % confidence; 3 missed of 200)."
     )
 
 

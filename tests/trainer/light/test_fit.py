@@ -278,7 +278,7 @@ DEPENDS = [
     ({"cascade.target_miss_rate": 0.2}, {"certify", "evaluate"}),
     ({"operating_tier": "high"}, {"certify", "evaluate"}),
     ({"evaluation.slices": [{"name": "dutch", "field": "language", "includes": "nl"}]}, {"evaluate"}),
-    ({"prefilter": [{"name": "deals", "words": ["deal"]}]}, {"evaluate"}),
+    ({"prefilter": [{"name": "deals", "words": ["deal"]}]}, {"certify", "evaluate"}),
     ({"cascade.probe.hidden": [7]}, {"probe", "certify", "evaluate"}),
     ({"student.static.hidden": [7]}, {"fit", "calibrate", "certify", "evaluate"}),
     ({"student.window.max_tokens": 64}, {"fit", "calibrate", "certify", "evaluate"}),

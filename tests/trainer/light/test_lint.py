@@ -137,7 +137,7 @@ FAULTS = [
           "config.yaml: dimensions[0].anchors.5-7.[key]", "'5-7'", "'0-2', '3-4', '5-6', '7-8' or '9-10'"),
     fault("a phrase with '*' inside", config("prefilter", to=[RULE | {"words": ["so*r"]}]),
           "config.yaml: prefilter[0].words[0]", "'so*r'",
-          "a phrase without outer spaces, '*' only as its last character"),
+          "a phrase with single spaces between words, '*' only as its last character"),
     fault("two rules of one name", config("prefilter", to=[RULE, RULE]),
           "config.yaml: prefilter[1].name", "'deals'", "a name not used before"),
     fault("an unknown backend", config("student", to={"backend": "linear"}),

@@ -15,7 +15,7 @@ from distillery_runtime.window import TokenWindow
 from distillery_trainer.backends import static
 from distillery_trainer.backends.protocol import FitData, Progress, Student
 from distillery_trainer.backends.records import BaseRecord, base_folder, find_base
-from distillery_trainer.static_embedder import StaticEmbedder
+from distillery_trainer.static_embedder import StaticEmbedder, copy_table
 
 STATIC = "static"
 
@@ -65,19 +65,21 @@ def open_embedder(settings: ProbeSettings) -> Embedder:
 
 
 def pin_embedder(settings: ProbeSettings, folder: Path) -> None:
-    """Records in `folder` which encoder the probe stands on, so that the same one is opened later; not for `static`."""
-    if settings.embedder != STATIC:
+    """Keeps in `folder` which encoder the probe stands on, so that the same one is opened later."""
+    if settings.embedder == STATIC:
+        copy_table(folder)
+    else:
         find_base(settings.embedder, settings.revision).write(folder / "base.json")
 
 
 def reopen_embedder(settings: ProbeSettings, folder: Path) -> Embedder:
-    """The encoder that `pin_embedder` recorded.
+    """The encoder that `pin_embedder` kept.
 
     Raises:
         InputError: the model found is not the one recorded.
     """
     if settings.embedder == STATIC:
-        return open_embedder(settings)
+        return StaticEmbedder(settings.window, folder)
     found = base_folder(BaseRecord.read(folder / "base.json"))
     return open_embedder(settings.model_copy(update={"embedder": str(found)}))
 

@@ -1,6 +1,5 @@
 """The static student: a token table and a head on it. Fits in seconds, with neither torch nor a download."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +11,7 @@ from distillery_runtime.window import TokenWindow
 from distillery_trainer.backends.protocol import FitData, Progress
 from distillery_trainer.files import write_json
 from distillery_trainer.heads import Head, HeadData, fit_head, load_head, save_head
-from distillery_trainer.static_embedder import TABLE_FOLDER, StaticEmbedder
-
-TABLE_FILES = ("table.safetensors", "tokenizer.json")
+from distillery_trainer.static_embedder import StaticEmbedder, copy_table
 
 
 class StaticStudent:
@@ -38,9 +35,7 @@ def fit(
     settings: StaticSettings, window: Window, data: FitData, folder: Path, seed: int, progress: Progress | None
 ) -> None:
     """Fits a head on the table's embeddings and writes table, tokenizer and head into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in TABLE_FILES:
-        shutil.copyfile(TABLE_FOLDER / name, folder / name)
+    copy_table(folder)
     embedder = StaticEmbedder(window, folder)
     rows = HeadData(
         embedder.embed(data.train_texts), data.train_labels, embedder.embed(data.val_texts), data.val_labels
