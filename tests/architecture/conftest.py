@@ -29,6 +29,7 @@ from distillery_runtime.window import TokenWindow
 from distillery_trainer import metrics
 from distillery_trainer.backends.choose import load_student
 from distillery_trainer.certify import certify
+from distillery_trainer.files import digest
 from distillery_trainer.filters import load_filter
 from distillery_trainer.fit import FitRequest, fit
 from distillery_trainer.labels import LabelledSet, read_labels
@@ -218,6 +219,8 @@ class Lab:
         run = Path(shutil.copytree(self._fitted_run, self._new_folder()))
         data = without_torch(spec).model_dump(mode="json")
         (run / "config.resolved.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+        manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+        (run / "manifest.json").write_text(json.dumps(manifest | {"spec_sha256": digest(data)}), encoding="utf-8")
         out = self._new_folder()
         scorer = build(open_run(run), out, 1, lambda _: None)
         manifest = json.loads((out / "bundle.json").read_text(encoding="utf-8"))

@@ -71,10 +71,10 @@ def test_a_curved_distortion_is_found_by_the_isotonic_map() -> None:
 
 def test_the_affine_map_is_the_least_squares_line() -> None:
     rng = np.random.default_rng(1)
-    raw = rng.normal(-20, 4, size=40)
-    labels = (raw + 20) / 4 + 5 + rng.normal(0, 1, size=40)
+    raw = rng.normal(-20, 4, size=60)
+    labels = (raw + 20) / 4 + 5 + rng.normal(0, 1.5, size=60)
 
-    calibration = fit_calibration(raw[:, None], labels[:, None], alone(40), ["a"], 0)
+    calibration = fit_calibration(raw[:, None], labels[:, None], alone(60), ["a"], 0)
 
     line = np.linspace(-60, 20, 100)
     expected = np.polyval(np.polyfit(raw, labels, 1), line).clip(0, 10)
