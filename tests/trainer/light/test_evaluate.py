@@ -85,9 +85,13 @@ def test_the_cascade_takes_the_probe_below_the_threshold_and_the_student_elsewhe
 
 
 def test_share_and_misses_of_the_cascade_are_counted(open_spec: FilterSpec, data: FitData) -> None:
-    found = report(open_spec, data)["cascade"]
+    probe, student = both([6, 1, 6, 1, 8]), both([7, 3, 6, 4, 8])  # the probe stops two, one of them a find
 
-    assert found == {"threshold": 2.0, "share_probe": 0.5, "missed": {"student_positives": 2, "dropped": 1}}
+    found = evaluate(open_spec, data, Evidence(articles(both([5] * 5)), list("abcde"), probe, student, 2.0), 0)
+
+    assert found["cascade"] == {
+        "threshold": 2.0, "share_probe": 0.4, "missed": {"student_positives": 4, "dropped": 1}
+    }  # fmt: skip
 
 
 def test_a_gatekeeper_applies_to_labels_and_scores_before_tiers_are_counted(spec: FilterSpec, data: FitData) -> None:
@@ -169,11 +173,11 @@ def test_the_prefilter_is_reported_with_the_positives_it_would_lose(open_spec: F
         {"name": "lists", "mode": "shadow", "where": "title", "words": ["ten ways"]},
     ]
     spec = apply_overrides(open_spec, {"prefilter": rules})
-    tested = articles(both(LABELS), titles=["Best deals", "A deal", "Ten ways", "News"])
+    tested = articles(both(LABELS), titles=["Best deals", "A deal", "Deals", "Ten ways"])
 
     found = evaluate(spec, data, Evidence(tested, list("abcd"), both(PROBE), both(STUDENT), None), 0)["prefilter"]
 
-    assert found == {"blocked": 2, "blocked_positive": 1, "shadowed": 1}
+    assert found == {"blocked": 3, "blocked_positive": 2, "shadowed": 1}
 
 
 def test_the_same_evidence_gives_the_same_bytes(open_spec: FilterSpec, data: FitData) -> None:

@@ -132,6 +132,12 @@ def test_the_resolved_config_is_the_filters_with_the_overrides_applied(finished:
     assert resolved == apply_overrides(original, QUICK)
 
 
+def test_the_certificate_is_for_the_filters_target_and_confidence(finished: FitRequest) -> None:
+    certificate = json.loads((finished.run_dir / "certificate.json").read_text())
+
+    assert (certificate["target_miss_rate"], certificate["confidence"]) == (0.05, 0.95)
+
+
 def test_the_summary_shows_every_system_and_the_certificate(finished: FitRequest) -> None:
     summary = summarise(finished.run_dir)
 

@@ -83,6 +83,14 @@ def test_a_fitted_student_scores_better_than_the_mean(data: FitData, tmp_path: P
     assert np.abs(student.predict(data.val_texts) - data.val_labels).mean() < 0.3 * constant
 
 
+def test_the_recorded_error_is_that_on_the_validation_articles(data: FitData, tmp_path: Path) -> None:
+    static.fit(SETTINGS, WINDOW, data, tmp_path, 0, None)
+
+    record = json.loads((tmp_path / "head.json").read_text())
+    error = np.abs(static.load(tmp_path, WINDOW).predict(data.val_texts) - data.val_labels).mean()
+    assert record["val_mae"][record["kind"]] == pytest.approx(float(error), abs=FLOAT32)
+
+
 def test_a_student_loaded_twice_gives_the_same_bits(data: FitData, tmp_path: Path) -> None:
     static.fit(SETTINGS, WINDOW, data, tmp_path, 0, None)
 
