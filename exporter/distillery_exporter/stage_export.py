@@ -11,6 +11,12 @@ from distillery_exporter.graphs.checkpoint import Checkpoint, MergedCheckpoint
 from distillery_exporter.graphs.gemma import build_gemma_regressor
 from distillery_exporter.graphs.head import build_head
 from distillery_exporter.graphs.static import build_static_encoder, build_static_student
+from distillery_exporter.graphs.traced import (
+    build_traced_decoder_regressor,
+    build_traced_encoder,
+    build_traced_encoder_regressor,
+    is_hand_written,
+)
 from distillery_runtime.calibration import Calibration
 from distillery_runtime.manifest import StageEntry, VariantEntry
 from distillery_runtime.spec import FilterSpec
@@ -35,7 +41,9 @@ def export_probe(
     if isinstance(embedder, StaticEmbedder):
         build_static_encoder(folder / "encoder.onnx", embedder.table, embedder.scale)
     else:
-        build_bert_encoder(folder / "encoder.onnx", Checkpoint(embedder.folder), settings.pooling, normalise=True)
+        checkpoint = Checkpoint(embedder.folder)
+        write = build_bert_encoder if is_hand_written(checkpoint.config) else build_traced_encoder
+        write(folder / "encoder.onnx", checkpoint, settings.pooling, normalise=True)
     head = load_head(run / PROBE / "head.safetensors")
     build_head(folder / "head.onnx", head.mean, head.scale, head.layers, calibration)
     return StageEntry(
@@ -74,13 +82,16 @@ def _static(_spec: FilterSpec, source: Path, calibration: Calibration, graph: Pa
 def _encoder(_spec: FilterSpec, source: Path, calibration: Calibration, graph: Path) -> None:
     head = load_file(source / "head.safetensors")
     pooling = EncoderRecord.read(source / "encoder.json").pooling
-    build_bert_regressor(graph, Checkpoint(source), pooling, head["weight"], head["bias"], calibration)
+    checkpoint = Checkpoint(source)
+    write = build_bert_regressor if is_hand_written(checkpoint.config) else build_traced_encoder_regressor
+    write(graph, checkpoint, pooling, head["weight"], head["bias"], calibration)
 
 
 def _decoder(spec: FilterSpec, source: Path, calibration: Calibration, graph: Path) -> None:
     base = Checkpoint(base_folder(BaseRecord.read(source / "base.json")))
     merged = MergedCheckpoint(base, source)
-    build_gemma_regressor(graph, merged, len(spec.dimensions), calibration, spec.student.window.max_tokens)
+    write = build_gemma_regressor if is_hand_written(base.config) else build_traced_decoder_regressor
+    write(graph, merged, len(spec.dimensions), calibration, spec.student.window.max_tokens)
 
 
 _STUDENT_GRAPHS = {"static": _static, "encoder": _encoder, "decoder": _decoder}

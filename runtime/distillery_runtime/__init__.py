@@ -7,10 +7,10 @@ from distillery_runtime.errors import (
     DistilleryError,
     InputError,
     ModelError,
-    Problem,
     ProviderError,
     SpecError,
 )
+from distillery_runtime.panel import load_panel
 from distillery_runtime.result import Score
 from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.spec import FilterSpec
@@ -25,7 +25,6 @@ __all__ = [
     "HybridScorer",
     "InputError",
     "ModelError",
-    "Problem",
     "ProviderError",
     "Score",
     "SpecError",
@@ -33,4 +32,5 @@ __all__ = [
     "__version__",
     "decide",
     "load",
+    "load_panel",
 ]

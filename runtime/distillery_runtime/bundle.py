@@ -14,9 +14,10 @@ from distillery_runtime.integrity import open_manifest
 from distillery_runtime.manifest import Manifest
 from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.session import Provider
+from distillery_runtime.shared import Shared
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.spec_checks import parse_spec
-from distillery_runtime.stage import Stage
+from distillery_runtime.stage import Stage, open_stage
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,13 @@ def _check_dimensions(
 
 
 def load(
-    path: str | Path, *, provider: Provider = "auto", threads: int | None = None, expected_id: str | None = None
+    path: str | Path,
+    *,
+    provider: Provider = "auto",
+    threads: int | None = None,
+    variant: str | None = None,
+    expected_id: str | None = None,
+    shared: Shared | None = None,
 ) -> HybridScorer:
     """Opens a bundle for scoring.
 
@@ -89,17 +96,19 @@ def load(
         path: the bundle's folder.
         provider: "cpu", "cuda", or "auto": CUDA where it really works, the CPU otherwise.
         threads: threads for each model; by default the cores this process may use.
+        variant: the variant to run in every stage that has it; by default each stage runs the fastest for the hardware.
         expected_id: refuse any other bundle than the one with this id (a prefix of at least 12 digits will do).
+        shared: graphs and tokenizers to share with bundles that were opened with it before.
 
     Raises:
-        BundleError: the bundle is damaged, unsafe, too new, another than expected, or answers otherwise than where it
-            was made.
-        ProviderError: "cuda" was asked for and does not work here.
+        BundleError: the bundle is damaged, unsafe, too new, another than expected, does not have the variant, or
+            answers otherwise than where it was made.
+        ProviderError: "cuda" or a variant for it was asked for and does not work here.
     """
     bundle = open_bundle(path)
     if expected_id is not None and (len(expected_id) < 12 or not bundle.id.startswith(expected_id)):
         raise BundleError(f"{path}: bundle id {bundle.id}, expected {expected_id}")
-    stages = open_stages(bundle, provider, threads)
+    stages = open_stages(bundle, provider, threads, variant, shared)
     shortest = sorted(bundle.goldens, key=lambda golden: len(golden.text))[:SELF_TEST_GOLDENS]
     problems = replay(stages, bundle.calibration, shortest, bundle.spec.text)
     if problems:
@@ -108,9 +117,33 @@ def load(
     return HybridScorer(bundle.spec, stages, bundle.name)
 
 
-def open_stages(bundle: Bundle, provider: Provider = "auto", threads: int | None = None) -> list[Stage]:
-    """Opens every stage of a checked bundle, cheapest first."""
-    return [Stage(bundle.folder, entry, entry.variants[0], provider, threads) for entry in bundle.manifest.stages]
+def open_stages(
+    bundle: Bundle,
+    provider: Provider = "auto",
+    threads: int | None = None,
+    variant: str | None = None,
+    shared: Shared | None = None,
+) -> list[Stage]:
+    """Opens every stage of a checked bundle, cheapest first, and of each only the variant that will run.
+
+    Args:
+        bundle: the bundle.
+        provider: as in `load`.
+        threads: as in `load`.
+        variant: as in `load`.
+        shared: as in `load`.
+
+    Raises:
+        BundleError: no stage has the variant, or a file cannot be opened.
+        ProviderError: "cuda" or a variant for it was asked for and does not work here.
+    """
+    stages = bundle.manifest.stages
+    if variant is not None and not any(variant == item.name for stage in stages for item in stage.variants):
+        shipped = "; ".join(f"{stage.name}: {', '.join(item.name for item in stage.variants)}" for stage in stages)
+        raise BundleError(f"{bundle.folder}: no stage has variant {variant}, expected one of: {shipped}")
+    shared = shared or Shared()
+    shared.learn(bundle.folder, bundle.manifest.files)
+    return [open_stage(bundle.folder, entry, provider, threads, variant, shared) for entry in stages]
 
 
 def _read_spec(path: Path) -> FilterSpec:

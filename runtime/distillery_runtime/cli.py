@@ -1,31 +1,30 @@
-"""The `distillery` command: score articles, look into a bundle, verify one. Exit codes as in `command`."""
+"""The `distillery` command: score articles, look into a bundle, verify one, measure one. Exit codes as in `command`."""
 
 import argparse
 import io
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from distillery_runtime.bundle import Bundle, load, open_bundle, open_stages
+from distillery_runtime.article import MAX_TITLE_CHARS
+from distillery_runtime.bench_command import add_bench_command
+from distillery_runtime.bundle import Bundle, open_bundle, open_stages
 from distillery_runtime.command import positive, run_command
-from distillery_runtime.errors import BundleError, InputError, Problem
+from distillery_runtime.cpu import usable_cores
+from distillery_runtime.errors import BundleError, InputError, Problem, ProviderError
 from distillery_runtime.golden import replay
-from distillery_runtime.jsonl import BadLine, read_jsonl
-from distillery_runtime.report import Table, Tally, json_line
-from distillery_runtime.result import Score
+from distillery_runtime.jsonl import read_jsonl
+from distillery_runtime.panel import load_panel
+from distillery_runtime.report import Tally, json_line, table_of
 from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.version import __version__
 
-CHUNK_ARTICLES = 512
-CHUNK_BYTES = 16 << 20
-READ_KEYS = ("id", "title", "text", "content")
 BUNDLES_FOLDER = Path("bundles")
-
-Line = Mapping[str, object] | BadLine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +43,11 @@ def _parser() -> argparse.ArgumentParser:
         "file", nargs="?", default="-", metavar="FILE", help="JSON lines with id, title, text; - is stdin"
     )
     score.add_argument(
-        "--bundle", type=Path, metavar="DIR", help="the bundle (default: $DISTILLERY_BUNDLE, or bundles/*)"
+        "--bundle",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="the bundle (default: $DISTILLERY_BUNDLE, or bundles/*); again for each further filter",
     )
     score.add_argument("--out", type=Path, metavar="FILE", help="write results here instead of stdout")
     score.add_argument("--format", choices=("jsonl", "table"), default="jsonl", help="what to write (default: jsonl)")
@@ -54,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--threads", type=positive, metavar="N", help="threads (default: the cores this process may use)"
     )
+    score.add_argument("--variant", metavar="NAME", help="the variant to run (default: the fastest for the hardware)")
     score.add_argument("--strict", action="store_true", help="exit with 1 if any article was invalid")
     score.set_defaults(run=_score)
 
@@ -68,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)"
     )
     verify.set_defaults(run=_verify)
+    add_bench_command(commands, find_bundle, writing)
     return parser
 
 
@@ -75,58 +80,38 @@ def _score(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         source = stack.enter_context(_reading(options.file))
         sink = stack.enter_context(writing(options.out))
-        scorer = load(find_bundle(options.bundle), provider=options.provider, threads=options.threads)
-        print(f"{scorer.bundle} on {scorer.stages[0].provider}", file=sys.stderr)
+        bundles = [find_bundle(given) for given in options.bundle or [None]]
+        panel = load_panel(bundles, provider=options.provider, threads=options.threads, variant=options.variant)
+        print("\n".join(_running(panel.scorers, options.threads or usable_cores())), file=sys.stderr)
         tally = Tally()
-        table = Table(scorer.spec) if options.format == "table" else None
+        table = table_of([scorer.spec for scorer in panel.scorers]) if options.format == "table" else None
         if table:
             print(table.header(), file=sink)
-        for records, scores in _in_chunks(scorer, source):
-            for record, score in zip(records, scores, strict=True):
-                print(table.row(record, score) if table else json_line(score), file=sink)
-            sink.flush()
+        titles: deque[str] = deque()
+        results = stack.enter_context(closing(panel.score_stream(_titled(read_jsonl(source), titles))))
+        for scores in results:
+            title = titles.popleft()
+            print(table.row(title, scores) if table else "\n".join(map(json_line, scores)), file=sink)
             tally.add(scores)
     print(tally.summary(), file=sys.stderr)
-    return 1 if options.strict and tally.counts["status", "invalid"] else 0
+    return 1 if options.strict and tally.any_invalid else 0
 
 
-def _in_chunks(scorer: HybridScorer, source: BinaryIO) -> Iterator[tuple[Sequence[object], list[Score]]]:
-    """Scores the lines of a file a chunk at a time; a line that is no record becomes an invalid result in its place."""
-    counted = CountedLines(source)
-    for chunk in chunked(read_jsonl(counted), counted):
-        scored = iter(scorer.score_batch([line for line in chunk if not isinstance(line, BadLine)]))
-        yield chunk, [_bad(line, scorer.bundle) if isinstance(line, BadLine) else next(scored) for line in chunk]
+def _running(scorers: Iterable[HybridScorer], threads: int) -> Iterator[str]:
+    """A line for each stage: which variant runs where, and why."""
+    for scorer in scorers:
+        for stage in scorer.stages:
+            why = stage.reason.removeprefix(f"{stage.variant}: ")
+            plural = "s" if threads > 1 else ""
+            yield f"{scorer.bundle} {stage.name}: {stage.variant} on {stage.provider}, {threads} thread{plural} ({why})"
 
 
-def _bad(line: BadLine, bundle: str) -> Score:
-    return Score(None, "invalid", bundle, reason=line.reason)
-
-
-class CountedLines:
-    """A file's lines, and how many bytes of them were read."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.total_bytes = 0
-
-    def readline(self, limit: int) -> bytes:
-        """The next line, at most `limit` bytes of it."""
-        line = self._stream.readline(limit)
-        self.total_bytes += len(line)
-        return line
-
-
-def chunked(lines: Iterable[Line], counted: CountedLines) -> Iterator[list[Line]]:
-    """Groups lines, at most `CHUNK_ARTICLES` and about `CHUNK_BYTES` together, so that memory stays bounded."""
-    chunk: list[Line] = []
-    start = counted.total_bytes
+def _titled(lines: Iterable[object], titles: deque[str]) -> Iterator[object]:
+    """Gives lines as they come, and notes each one's title until its result is there."""
     for line in lines:
-        chunk.append(line if isinstance(line, BadLine) else {key: line[key] for key in READ_KEYS if key in line})
-        if len(chunk) >= CHUNK_ARTICLES or counted.total_bytes - start >= CHUNK_BYTES:
-            yield chunk
-            chunk, start = [], counted.total_bytes
-    if chunk:
-        yield chunk
+        title = line.get("title") if isinstance(line, Mapping) else None
+        titles.append(title[:MAX_TITLE_CHARS] if isinstance(title, str) else "")
+        yield line
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -170,15 +155,25 @@ def _describe(bundle: Bundle) -> Iterator[str]:
 def _verify(options: argparse.Namespace) -> int:
     bundle = open_bundle(options.bundle)
     print(f"{len(bundle.manifest.files)} files: sizes and digests match, nothing else in the folder")
-    stages = open_stages(bundle, options.provider)
-    problems = replay(stages, bundle.calibration, bundle.goldens, bundle.spec.text)
-    for problem in problems:
-        print(f"{bundle.folder}: {problem}", file=sys.stderr)
-    if problems:
-        return 2
-    print(
-        f"{len(bundle.goldens)} golden articles: token ids, raw outputs and calibration agree on {len(stages)} stages"
-    )
+    variants = dict.fromkeys(variant.name for stage in bundle.manifest.stages for variant in stage.variants)
+    elsewhere = []
+    for name in variants:
+        try:
+            stages = open_stages(bundle, options.provider, variant=name)
+        except ProviderError as refusal:
+            elsewhere.append((name, refusal))
+            continue
+        problems = replay(stages, bundle.calibration, bundle.goldens, bundle.spec.text)
+        for problem in problems:
+            print(f"{bundle.folder}: {problem}", file=sys.stderr)
+        if problems:
+            return 2
+        used = ", ".join(f"{stage.name} {stage.variant} on {stage.provider}" for stage in stages)
+        print(f"{len(bundle.goldens)} golden articles: token ids, raw outputs and calibration agree ({used})")
+    if len(elsewhere) == len(variants):
+        raise elsewhere[0][1]
+    for name, error in elsewhere:
+        print(f"not checked here: {name} ({error})")
     print(f"{bundle.name} is sound (id {bundle.id})")
     return 0
 

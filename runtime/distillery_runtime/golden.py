@@ -14,9 +14,9 @@ from distillery_runtime.errors import BundleError
 from distillery_runtime.spec import TextPolicy
 from distillery_runtime.stage import Stage
 from distillery_runtime.text import compose
+from distillery_runtime.variants import FORMS, REFERENCE
 from distillery_runtime.window import Ids
 
-RAW_TOLERANCE = 1e-3  # other processors round differently; measured differences are below 1e-4
 CALIBRATION_TOLERANCE = 1e-6  # one step of float32 just below 10 is 9.5e-7
 
 
@@ -79,8 +79,8 @@ def replay(
 ) -> list[str]:
     """Runs golden articles through every stage and lists what differs; an empty list means that all agree.
 
-    Checked for each: the token ids, the raw outputs within `RAW_TOLERANCE`, and that the graph's own scores are
-    `calibration.json` applied to its raw outputs.
+    Checked for each: the token ids, the raw outputs within the tolerance of the variant's form, and that the graph's
+    own scores are `calibration.json` applied to its raw outputs.
     """
     texts = [compose(golden.article, policy).joined for golden in goldens]
     problems: list[str] = []
@@ -101,6 +101,7 @@ def _compare(
     rows = stage.window.encode(texts)
     output = stage.run(rows)
     again = calibration.apply(output.raw)
+    tolerance = FORMS.get(stage.variant, REFERENCE).tolerance
     for index, (golden, answer, row) in enumerate(zip(goldens, answers, rows, strict=True)):
         where = f"golden {golden.id}, stage {stage.name}, variant {stage.variant}"
         if (len(row.ids), ids_digest(row.ids)) != (answer.tokens, answer.ids_sha256):
@@ -110,8 +111,8 @@ def _compare(
             yield f"{where}: {output.raw.shape[1]} outputs, expected {len(answer.raw)}"
             continue
         difference = float(np.max(np.abs(output.raw[index] - np.array(answer.raw))))
-        if not difference <= RAW_TOLERANCE:
-            yield f"{where}: raw outputs differ by {difference:.2g}, expected at most {RAW_TOLERANCE:g}"
+        if not difference <= tolerance:
+            yield f"{where}: raw outputs differ by {difference:.2g}, expected at most {tolerance:g}"
         difference = float(np.max(np.abs(output.scores[index] - again[index])))
         if not difference <= CALIBRATION_TOLERANCE:
             yield f"{where}: calibrated scores differ from calibration.json by {difference:.2g}"

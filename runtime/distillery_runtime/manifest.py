@@ -98,6 +98,8 @@ class Manifest(_Part):
             for path in used:
                 if path not in listed:
                     raise ValueError(f"every file a stage uses among the files, {path} is not")
+            if len({variant.name for variant in stage.variants}) != len(stage.variants):
+                raise ValueError(f"variant names not used twice in stage {stage.name}")
         if len({stage.name for stage in self.stages}) != len(self.stages):
             raise ValueError("stage names not used twice")
         if self.stages[-1].threshold is not None:

@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TextIO
 
 from distillery_runtime.result import Score
@@ -14,10 +14,16 @@ from distillery_runtime.text import normalise
 
 _PLAIN = TextPolicy(strip_markup=False)
 
+PROGRESS_S = 0.2
+PANEL_TITLE_WIDTH = 60
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
 
 def json_line(score: Score) -> str:
     """One result as a JSON line."""
-    return json.dumps(score.to_record(), ensure_ascii=False, allow_nan=False)
+    return _encode(score.to_record())
 
 
 class Table:
@@ -37,13 +43,10 @@ class Table:
         start = f"{'article':<{self._title_width}}  {'status':<8} {'stage':<8} {'overall':>7}"
         return f"{self._legend}\n\n{start}  {'tier':<{self._tier_width}}  {scores}"
 
-    def row(self, record: object, score: Score) -> str:
+    def row(self, title: str, scores: Sequence[Score]) -> str:
         """One result, with its article's title (or id) and, where there are no scores, the reason."""
-        title = record.get("title") if isinstance(record, Mapping) else None
-        name = title if isinstance(title, str) and title.strip() else score.id or "-"
-        encodable = name.encode("utf-8", "replace").decode("utf-8")  # an invalid article's title may not be
-        shown = _clip(normalise(encodable, _PLAIN), self._title_width)
-        start = f"{shown:<{self._title_width}}  {score.status:<8} {score.stage or '-':<8} "
+        score = scores[0]
+        start = f"{_name(title, score, self._title_width)}  {score.status:<8} {score.stage or '-':<8} "
         if score.scores is None:
             return f"{start}{score.reason}"
         values = " ".join(
@@ -53,36 +56,71 @@ class Table:
         return f"{start}{score.overall:>7.2f}  {score.tier:<{self._tier_width}}  {values}{capped}"
 
 
+class PanelTable:
+    """A table of a panel's results: a row for each article, overall and tier (or status) for each filter."""
+
+    def __init__(self, specs: Sequence[FilterSpec]) -> None:
+        self._labels = [spec.label for spec in specs]
+        cells = [max(len("invalid"), *(len(f"10.00 {tier.name}") for tier in spec.tiers)) for spec in specs]
+        self._widths = [max(len(label), cell) for label, cell in zip(self._labels, cells, strict=True)]
+
+    def header(self) -> str:
+        """The column names."""
+        labels = "  ".join(f"{label:<{width}}" for label, width in zip(self._labels, self._widths, strict=True))
+        return f"{'article':<{PANEL_TITLE_WIDTH}}  {labels}".rstrip()
+
+    def row(self, title: str, scores: Sequence[Score]) -> str:
+        """One article's results."""
+        cells = (score.status if score.overall is None else f"{score.overall:>5.2f} {score.tier}" for score in scores)
+        shown = "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, self._widths, strict=True))
+        return f"{_name(title, scores[0], PANEL_TITLE_WIDTH)}  {shown}".rstrip()
+
+
+def table_of(specs: Sequence[FilterSpec]) -> Table | PanelTable:
+    """The table for the results of one filter, or of several."""
+    return Table(specs[0]) if len(specs) == 1 else PanelTable(specs)
+
+
 class Tally:
-    """Counts results by status, stage and tier as they go by, and shows progress on a terminal."""
+    """Counts results by bundle, status, stage and tier as they go by, and shows progress on a terminal."""
 
     def __init__(self, stream: TextIO = sys.stderr) -> None:
         self._stream = stream
-        self._start = time.perf_counter()
-        self.counts: Counter[tuple[str, str]] = Counter()
+        self._shows = stream.isatty()
+        self._start = self._shown = time.perf_counter()
+        self._counts: dict[str, Counter[tuple[str, str]]] = {}
         self.total = 0
 
     def add(self, scores: Sequence[Score]) -> None:
-        """Counts a batch of results."""
-        self.total += len(scores)
+        """Counts the results of one article, one for each filter."""
+        self.total += 1
         for score in scores:
-            self.counts["status", score.status] += 1
+            counts = self._counts.setdefault(score.bundle, Counter())
+            counts["status", score.status] += 1
             if score.stage and score.tier:
-                self.counts["stage", score.stage] += 1
-                self.counts["tier", score.tier] += 1
-        if self._stream.isatty():
+                counts["stage", score.stage] += 1
+                counts["tier", score.tier] += 1
+        if self._shows and time.perf_counter() - self._shown >= PROGRESS_S:
+            self._shown = time.perf_counter()
             self._stream.write(f"\r{self.total:,} articles, {self._rate():,.0f}/s ")
             self._stream.flush()
 
+    @property
+    def any_invalid(self) -> bool:
+        """Whether an article was invalid."""
+        return any(counts["status", "invalid"] for counts in self._counts.values())
+
     def summary(self) -> str:
-        """The closing lines: how many, how fast, and counts by status, stage and tier."""
+        """The closing lines: how many, how fast, and for each bundle counts by status, stage and tier."""
         seconds = time.perf_counter() - self._start
         lines = [f"{self.total:,} articles in {seconds:.1f} s ({self._rate():,.1f} articles/s)"]
-        for kind in ("status", "stage", "tier"):
-            found = [(value, n) for (k, value), n in sorted(self.counts.items()) if k == kind]
-            if found:
-                lines.append(f"  {kind:<7}" + ", ".join(f"{value} {n:,} ({n / self.total:.1%})" for value, n in found))
-        return ("\r" if self._stream.isatty() else "") + "\n".join(lines)
+        for bundle, counts in self._counts.items():
+            lines += [bundle] if len(self._counts) > 1 else []
+            for kind in ("status", "stage", "tier"):
+                found = [(value, n) for (k, value), n in sorted(counts.items()) if k == kind]
+                shares = ", ".join(f"{value} {n:,} ({n / self.total:.1%})" for value, n in found)
+                lines += [f"  {kind:<7}{shares}"] if found else []
+        return ("\r" if self._shows else "") + "\n".join(lines)
 
     def _rate(self) -> float:
         return self.total / max(time.perf_counter() - self._start, 1e-9)
@@ -93,5 +131,9 @@ def abbreviate(name: str) -> str:
     return "".join(part[0] for part in name.split("_") if part).upper()
 
 
-def _clip(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+def _name(title: str, score: Score, width: int) -> str:
+    """An article's title or id, of exactly `width` characters."""
+    name = title if title.strip() else score.id or "-"
+    encodable = name.encode("utf-8", "replace").decode("utf-8")  # an invalid article's title may not be
+    shown = normalise(encodable, _PLAIN)
+    return f"{shown if len(shown) <= width else f'{shown[: width - 1]}…':<{width}}"

@@ -1,10 +1,13 @@
 """The result of scoring one article, and its JSON form."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["scored", "blocked", "invalid"]
+_ORDER = (
+    *("id", "status", "stage", "scores", "overall", "tier", "gatekeeper", "reason", "bundle", "tokens", "truncated"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,5 @@ class Score:
 
     def to_record(self) -> dict[str, object]:
         """The JSON form: every field, in a fixed order."""
-        record = asdict(self)
-        order = ("id", "status", "stage", "scores", "overall", "tier", "gatekeeper", "reason", "bundle", "tokens")
-        return {key: record[key] for key in (*order, "truncated")}
+        record = {name: getattr(self, name) for name in _ORDER}
+        return record if self.scores is None else {**record, "scores": dict(self.scores)}

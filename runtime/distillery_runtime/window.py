@@ -3,9 +3,11 @@
 Training and serving both make their ids here, with the `tokenizers` library alone. A tokenizer's own special tokens
 (`[CLS] x [SEP]`, `<s> x </s>`, `<bos> x`) are taken from its post-processor, so BERT, XLM-R and Gemma style tokenizers
 need no code of their own. A special token that an article's text spells out is encoded as the plain characters it is
-(Unigram vocabularies may still hold its spelling as a piece).
+(Unigram vocabularies may still hold its spelling as a piece). Of a long text only the ends are tokenised, where that
+gives exactly the ids of the whole.
 """
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from distillery_runtime.cuts import find_cuts
 from distillery_runtime.errors import BundleError
+from distillery_runtime.excerpt import read_ends
 from distillery_runtime.spec import Window
 
 Ids = NDArray[np.int64]
@@ -40,15 +44,17 @@ class TokenWindow:
 
     def __init__(self, tokenizer_json: Path, window: Window, prefix: str = "") -> None:
         try:
-            self._tokenizer = Tokenizer.from_str(tokenizer_json.read_text(encoding="utf-8"))
+            source = tokenizer_json.read_text(encoding="utf-8")
+            self._tokenizer = Tokenizer.from_str(source)
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
             self._lead, self._trail = _special_ids(self._tokenizer)
+            self._tokenizer.encode_special_tokens = True
+            self._cuts = find_cuts(self._tokenizer, source)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # tokenizers raises bare Exception, and for some files a Rust panic
             raise BundleError(f"{tokenizer_json}: not a tokenizer.json ({error})") from error
-        self._tokenizer.encode_special_tokens = True
         self._separator = self._encode([window.separator])[0] if window.tail_share else []
         self._prefix = prefix
         self.window = window
@@ -66,10 +72,15 @@ class TokenWindow:
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Gives each text's token ids, in order."""
-        return [self._fit(ids) for ids in self._encode([self._prefix + text for text in texts])]
+        whole = [self._prefix + text for text in texts]
+        if self._cuts is None:
+            return [self._fit(ids) for ids in self._encode(whole)]
+        # Both ends together hold more ids than there is room for, so that a text whose middle was left out is cut.
+        head = self._room + 1 - self._tail
+        return [self._fit(ids) for ids in read_ends(whole, head, self._tail, self._cuts, self._encode)]
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        return [list(item.ids) for item in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        return [item.ids for item in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _fit(self, ids: list[int]) -> TokenIds:
         truncated = len(ids) > self._room
@@ -77,7 +88,8 @@ class TokenWindow:
             ids = ids[: self._head] + self._separator + ids[-self._tail :]
         elif truncated:
             ids = ids[: self._room]
-        return TokenIds(np.array([*self._lead, *ids, *self._trail], dtype=np.int64), truncated)
+        # An array.array reads a list in half the time that numpy takes.
+        return TokenIds(np.array(array("I", [*self._lead, *ids, *self._trail]), dtype=np.int64), truncated)
 
 
 def pad(rows: Sequence[TokenIds]) -> tuple[Ids, Ids]:

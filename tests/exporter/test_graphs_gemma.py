@@ -1,6 +1,7 @@
 """Gemma as a graph gives what transformers gives: any grouping of heads, within and beyond the sliding window."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ from numpy.typing import NDArray
 
 from distillery_exporter.graphs.checkpoint import Checkpoint
 from distillery_exporter.graphs.gemma import build_gemma_regressor
+from distillery_exporter.graphs.gemma_settings import GemmaSettings
+from distillery_exporter.graphs.maxima import RESIDUAL, gemma_maxima, residual_scale
+from distillery_exporter.graphs.precision import Int4, Plain, Precision, RowInt8
+from distillery_exporter.graphs.smoothing import SmoothedGemma
 from distillery_runtime.calibration import identity
 from distillery_runtime.errors import InputError
 from distillery_runtime.session import Graph
@@ -181,3 +186,91 @@ def test_arguments_that_do_not_fit_the_model_are_refused(tmp_path: Path, dimensi
 
     with pytest.raises(InputError):
         build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), dimensions, identity("abc"), max_tokens)
+
+
+# float32 sums in another order.
+EXACT = 1e-4
+ROWS = [TokenIds(np.random.default_rng(i).integers(1, 99, 20 + i), False) for i in range(4)]
+
+
+def build(folder: Path, name: str, source: object = None, precision: Precision | None = None, scale: float = 1) -> Path:
+    path = folder / f"{name}.onnx"
+    checkpoint = source or Checkpoint(folder)
+    build_gemma_regressor(path, checkpoint, 3, identity("abc"), 100, precision, scale)  # type: ignore[arg-type]
+    return path
+
+
+@pytest.mark.parametrize("precision", [RowInt8, Int4])
+def test_rounded_weights_stay_near_fp32_and_a_text_does_not_depend_on_its_batch(
+    tmp_path: Path, precision: Callable[[], Precision]
+) -> None:
+    tiny(tmp_path)
+    ids, mask = batch([60, 13, 33, 1])
+
+    exact = run(build(tmp_path, "fp32"), ids, mask)["raw"]
+    near = run(path := build(tmp_path, "near", precision=precision()), ids, mask)["raw"]
+
+    assert 0 < np.abs(near - exact).mean() < 0.35 * exact.std()
+    for row, length in enumerate([60, 13, 33, 1]):
+        alone = run(path, ids[row : row + 1, :length], mask[row : row + 1, :length])["raw"]
+        np.testing.assert_allclose(alone[0], near[row], atol=EXACT)
+
+
+def test_int8_is_nearer_than_int4(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    ids, mask = batch([60, 13, 33, 1])
+    exact = run(build(tmp_path, "fp32"), ids, mask)["raw"]
+
+    int8, int4 = (run(build(tmp_path, "q", precision=p), ids, mask)["raw"] for p in (RowInt8(), Int4()))
+
+    assert np.abs(int8 - exact).mean() < np.abs(int4 - exact).mean()
+
+
+@pytest.mark.parametrize("shared", [1, 2, 4])
+def test_smoothing_changes_weights_and_no_answer(tmp_path: Path, shared: int) -> None:
+    tiny(tmp_path, num_key_value_heads=shared)
+    checkpoint = Checkpoint(tmp_path)
+    maxima = gemma_maxima(checkpoint, 3, 100, ROWS, tmp_path)
+    smoothed = SmoothedGemma(checkpoint, GemmaSettings.model_validate(checkpoint.config), maxima)
+    ids, mask = batch([60, 13, 33, 1])
+
+    expected, found = run(build(tmp_path, "a"), ids, mask)["raw"], run(build(tmp_path, "b", smoothed), ids, mask)["raw"]
+
+    np.testing.assert_allclose(found, expected, atol=EXACT)
+    name, shape = "model.layers.1.mlp.up_proj.weight", (48, 32)
+    assert np.abs(smoothed.get(name, shape) - checkpoint.get(name, shape)).max() > 0.01
+
+
+def test_a_scaled_residual_stream_changes_no_answer_and_comes_within_the_limit(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    maxima = gemma_maxima(Checkpoint(tmp_path), 3, 100, ROWS, tmp_path)
+    largest = max(values.max() for site, values in maxima.items() if site.endswith(RESIDUAL))
+    scale = residual_scale(maxima, largest / 5)
+    ids, mask = batch([60, 13, 33, 1])
+
+    found = run(build(tmp_path, "b", scale=scale), ids, mask)["raw"]
+
+    assert scale == 8
+    assert residual_scale(maxima, largest * 2) == 1
+    np.testing.assert_allclose(found, run(build(tmp_path, "a"), ids, mask)["raw"], atol=EXACT)
+
+
+def test_half_precision_stays_near_fp32(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    ids, mask = batch([60, 13])
+
+    exact, half = (run(build(tmp_path, "g", precision=p), ids, mask)["raw"] for p in (Plain(), Plain(np.float16)))
+
+    assert 0 < np.abs(half - exact).max() < 0.05
+
+
+def test_maxima_are_those_of_all_texts_and_tokens(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    each = [gemma_maxima(Checkpoint(tmp_path), 3, 100, [row], tmp_path) for row in ROWS]
+
+    together = gemma_maxima(Checkpoint(tmp_path), 3, 100, ROWS, tmp_path)
+
+    for site, values in together.items():
+        np.testing.assert_array_equal(values, np.maximum.reduce([one[site] for one in each]))
+    assert together["model.layers.0.self_attn.qkv"].shape == (32,)
+    assert together["model.layers.3.mlp.down_proj"].shape == (48,)

@@ -243,3 +243,67 @@ def test_a_resealed_bundle_with_nonsense_inside_is_refused(bundle: Path, name: s
 
     with pytest.raises(BundleError):
         load(bundle)
+
+
+def ship_student_as(bundle: Path, *names: str, records: bool = True) -> None:
+    """Makes the bundle ship its student's graph under more names, with what is recorded of it or without."""
+    if records:
+        calibration = json.loads((bundle / "calibration.json").read_bytes())
+        goldens = [json.loads(line) for line in (bundle / "golden.jsonl").read_bytes().splitlines()]
+        for record in (calibration["stages"], *(golden["expected"] for golden in goldens)):
+            record["student"] |= dict.fromkeys(names, record["student"]["cpu-fp32"])
+        _reseal(bundle, "calibration.json", json.dumps(calibration).encode())
+        _reseal(bundle, "golden.jsonl", b"".join(json.dumps(golden).encode() + b"\n" for golden in goldens))
+
+    def change(content: dict[str, object]) -> None:
+        variants = content["stages"][1]["variants"]  # type: ignore[index]
+        variants.extend({"name": name, "graphs": ["student/cpu-fp32.onnx"]} for name in names)
+
+    rewrite(bundle, change)
+
+
+def test_each_stage_runs_the_variant_asked_for_or_its_own_best(bundle: Path) -> None:
+    ship_student_as(bundle, "cpu-int8", "future-fp4")
+
+    for wanted, expected in ((None, "cpu-int8"), ("cpu-int8", "cpu-int8"), ("cpu-fp32", "cpu-fp32")):
+        stages = load(bundle, provider="cpu", variant=wanted).stages
+        assert [stage.variant for stage in stages] == ["cpu-fp32", expected]
+
+
+def test_a_variant_that_no_stage_has_is_an_error_that_names_what_each_has(bundle: Path) -> None:
+    ship_student_as(bundle, "cpu-int8")
+
+    with pytest.raises(BundleError, match=r"probe: cpu-fp32; student: cpu-fp32, cpu-int8"):
+        load(bundle, variant="cpu-int4")
+
+
+@pytest.mark.parametrize("name", ["cpu-int8", "future-fp4"])
+def test_a_variant_without_calibration_and_golden_answers_is_refused(bundle: Path, name: str) -> None:
+    ship_student_as(bundle, name, records=False)
+
+    with pytest.raises(BundleError, match=f"variant {name}: (?s:.*)golden"):
+        load(bundle)
+
+
+def test_a_variant_named_twice_is_refused(bundle: Path) -> None:
+    ship_student_as(bundle, "cpu-fp32", records=False)
+
+    with pytest.raises(BundleError, match="variant names not used twice"):
+        load(bundle)
+
+
+def test_golden_answers_may_differ_by_what_the_form_of_the_variant_allows(bundle: Path) -> None:
+    ship_student_as(bundle, "cpu-int8")
+
+    def moved(by: float) -> bytes:
+        goldens = [json.loads(line) for line in (bundle / "golden.jsonl").read_bytes().splitlines()]
+        for golden in goldens:
+            golden["expected"]["student"]["cpu-int8"]["raw"][0] += by
+        return b"".join(json.dumps(golden).encode() + b"\n" for golden in goldens)
+
+    _reseal(bundle, "golden.jsonl", moved(0.08))
+    assert load(bundle, provider="cpu").stages[1].variant == "cpu-int8"
+
+    _reseal(bundle, "golden.jsonl", moved(0.08))
+    with pytest.raises(BundleError, match=r"variant cpu-int8: raw outputs differ by 0\.16, expected at most 0\.1"):
+        load(bundle, provider="cpu")

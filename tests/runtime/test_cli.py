@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distillery_runtime.cli import CHUNK_ARTICLES, CHUNK_BYTES, CountedLines, chunked, main
-from distillery_runtime.jsonl import read_jsonl
+from distillery_runtime.cli import main
 
 LINES = b"""{"id": "1", "title": "Wind", "text": "solar wind"}
 {"id": "2", "text": ""}
@@ -149,12 +148,47 @@ def test_a_reader_that_leaves_early_is_no_error(bundle: Path, tmp_path: Path) ->
     assert len(done.stdout.splitlines()) == 1
 
 
-def test_lines_are_taken_in_chunks_that_bound_memory() -> None:
-    small = CountedLines(io.BytesIO(b'{"text": "x"}\n' * (CHUNK_ARTICLES + 1)))
-    large = CountedLines(io.BytesIO((b'{"text": "x", "junk": [' + b"[]," * (CHUNK_BYTES // 6) + b"[]]}\n") * 4))
+def test_stderr_says_for_each_stage_what_runs_where_and_why(
+    bundle: Path, articles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["score", "--bundle", str(bundle), "--threads", "1", "--provider", "cpu", str(articles)])
 
-    assert [len(chunk) for chunk in chunked(read_jsonl(small), small)] == [CHUNK_ARTICLES, 1]
-    assert list(chunked(read_jsonl(large), large)) == [[{"text": "x"}] * 2] * 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines[:2]] == [
+        f"{stage}: cpu-fp32 on cpu, 1 thread (fastest on a CPU among those this bundle ships (cpu-fp32))"
+        for stage in ("probe", "student")
+    ]
+
+
+def test_a_variant_that_the_bundle_does_not_have_exits_with_2(
+    bundle: Path, articles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", "--bundle", str(bundle), "--variant", "cpu-fp32", str(articles)]) == 0
+    assert main(["score", "--bundle", str(bundle), "--variant", "cpu-int4", str(articles)]) == 2
+    assert "no stage has variant cpu-int4" in capsys.readouterr().err
+
+
+def test_several_bundles_give_a_line_each_for_every_article(
+    bundle: Path, articles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = main(["score", "--bundle", str(bundle), str(articles)]), capsys.readouterr().out.splitlines()
+
+    both = main(["score", "--bundle", str(bundle), "--bundle", str(bundle), str(articles)]), capsys.readouterr()
+
+    assert both[0] == alone[0] == 0
+    assert both[1].out.splitlines() == [line for line in alone[1] for _ in range(2)]
+    assert "4 articles in" in both[1].err
+
+
+def test_a_table_of_several_bundles_shows_tier_or_status_of_each(
+    bundle: Path, articles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["score", "--bundle", str(bundle), "--bundle", str(bundle), "--format", "table", str(articles)])
+
+    header, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert header.split() == ["article", "fixture-1", "fixture-1"]
+    assert first.startswith("Wind ")
+    assert second.split() == ["2", "invalid", "invalid"]
 
 
 def test_a_title_that_cannot_be_shown_does_not_end_a_table(bundle: Path, tmp_path: Path) -> None:

@@ -1,15 +1,28 @@
 """The cascade: order, routes, batch invariance, and hostile input."""
 
+import collections
+import io
+import itertools
 import json
 import math
 import random
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from distillery_runtime import Article, HybridScorer, ModelError, Score, decide
-from distillery_runtime.stage import Stage, StageOutput
+from distillery_runtime import Article, HybridScorer, ModelError, Score, decide, load
+from distillery_runtime.admission import CHUNK_CHARS, chunked
+from distillery_runtime.engine import CHUNK_ARTICLES
+from distillery_runtime.jsonl import read_jsonl
+from distillery_runtime.session import Graph
+from distillery_runtime.steps import Timings
 
 WORDS = [
     "solar",
@@ -114,30 +127,118 @@ def test_no_articles_give_no_results(scorer: HybridScorer) -> None:
     assert scorer.score_batch([]) == []
 
 
-def test_a_model_that_answers_nonsense_raises_and_scores_nothing(scorer: HybridScorer) -> None:
-    class Broken:
-        """A stage whose graph gives NaN."""
-
-        name, threshold, variant = "student", None, "cpu-fp32"
-        window = scorer.stages[1].window
-
-        def run(self, rows: list[object]) -> StageOutput:
-            bad = np.full((len(rows), 2), np.nan, np.float32)
-            return StageOutput(bad, bad)
-
-    broken = HybridScorer(scorer.spec, [Broken()], "x")  # type: ignore[list-item]
+@pytest.mark.parametrize("value", [float("nan"), 10.5, -0.5])
+def test_a_model_that_answers_nonsense_raises_and_scores_nothing(bundle: Path, value: float) -> None:
+    scorer = load(bundle)
+    answer_with(scorer.stages[1].graphs[0], value)
 
     with pytest.raises(ModelError):
-        broken.score({"id": "1", "text": "wind"})
+        scorer.score_batch(articles(50))
+    with pytest.raises(ModelError):
+        list(scorer.score_stream(articles(50)))
 
 
-def test_a_graph_that_gives_nan_is_an_error_of_the_stage(scorer: HybridScorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage: Stage = scorer.stages[1]
-    nothing = {"raw": np.full((1, 2), np.nan, np.float32), "scores": np.full((1, 2), np.nan, np.float32)}
-    monkeypatch.setattr(stage, "_graphs", [type("Graph", (), {"run": lambda self, inputs: nothing})()])
+def answer_with(graph: Graph, value: float) -> None:
+    """Makes a graph give one value for everything."""
 
-    with pytest.raises(ModelError, match="not finite"):
-        stage.run(stage.window.encode(["wind"]))
+    def run(inputs: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.float32]]:
+        answer = np.full((len(inputs["input_ids"]), 2), value, np.float32)
+        return {"raw": answer, "scores": answer}
+
+    graph.run = run  # type: ignore[method-assign, assignment]
+
+
+def test_a_stream_gives_what_a_batch_gives_in_order(scorer: HybridScorer) -> None:
+    records = [hostile(random.Random(i)) if i % 3 == 0 else article for i, article in enumerate(articles(700))]
+
+    streamed = list(scorer.score_stream(iter(records)))
+
+    batch = scorer.score_batch(records)
+    assert len(records) > 3 * CHUNK_ARTICLES["cpu"]
+    assert [(s.id, s.status, s.reason) for s in streamed] == [(s.id, s.status, s.reason) for s in batch]
+    for one, other in zip(streamed, batch, strict=True):
+        assert one.stage == other.stage
+        assert one.scores == (None if other.scores is None else pytest.approx(other.scores, abs=1e-4))
+
+
+def test_a_stream_reads_no_further_ahead_than_a_few_chunks(scorer: HybridScorer) -> None:
+    read = 0
+
+    def endless() -> Iterator[object]:
+        nonlocal read
+        for article in itertools.cycle(articles(100)):
+            read += 1
+            yield article
+
+    most = 8 * CHUNK_ARTICLES["cpu"]
+    with closing(scorer.score_stream(endless())) as stream:
+        ahead = [read - given for given, _ in enumerate(itertools.islice(stream, 5000))]
+
+    assert max(ahead) <= most
+
+
+def test_long_articles_make_small_chunks() -> None:
+    long = {"id": "1", "text": "x" * (CHUNK_CHARS // 3), "junk": ["x"]}
+
+    chunks = list(chunked([long] * 7, 100))
+
+    assert [len(chunk) for chunk in chunks] == [4, 3]
+    assert chunks[0][0] == Article("1", "", str(long["text"]))
+
+
+@pytest.mark.parametrize("count", [0, 1, CHUNK_ARTICLES["cpu"], 300])
+def test_what_the_articles_raise_comes_after_the_results_of_those_before(scorer: HybridScorer, count: int) -> None:
+    def broken_off() -> Iterator[object]:
+        yield from articles(count)
+        raise OSError("the disk is gone")
+
+    given: list[str | None] = []
+    with pytest.raises(OSError, match="the disk is gone") as caught:
+        collections.deque((given.append(score.id) for score in scorer.score_stream(broken_off())), maxlen=0)
+
+    assert given == [str(i) for i in range(count)]
+    assert "broken_off" in "".join(traceback.format_tb(caught.value.__traceback__))
+
+
+def test_a_stream_that_is_left_early_leaves_no_thread(scorer: HybridScorer) -> None:
+    for _ in scorer.score_stream(itertools.cycle(articles(10))):
+        break
+
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("distillery")] == []
+
+
+def test_a_bad_line_becomes_an_invalid_result_in_its_place(scorer: HybridScorer) -> None:
+    lines = io.BytesIO(b'{"id": "1", "text": "wind"}\nnot json\n{"id": "3", "text": "wind"}\n')
+
+    scores = list(scorer.score_stream(read_jsonl(lines)))
+
+    assert [(score.id, score.status) for score in scores] == [("1", "scored"), (None, "invalid"), ("3", "scored")]
+    assert str(scores[1].reason).startswith("line 2: not JSON")
+
+
+def test_many_streams_run_on_one_scorer_at_the_same_time(scorer: HybridScorer) -> None:
+    records = articles(150)
+    expected = list(scorer.score_stream(records))
+
+    with ThreadPoolExecutor(6) as pool:
+        streams = list(pool.map(lambda _: list(scorer.score_stream(records)), range(6)))
+
+    assert streams == [expected] * 6
+
+
+def test_steps_add_up_their_time_and_articles(scorer: HybridScorer) -> None:
+    timings = Timings()
+
+    batch = scorer.score_batch(articles(100), timings=timings)
+    for _ in scorer.score_stream(articles(200), timings=timings):
+        pass
+
+    onward = sum(score.stage == "student" for score in batch)
+    steps = timings.steps
+    assert list(steps)[:2] == ["parse", "clean"]
+    assert (steps["parse"].articles, steps["clean"].articles, steps["probe model"].articles) == (100, 300, 300)
+    assert onward < steps["student model"].articles < 300
+    assert all(step.seconds > 0 for step in steps.values())
 
 
 def test_ten_thousand_hostile_records_stop_nothing(scorer: HybridScorer) -> None:

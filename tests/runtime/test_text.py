@@ -1,11 +1,14 @@
 """The text path: cleaning and joining."""
 
+import html
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distillery_runtime import text as cleaning
 from distillery_runtime.article import Article
 from distillery_runtime.spec import TextPolicy
 from distillery_runtime.text import compose, normalise
@@ -72,3 +75,53 @@ def test_hostile_texts_are_cleaned_in_linear_time(hostile: str) -> None:
 
 def test_ordinary_marks_are_kept() -> None:
     assert normalise("x" + "\u0301" * 30, PLAIN) == "x" + "\u0301" * 30
+
+
+PIECES = st.sampled_from(
+    [
+        *(
+            "a",
+            "e\u0301",
+            "\u0301" * 40,
+            " ",
+            "\n",
+            "\t",
+            "\r",
+            "\u00a0",
+            "\u0085",
+            "\x0b",
+            "\x1c",
+            "\x00",
+            "\x7f",
+            "\u200b",
+        ),
+        *(
+            "\u00ad",
+            "\ufeff",
+            "\u2028",
+            "\u202e",
+            "<b>",
+            "</b>",
+            "<",
+            ">",
+            "<!--",
+            "-->",
+            "<script>",
+            "</script>",
+            "&amp;",
+        ),
+        *("&lt;i&gt;", "&#8203;", "&", "\u65e5", "\U0001f600", "\ufffa", "fi"),
+    ]
+)
+
+
+@given(st.lists(PIECES | st.characters(exclude_categories=["Cs"]), max_size=30).map("".join))
+@settings(max_examples=1500, derandomize=True)
+def test_a_step_that_is_left_out_would_have_changed_nothing(text: str) -> None:
+    whole = text
+    for pattern in (cleaning._HIDDEN_ELEMENT, cleaning._COMMENT, cleaning._TAG):
+        whole = pattern.sub(" ", whole)
+    whole = unicodedata.normalize("NFC", cleaning._MARKS.sub(r"\1", html.unescape(whole)))
+    whole = " ".join(cleaning._INVISIBLE.sub("", whole).split())
+
+    assert normalise(text, POLICY) == whole

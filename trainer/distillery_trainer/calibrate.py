@@ -19,6 +19,10 @@ FOLDS = 5
 RESAMPLES = 1000
 LEVEL = 0.95
 
+# A step of a map turns the small differences between two forms of a model (int8 and fp32, say) into another verdict.
+MAX_SLOPE = 3.0
+_GRID = 201
+
 
 def fit_calibration(
     raw: NDArray[np.floating], labels: NDArray[np.floating], groups: Sequence[str], dimensions: Sequence[str], seed: int
@@ -84,7 +88,29 @@ def _fit_isotonic(name: str, raw: Array, labels: Array) -> CalibrationMap:
     """Isotonic regression (pool adjacent violators), its steps joined by lines as `numpy.interp` reads them."""
     model = IsotonicRegression(y_min=0.0, y_max=10.0, out_of_bounds="clip").fit(raw, labels)
     y = np.maximum.accumulate(np.clip(model.y_thresholds_, 0, 10))
-    return CalibrationMap(dimension=name, method="isotonic", x=tuple(model.X_thresholds_.tolist()), y=tuple(y.tolist()))
+    x, y = cap_slope(model.X_thresholds_, y)
+    return CalibrationMap(dimension=name, method="isotonic", x=tuple(x.tolist()), y=tuple(y.tolist()))
+
+
+def cap_slope(x: Array, y: Array, most: float = MAX_SLOPE) -> tuple[Array, Array]:
+    """Flattens steps: a map's knots become those of a map that nowhere rises faster than `most`.
+
+    It is the mean of the map's two Lipschitz envelopes (McShane 1934), the smallest such map above it and the largest
+    below it, on a grid of 201 points and the knots. Where a map already keeps to the limit it stays as it is.
+
+    Args:
+        x: (K,) float64, rising knots.
+        y: (K,) float64, never falling.
+        most: score points for each raw point.
+    """
+    if not np.any(np.diff(y) > most * np.diff(x)):
+        return x, y
+    reach = (y[-1] - y[0]) / most
+    points = np.union1d(x, np.linspace(x[0] - reach, x[-1] + reach, _GRID))
+    values = np.interp(points, x, y)
+    above = np.maximum.accumulate((values - most * points)[::-1])[::-1] + most * points
+    below = np.minimum.accumulate(values - most * points) + most * points
+    return points, np.maximum.accumulate((above + below) / 2)
 
 
 def _apply(calibration: CalibrationMap, raw: Array) -> Array:

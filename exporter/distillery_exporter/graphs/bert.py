@@ -16,17 +16,17 @@ from distillery_exporter.graphs.checkpoint import WeightSource
 from distillery_exporter.graphs.head import Floats, add_linear, check_outputs
 from distillery_exporter.graphs.pooling import l2_normalise, mean_weights, weighted_sum
 from distillery_exporter.graphs.ports import IDS, MASK, TOKEN_INPUTS, save_encoder, save_scorer
+from distillery_exporter.graphs.precision import Plain, Precision, lowest, scaled
 from distillery_exporter.graphs.settings import read_settings
 from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import InputError, Problem
 
 Pooling = Literal["mean", "cls"]
 
-# Added to the attention scores of padding: finite, so that no score can become NaN, and its exponential is 0.
-_MASKED = float(np.finfo(np.float32).min)
 
-
-def build_bert_encoder(path: Path, checkpoint: WeightSource, pooling: Pooling, normalise: bool) -> tuple[Path, ...]:
+def build_bert_encoder(
+    path: Path, checkpoint: WeightSource, pooling: Pooling, normalise: bool, precision: Precision | None = None
+) -> tuple[Path, ...]:
     """Writes an encoder from token ids to a pooled state.
 
     Inputs: `input_ids` and `attention_mask`, (B, T) int64, padded on the right, T at most what the model has positions
@@ -37,6 +37,7 @@ def build_bert_encoder(path: Path, checkpoint: WeightSource, pooling: Pooling, n
         checkpoint: a `bert`, `roberta` or `xlm-roberta` model.
         pooling: "mean" over the real tokens' last states, or "cls", the first token's.
         normalise: whether the pooled state is divided by its length.
+        precision: how products are computed; fp32 by default. Norms and attention are in its `dtype`.
 
     Returns:
         The files written.
@@ -44,7 +45,7 @@ def build_bert_encoder(path: Path, checkpoint: WeightSource, pooling: Pooling, n
     Raises:
         InputError: the model is of another type, uses what is not supported, or lacks a tensor.
     """
-    encoder = _Encoder(GraphBuilder(path), checkpoint, pooling)
+    encoder = _Encoder(GraphBuilder(path), checkpoint, pooling, precision or Plain())
     pooled = encoder.add()
     if normalise:
         pooled = l2_normalise(encoder.g, pooled)
@@ -58,6 +59,7 @@ def build_bert_regressor(
     head_weight: Floats,
     head_bias: Floats,
     calibration: Calibration,
+    precision: Precision | None = None,
 ) -> tuple[Path, ...]:
     """Writes an encoder with a linear head on its pooled state, which is not normalised.
 
@@ -70,6 +72,7 @@ def build_bert_regressor(
         head_weight: (D, H).
         head_bias: (D,).
         calibration: D maps.
+        precision: as in `build_bert_encoder`; the head is in fp32.
 
     Returns:
         The files written.
@@ -78,7 +81,7 @@ def build_bert_regressor(
         InputError: as in `build_bert_encoder`, or the shapes of head and calibration do not fit.
     """
     check_outputs([(head_weight, head_bias)], calibration)
-    encoder = _Encoder(GraphBuilder(path), checkpoint, pooling)
+    encoder = _Encoder(GraphBuilder(path), checkpoint, pooling, precision or Plain())
     expected = (len(head_bias), encoder.settings.hidden_size)
     if head_weight.shape != expected:
         raise InputError("head", [Problem("weight", f"shape {head_weight.shape}", f"{expected}")])
@@ -87,10 +90,13 @@ def build_bert_regressor(
 
 
 class _Encoder:
-    """Adds one model's nodes to a graph. Names of methods' inputs and results are those of (B, T, H) float32 states."""
+    """Adds one model's nodes to a graph. Names of methods' inputs and results are those of (B, T, H) states."""
 
-    def __init__(self, g: GraphBuilder, checkpoint: WeightSource, pooling: Pooling) -> None:
+    def __init__(self, g: GraphBuilder, checkpoint: WeightSource, pooling: Pooling, precision: Precision) -> None:
         self.g = g
+        self._precision = precision
+        # Added to the attention scores of padding: finite, so that no score is NaN, and its exponential is 0.
+        self._masked = lowest(precision.dtype)
         self.settings = read_settings(BertSettings, checkpoint.config, checkpoint.where / "config.json")
         self._checkpoint = checkpoint
         self._pooling = pooling
@@ -102,20 +108,20 @@ class _Encoder:
         for index in range(self.settings.num_hidden_layers):
             states = self._layer(index, states, mask)
         self._checkpoint.check_complete()
+        states = self.g.op("Cast", [states], to=TensorProto.FLOAT)
         if self._pooling == "mean":
             return weighted_sum(self.g, mean_weights(self.g, MASK), states)
         return self.g.op("Squeeze", [states, self.g.ints(1)])
 
     def _embed(self) -> str:
         s, g = self.settings, self.g
-        words = g.op(
-            "Gather", [g.init(self._get("embeddings.word_embeddings.weight", s.vocab_size, s.hidden_size)), IDS]
-        )
+        table = self._get("embeddings.word_embeddings.weight", s.vocab_size, s.hidden_size)
+        words = self._precision.embed(g, table)
         positions = self._get("embeddings.position_embeddings.weight", s.max_position_embeddings, s.hidden_size)
         # Every token is of the first type, whose row is part of its position's.
         positions += self._get("embeddings.token_type_embeddings.weight", s.type_vocab_size, s.hidden_size)[0]
         length = g.op("Shape", [IDS], start=1, end=2)
-        here = g.op("Slice", [g.init(positions[s.first_position :]), g.ints(0), length, g.ints(0)])
+        here = g.op("Slice", [self._init(positions[s.first_position :]), g.ints(0), length, g.ints(0)])
         scale, bias = self._norm("embeddings.LayerNorm")
         total = g.op("Add", [words, here])
         return g.op("LayerNormalization", [total, scale, bias], axis=-1, epsilon=s.layer_norm_eps)
@@ -125,22 +131,24 @@ class _Encoder:
         attended = self._attend(f"{name}.attention.self", states, mask)
         if self._pooling == "cls" and index == s.num_hidden_layers - 1:
             attended, states = self._first(attended), self._first(states)
-        weight, bias = self._linear(f"{name}.attention.output.dense", s.hidden_size, s.hidden_size)
-        projected = g.op("MatMul", [attended, weight])
+        projected, bias = self._linear(f"{name}.attention.output.dense", attended, s.hidden_size, s.hidden_size)
         states = self._add_norm(f"{name}.attention.output.LayerNorm", projected, states, bias)
-        weight, bias = self._linear(f"{name}.intermediate.dense", s.intermediate_size, s.hidden_size)
-        inner = g.ms("BiasGelu", [g.op("MatMul", [states, weight]), bias])
-        weight, bias = self._linear(f"{name}.output.dense", s.hidden_size, s.intermediate_size)
-        return self._add_norm(f"{name}.output.LayerNorm", g.op("MatMul", [inner, weight]), states, bias)
+        inner, bias = self._linear(f"{name}.intermediate.dense", states, s.intermediate_size, s.hidden_size)
+        inner = g.ms("BiasGelu", [inner, bias])
+        outer, bias = self._linear(f"{name}.output.dense", inner, s.hidden_size, s.intermediate_size)
+        return self._add_norm(f"{name}.output.LayerNorm", outer, states, bias)
 
     def _attend(self, name: str, states: str, mask: str) -> str:
-        width = self.settings.hidden_size
+        g, width, heads = self.g, self.settings.hidden_size, self.settings.num_attention_heads
         parts = [f"{name}.{part}" for part in ("query", "key", "value")]
-        weight = np.concatenate([self._get(f"{part}.weight", width, width) for part in parts])
-        bias = np.concatenate([self._get(f"{part}.bias", width) for part in parts])
-        inputs = [states, self.g.init(weight.T), self.g.init(bias), mask]
-        heads = self.settings.num_attention_heads
-        return self.g.ms("Attention", inputs, num_heads=heads, mask_filter_value=_MASKED)
+        weights = [self._get(f"{part}.weight", width, width) for part in parts]
+        bias = self._init(np.concatenate([self._get(f"{part}.bias", width) for part in parts]))
+        options = {"num_heads": heads, "mask_filter_value": self._masked}
+        if isinstance(self._precision, Plain):  # one operator for products and attention
+            return g.ms("Attention", [states, self._init(np.concatenate(weights).T), bias, mask], **options)
+        rows = self._precision.rows(g, name, states, width)
+        products = [scaled(g, product, rows) for product in self._precision.products(g, name, rows, weights)]
+        return g.ms("MultiHeadAttention", [*products, bias, mask], **options)
 
     def _add_norm(self, name: str, new: str, states: str, bias: str) -> str:
         inputs = [new, states, *self._norm(name), bias]
@@ -150,13 +158,19 @@ class _Encoder:
         """The first token's states alone: (B, 1, H)."""
         return self.g.op("Slice", [states, self.g.ints(0), self.g.ints(1), self.g.ints(1)])
 
-    def _linear(self, name: str, outputs: int, inputs: int) -> tuple[str, str]:
+    def _linear(self, name: str, states: str, outputs: int, inputs: int) -> tuple[str, str]:
+        """A product without its bias, and the bias."""
         weight = self._get(f"{name}.weight", outputs, inputs)
-        return self.g.init(weight.T), self.g.init(self._get(f"{name}.bias", outputs))
+        rows = self._precision.rows(self.g, name, states, inputs)
+        product = self._precision.products(self.g, name, rows, [weight])[0]
+        return scaled(self.g, product, rows), self._init(self._get(f"{name}.bias", outputs))
 
     def _norm(self, name: str) -> tuple[str, str]:
         width = self.settings.hidden_size
-        return self.g.init(self._get(f"{name}.weight", width)), self.g.init(self._get(f"{name}.bias", width))
+        return self._init(self._get(f"{name}.weight", width)), self._init(self._get(f"{name}.bias", width))
+
+    def _init(self, array: NDArray[np.float32]) -> str:
+        return self.g.init(array.astype(self._precision.dtype, copy=False))
 
     def _get(self, name: str, *shape: int) -> NDArray[np.float32]:
         return self._checkpoint.get(name, shape)

@@ -1,21 +1,23 @@
 """Gemma-3 text models with a linear head on the last real token, as ONNX graphs.
 
-Exact shortcuts: the embedding's scale is in its table and the attention's in the query norm; queries, keys and values,
-and gate and up projections, are one product each; the last layer computes the pooled token alone.
+Exact shortcuts: the embedding's scale is in its table and the attention's in the query norm; products of the same rows
+are packed, or quantise them once; queries attend in chunks; the last layer computes the pooled token alone.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from distillery_exporter.graphs.builder import MICROSOFT, GraphBuilder
 from distillery_exporter.graphs.checkpoint import WeightSource
 from distillery_exporter.graphs.gemma_attention import Askers, GroupedAttention, Sight, rope_tables
 from distillery_exporter.graphs.gemma_settings import GemmaSettings, LayerType
-from distillery_exporter.graphs.ports import IDS, MASK, TOKEN_INPUTS, save_scorer
+from distillery_exporter.graphs.ports import MASK, TOKEN_INPUTS, save_scorer
+from distillery_exporter.graphs.precision import Plain, Precision, Rows, scaled
 from distillery_exporter.graphs.settings import read_settings
 from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import InputError, Problem
@@ -24,7 +26,13 @@ _ADD_NORM = "SkipSimplifiedLayerNormalization"
 
 
 def build_gemma_regressor(
-    path: Path, checkpoint: WeightSource, dimensions: int, calibration: Calibration, max_tokens: int
+    path: Path,
+    checkpoint: WeightSource,
+    dimensions: int,
+    calibration: Calibration,
+    max_tokens: int,
+    precision: Precision | None = None,
+    residual_scale: float = 1.0,
 ) -> tuple[Path, ...]:
     """Writes a regressor from token ids to scores.
 
@@ -37,6 +45,9 @@ def build_gemma_regressor(
         dimensions: D.
         calibration: D maps.
         max_tokens: the longest input that the graph is made for; a longer one is an error when it runs.
+        precision: how products are computed; fp32 by default. Norms and attention are in its `dtype`, the head in fp32.
+        residual_scale: what the residual stream is divided by, a power of two; it changes no result, and keeps the
+            stream of a large model within the range of float16.
 
     Returns:
         The files written.
@@ -45,7 +56,7 @@ def build_gemma_regressor(
         InputError: the model is of another type, uses what is not supported, or lacks a tensor; the adapter is
             incomplete; the arguments do not fit one another or the model.
     """
-    decoder = _Decoder(GraphBuilder(path), checkpoint, max_tokens)
+    decoder = GemmaDecoder(GraphBuilder(path), checkpoint, max_tokens, precision or Plain(), residual_scale)
     if len(calibration.maps) != dimensions:
         raise InputError("calibration", [Problem("maps", str(len(calibration.maps)), str(dimensions))])
     raw = decoder.add(dimensions)
@@ -53,48 +64,61 @@ def build_gemma_regressor(
     return save_scorer(decoder.g, TOKEN_INPUTS, raw, calibration)
 
 
-class _Decoder:
-    """Adds one model's nodes to a graph. States are (B, T, H) float32; (B, 1, H) once the last layer has attended."""
+class GemmaDecoder:
+    """Adds one model's nodes to a graph. States are (B, T, H); (B, 1, H) once the last layer has attended.
 
-    def __init__(self, g: GraphBuilder, checkpoint: WeightSource, max_tokens: int) -> None:
+    Arguments and errors as in `build_gemma_regressor`.
+    """
+
+    def __init__(
+        self,
+        g: GraphBuilder,
+        checkpoint: WeightSource,
+        max_tokens: int,
+        precision: Precision,
+        residual_scale: float = 1.0,
+    ) -> None:
         self.g = g
+        self._precision = precision
+        self._residual_scale = residual_scale
         self.settings = read_settings(GemmaSettings, checkpoint.config, checkpoint.where / "config.json")
         self._checkpoint = checkpoint
         limit = self.settings.max_position_embeddings
         if not 1 <= max_tokens <= limit:
             raise InputError(str(checkpoint.where), [Problem("max_tokens", str(max_tokens), f"1 to {limit}")])
-        sight = Sight(g, self.settings, max_tokens)
+        sight = Sight(g, self.settings, max_tokens, precision.dtype)
         self._last = g.op("Sub", [g.op("ReduceSum", [MASK, g.ints(1)], keepdims=1), g.ints(1)])  # (B, 1)
         self._all_ask, self._last_asks = sight.all(), sight.one(self._last)
         self._attention = GroupedAttention(g, self.settings)
         tables = {kind: rope_tables(self.settings, kind, max_tokens) for kind in sorted(set(self.settings.layers))}
-        self._rope = {kind: [g.init(table) for table in pair] for kind, pair in tables.items()}
+        self._rope = {kind: [self._init(table) for table in pair] for kind, pair in tables.items()}
 
     def add(self, dimensions: int) -> str:
         """From token ids to raw outputs, (B, dimensions) float32."""
         g, layers = self.g, range(self.settings.num_hidden_layers)
         residual = self._embed()
-        states = self._norm(residual, "model.layers.0.input_layernorm")
+        states = self._rms(residual, self._gain("model.layers.0.input_layernorm"), self._residual_eps)
         for index in layers:
             name = f"model.layers.{index}"
             last = index == layers[-1]
             attended = self._attend(index, states, last)
             if last:
                 residual = self._pick(residual)
-            attended = self._norm(attended, f"{name}.post_attention_layernorm")
+            attended = self._branch_norm(attended, f"{name}.post_attention_layernorm")
             states, residual = self._add_norm(attended, residual, f"{name}.pre_feedforward_layernorm")
-            fed = self._norm(self._feed(f"{name}.mlp", states), f"{name}.post_feedforward_layernorm")
+            fed = self._branch_norm(self._feed(f"{name}.mlp", states), f"{name}.post_feedforward_layernorm")
             following = "model.norm" if last else f"model.layers.{index + 1}.input_layernorm"
             states, residual = self._add_norm(fed, residual, following)
-        pooled = g.op("Squeeze", [states, g.ints(1)])
+            self._precision.watch(g, f"{name}.residual", residual)
+        pooled = g.op("Cast", [g.op("Squeeze", [states, g.ints(1)])], to=TensorProto.FLOAT)
         head = self._checkpoint.get("score.weight", (dimensions, self.settings.hidden_size))
         return g.op("Gemm", [pooled, g.init(head)], transB=1)
 
     def _embed(self) -> str:
         shape = (self.settings.vocab_size, self.settings.hidden_size)
         table = self._checkpoint.get("model.embed_tokens.weight", shape)
-        table *= np.float32(math.sqrt(self.settings.hidden_size))
-        return self.g.op("Gather", [self.g.init(table), IDS])
+        table *= np.float32(math.sqrt(self.settings.hidden_size) / self._residual_scale)
+        return self._precision.embed(self.g, table)
 
     def _attend(self, index: int, states: str, last: bool) -> str:
         s, kind, name = self.settings, self.settings.layers[index], f"model.layers.{index}.self_attn"
@@ -104,40 +128,48 @@ class _Decoder:
         keys = self._head_norm(keys, f"{name}.k_norm", s.num_key_value_heads)
         queries = self._turn(queries, askers, kind, s.num_attention_heads)
         keys = self._turn(keys, self._all_ask, kind, s.num_key_value_heads)
-        attended = self._attention.add(queries, keys, values, askers.masks[kind])
-        return self._linear(attended, s.num_attention_heads * s.head_dim, {f"{name}.o_proj": s.hidden_size})[0]
+        attended = self._attention.add(queries, keys, values, askers.masks[kind], in_chunks=not last)
+        site, width = f"{name}.o_proj", s.num_attention_heads * s.head_dim
+        rows = self._precision.rows(self.g, site, attended, width)
+        return self._products(site, rows, width, [(site, s.hidden_size)])[0]
 
-    def _project(self, name: str, states: str, last: bool) -> list[str]:
-        """Queries, keys and values of the attention of this name."""
-        s = self.settings
+    def _project(self, name: str, states: str, last: bool) -> Sequence[str]:
+        """Queries and keys, both up to their rows' factors, which the head norms take out, and values."""
+        s, g, site = self.settings, self.g, f"{name}.qkv"
         shared = s.num_key_value_heads * s.head_dim
-        asking = {f"{name}.q_proj": s.num_attention_heads * s.head_dim}
-        asked = {f"{name}.k_proj": shared, f"{name}.v_proj": shared}
-        if not last:
-            return self._linear(states, s.hidden_size, asking | asked)
-        queries = self._linear(self._pick(states), s.hidden_size, asking)
-        return queries + self._linear(states, s.hidden_size, asked)
+        asking = [(f"{name}.q_proj", s.num_attention_heads * s.head_dim)]
+        asked = [(f"{name}.k_proj", shared), (f"{name}.v_proj", shared)]
+        rows = self._precision.rows(g, site, states, s.hidden_size)
+        if last:
+            picked = self._precision.rows(g, site, self._pick(states), s.hidden_size)
+            queries = self._products(site, picked, s.hidden_size, asking)
+            products = queries + self._products(site, rows, s.hidden_size, asked)
+        else:
+            products = self._products(site, rows, s.hidden_size, asking + asked)
+        return *products[:2], scaled(g, products[2], rows)
 
     def _feed(self, name: str, states: str) -> str:
+        """The feed-forward part, up to its rows' factors: those of `up` end in `down`'s, and that in the next norm."""
         s, g = self.settings, self.g
-        sizes = {f"{name}.gate_proj": s.intermediate_size, f"{name}.up_proj": s.intermediate_size}
-        gate, up = self._linear(states, s.hidden_size, sizes)
-        inner = g.op("Mul", [g.ms("FastGelu", [gate]), up])
-        return self._linear(inner, s.intermediate_size, {f"{name}.down_proj": s.hidden_size})[0]
+        names = [(f"{name}.gate_proj", s.intermediate_size), (f"{name}.up_proj", s.intermediate_size)]
+        rows = self._precision.rows(g, f"{name}.gate_up", states, s.hidden_size)
+        gate, up = self._products(f"{name}.gate_up", rows, s.hidden_size, names)
+        inner = g.op("Mul", [g.ms("FastGelu", [scaled(g, gate, rows)]), up])
+        site = f"{name}.down_proj"
+        rows = self._precision.rows(g, site, inner, s.intermediate_size)
+        return self._products(site, rows, s.intermediate_size, [(site, s.hidden_size)])[0]
 
-    def _linear(self, states: str, width: int, sizes: Mapping[str, int]) -> list[str]:
-        """Several projections of states of this width as one product, each with its own size."""
-        weight = np.concatenate([self._checkpoint.get(f"{name}.weight", (n, width)) for name, n in sizes.items()])
-        product = self.g.op("MatMul", [states, self.g.init(weight.T)])
-        if len(sizes) == 1:
-            return [product]
-        return self.g.multi("Split", [product, self.g.ints(*sizes.values())], ["part"] * len(sizes), axis=-1)
+    def _products(self, site: str, rows: Rows, width: int, sizes: Sequence[tuple[str, int]]) -> list[str]:
+        """The products of the same rows with several weights (size, width), each up to the rows' factors."""
+        weights = [self._checkpoint.get(f"{name}.weight", (size, width)) for name, size in sizes]
+        return self._precision.products(self.g, site, rows, weights)
 
     def _head_norm(self, states: str, name: str, heads: int, scale: float = 1.0) -> str:
         """Each head's states normalised by themselves, and multiplied by `scale`."""
         width = self.settings.head_dim
         split = self.g.op("Reshape", [states, self.g.ints(0, 0, heads, width)])
-        normed = self._rms(split, self._gain(name, width) * np.float32(scale))
+        gain = self._gain(name, width) * np.float32(scale)
+        normed = self._rms(split, gain, self.settings.rms_norm_eps)
         return self.g.op("Reshape", [normed, self.g.ints(0, 0, heads * width)])
 
     def _turn(self, states: str, askers: Askers, kind: LayerType, heads: int) -> str:
@@ -149,21 +181,28 @@ class _Decoder:
         picked = self.g.op("GatherND", [states, self._last], batch_dims=1)
         return self.g.op("Unsqueeze", [picked, self.g.ints(1)])
 
-    def _norm(self, states: str, name: str) -> str:
-        return self._rms(states, self._gain(name, self.settings.hidden_size))
+    def _branch_norm(self, states: str, name: str) -> str:
+        """What a branch adds to the residual stream, on the stream's scale."""
+        gain = self._gain(name) / np.float32(self._residual_scale)
+        return self._rms(states, gain, self.settings.rms_norm_eps)
 
-    def _rms(self, states: str, gain: NDArray[np.float32]) -> str:
-        eps = self.settings.rms_norm_eps
-        return self.g.op("SimplifiedLayerNormalization", [states, self.g.init(gain)], axis=-1, epsilon=eps)
+    def _rms(self, states: str, gain: NDArray[np.float32], eps: float) -> str:
+        return self.g.op("SimplifiedLayerNormalization", [states, self._init(gain)], axis=-1, epsilon=eps)
 
     def _add_norm(self, new: str, residual: str, name: str) -> tuple[str, str]:
         """The sum of both normalised, and the sum."""
-        gain = self.g.init(self._gain(name, self.settings.hidden_size))
+        gain = self._init(self._gain(name))
         outputs = ("states", "", "", "residual")
-        options = {"epsilon": self.settings.rms_norm_eps}
-        names = self.g.multi(_ADD_NORM, [new, residual, gain], outputs, MICROSOFT, **options)
+        names = self.g.multi(_ADD_NORM, [new, residual, gain], outputs, MICROSOFT, epsilon=self._residual_eps)
         return names[0], names[3]
 
-    def _gain(self, name: str, width: int) -> NDArray[np.float32]:
-        """A norm's factor, (width,): Gemma stores how far it is from 1."""
-        return 1 + self._checkpoint.get(f"{name}.weight", (width,))
+    @property
+    def _residual_eps(self) -> float:
+        return self.settings.rms_norm_eps / self._residual_scale**2
+
+    def _gain(self, name: str, width: int | None = None) -> NDArray[np.float32]:
+        """A norm's factor, (width,), by default (H,): Gemma stores how far it is from 1."""
+        return 1 + self._checkpoint.get(f"{name}.weight", (width or self.settings.hidden_size,))
+
+    def _init(self, array: NDArray[np.float32]) -> str:
+        return self.g.init(array.astype(self._precision.dtype, copy=False))

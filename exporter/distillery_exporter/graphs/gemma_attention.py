@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.gemma_settings import GemmaSettings, LayerType
 from distillery_exporter.graphs.ports import IDS
+from distillery_exporter.graphs.precision import lowest
 
-# Added to the attention scores of tokens out of sight: finite, and its exponential is 0.
-_HIDDEN = float(np.finfo(np.float32).min)
+# Queries attend in so many chunks, each to the keys up to its own end: 5/8 of the products with all keys.
+CHUNKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Askers:
     """The Q tokens that ask in a layer: all of a text's, or only the pooled one.
 
     `positions`: their positions for the rotary operator, int64, (1,) as the first of consecutive ones, or (B, 1).
-    `masks`: for each layer type what is added to their attention scores, float32, broadcast to (B, kv, Q, group, T).
+    `masks`: for each layer type what is added to their attention scores, broadcast to (B, kv, Q, group, T).
     """
 
     positions: str
@@ -40,8 +41,12 @@ class Sight:
     Padding comes last, so that no real token sees it and no mask of it is needed.
     """
 
-    def __init__(self, g: GraphBuilder, settings: GemmaSettings, max_tokens: int) -> None:
+    def __init__(
+        self, g: GraphBuilder, settings: GemmaSettings, max_tokens: int, dtype: type[np.generic] = np.float32
+    ) -> None:
         self._g = g
+        # Added to the attention scores of tokens out of sight: finite, and its exponential is 0.
+        self._seen, self._hidden = (np.array([value], dtype=dtype) for value in (0, lowest(dtype)))
         self._types = set(settings.layers)
         # A window that no text outgrows is no window.
         self._window = settings.sliding_window if settings.sliding_window < max_tokens else None
@@ -68,7 +73,7 @@ class Sight:
         return Askers(positions, {"full_attention": full, "sliding_attention": self._mask(near)})
 
     def _mask(self, seen: str) -> str:
-        return self._g.op("Where", [seen, self._g.floats(0), self._g.floats(_HIDDEN)])
+        return self._g.op("Where", [seen, self._g.const(self._seen), self._g.const(self._hidden)])
 
 
 class GroupedAttention:
@@ -83,27 +88,52 @@ class GroupedAttention:
         self._heads, self._width = settings.num_key_value_heads, settings.head_dim
         self._group = settings.num_attention_heads // settings.num_key_value_heads
         length = g.op("Shape", [IDS], start=1, end=2)
-        self._by_head = g.op("Concat", [g.ints(0, 0, -1, self._group), length], axis=0)
-        self._by_row = g.op("Concat", [g.ints(0, 0, -1), length], axis=0)
+        step = g.op("Div", [g.op("Add", [length, g.ints(CHUNKS - 1)]), g.ints(CHUNKS)])
+        ends = [g.op("Min", [length, g.op("Mul", [step, g.ints(i)])]) for i in range(1, CHUNKS)]
+        self._ends = [g.ints(0), *ends, length]
+        self._parts: dict[tuple[str, int], str] = {}
 
-    def add(self, queries: str, keys: str, values: str, mask: str) -> str:
+    def add(self, queries: str, keys: str, values: str, mask: str, in_chunks: bool) -> str:
         """Attends.
 
         Args:
-            queries: (B, Q, kv * group * width) float32, already scaled.
-            keys: (B, T, kv * width) float32.
-            values: (B, T, kv * width) float32.
+            queries: (B, Q, kv * group * width), already scaled.
+            keys: (B, T, kv * width).
+            values: (B, T, kv * width).
             mask: added to the scores, broadcast to (B, kv, Q, group, T).
+            in_chunks: whether Q is T and no token sees a later one, so that early queries need not meet late keys.
 
         Returns:
-            (B, Q, kv * group * width) float32.
+            (B, Q, kv * group * width).
         """
+        rows, keys, values = self._fold(queries, self._group), self._fold(keys, 1), self._fold(values, 1)
+        if not in_chunks:
+            return self._unfold(self._attend(rows, keys, values, mask, self._ends[-1]))
+        parts = [self._chunk(index, rows, keys, values, mask) for index in range(CHUNKS)]
+        return self._unfold(self._g.op("Concat", parts, axis=2))
+
+    def _chunk(self, index: int, rows: str, keys: str, values: str, mask: str) -> str:
+        """One chunk of the rows with the keys and values up to its end. It may be empty, the first excepted."""
+        g, start, end = self._g, self._ends[index], self._ends[index + 1]
+        group, tokens = g.ints(self._group), g.ints(2)
+        rows = g.op("Slice", [rows, g.op("Mul", [start, group]), g.op("Mul", [end, group]), tokens])
+        if index < CHUNKS - 1:
+            keys, values = (g.op("Slice", [states, g.ints(0), end, tokens]) for states in (keys, values))
+        if (mask, index) not in self._parts:
+            corner = g.op("Concat", [start, g.ints(0)], axis=0), g.op("Concat", [end, end], axis=0)
+            self._parts[mask, index] = g.op("Slice", [mask, *corner, g.ints(2, 4)])
+        return self._attend(rows, keys, values, self._parts[mask, index], end)
+
+    def _attend(self, rows: str, keys: str, values: str, mask: str, length: str) -> str:
+        """Rows (B, kv, Q * group, width) with `length` keys and values (B, kv, length, width), to the rows' shape."""
         g = self._g
-        rows = self._fold(queries, self._group)
-        scores = g.ms("FusedMatMul", [rows, self._fold(keys, 1)], transB=1)
-        masked = g.op("Add", [g.op("Reshape", [scores, self._by_head]), mask])
-        shares = g.op("Reshape", [g.op("Softmax", [masked], axis=-1), self._by_row])
-        return self._unfold(g.op("MatMul", [shares, self._fold(values, 1)]))
+        scores = g.ms("FusedMatMul", [rows, keys], transB=1)
+        count = g.op("Div", [g.op("Shape", [rows], start=2, end=3), g.ints(self._group)])
+        by_head = g.op("Concat", [g.ints(0, 0), count, g.ints(self._group), length], axis=0)
+        masked = g.op("Add", [g.op("Reshape", [scores, by_head]), mask])
+        flat = g.op("Shape", [scores])
+        shares = g.op("Reshape", [g.op("Softmax", [masked], axis=-1), flat])
+        return g.op("MatMul", [shares, values])
 
     def _fold(self, states: str, group: int) -> str:
         """(B, N, kv * group * width) to (B, kv, N * group, width)."""

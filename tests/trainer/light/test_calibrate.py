@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillery_trainer.calibrate import fit_calibration
+from distillery_trainer.calibrate import MAX_SLOPE, cap_slope, fit_calibration
 
 FEW = settings(derandomize=True, max_examples=25, deadline=None)
 SEEDS = st.integers(0, 10_000)
@@ -132,3 +132,25 @@ def test_the_same_articles_and_seed_give_the_same_maps(seed: int) -> None:
     first, second = (fit_calibration(raw * 0.5, labels, alone(30), ["a"], seed) for _ in range(2))
 
     assert first == second
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=2, max_size=30, unique_by=lambda knot: knot[0]))
+def test_a_map_with_capped_slope_is_monotone_and_never_steeper(knots: list[tuple[float, float]]) -> None:
+    x, y = (np.sort(np.array(part)) for part in zip(*knots, strict=True))
+
+    points, values = cap_slope(x, y)
+
+    assert np.all(np.diff(values) >= 0)
+    assert np.all(np.diff(values) <= MAX_SLOPE * np.diff(points) + 1e-9)
+    assert values[0] >= y[0] - 1e-9
+    assert values[-1] <= y[-1] + 1e-9
+
+
+def test_a_map_within_the_slope_limit_stays_as_it_is_and_a_step_keeps_its_middle() -> None:
+    x, gentle, step = np.array([2.0, 4.0, 5.0]), np.array([1.0, 3.0, 5.0]), np.array([0.0, 0.0, 9.0])
+
+    points, values = cap_slope(np.array([2.0, 4.0, 4.001]), step)
+
+    np.testing.assert_array_equal(cap_slope(x, gentle)[1], gentle)
+    assert np.interp(4.0005, points, values) == pytest.approx(4.5, abs=0.05)
+    assert np.interp([0.9, 7.1], points, values) == pytest.approx([0.0, 9.0])

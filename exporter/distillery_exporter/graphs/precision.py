@@ -1,0 +1,226 @@
+"""How the products of a graph are computed: in fp32, in half precision, in int8 with a scale per row, or from 4 bits.
+
+A builder hands the rows of a product's input to `rows`, once for all products that read them, and each weight matrix to
+`products`. What comes back is exact up to one positive factor for each row, which `scaled` multiplies in. A norm that
+follows divides the factor out again, so a builder leaves it out there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from distillery_exporter.graphs.builder import GraphBuilder
+from distillery_exporter.graphs.ports import IDS
+
+Weights = NDArray[np.float32]
+
+# Seven bits: the pairwise 16-bit sums of AVX2's vpmaddubsw overflow with eight, and a bundle answers alike everywhere.
+_WEIGHT_LIMIT = 63
+_ROW_LIMIT = 127
+_ZERO_POINT = 128
+_SMALLEST_ROW = 1e-10
+BLOCK = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The input of products: the tensor that they read, and each row's factor, (B, T, 1) float32, if it has one."""
+
+    tensor: str
+    factor: str | None = None
+
+
+class Precision(Protocol):
+    """One way to store weights and compute products. States are (B, T, H) in `dtype`."""
+
+    dtype: type[np.generic]
+
+    def embed(self, g: GraphBuilder, table: Weights) -> str:
+        """The rows of a table (V, H) for the graph's token ids: (B, T, H)."""
+
+    def rows(self, g: GraphBuilder, site: str, states: str, width: int) -> Rows:
+        """Makes states (B, T, width) ready for products; `site` names the place in the model."""
+
+    def products(self, g: GraphBuilder, site: str, rows: Rows, weights: Sequence[Weights]) -> list[str]:
+        """Products with weights (N, K) each: (B, T, N), each row up to its factor."""
+
+    def watch(self, g: GraphBuilder, site: str, states: str) -> None:
+        """Takes note of states that are not the input of a product."""
+
+
+def lowest(dtype: type[np.generic]) -> float:
+    """The lowest finite number of a float type: what is added to hide a token from attention."""
+    return float(ml_dtypes.finfo(dtype).min)  # type: ignore[no-untyped-call]  # ml_dtypes leaves it without types
+
+
+def scaled(g: GraphBuilder, product: str, rows: Rows) -> str:
+    """A product with its rows' factors multiplied in."""
+    return product if rows.factor is None else g.op("Mul", [product, rows.factor])
+
+
+class Plain:
+    """Products in the precision that the weights are stored in: one for all weights that read the same rows."""
+
+    def __init__(self, dtype: type[np.generic] = np.float32) -> None:
+        self.dtype = dtype
+
+    def embed(self, g: GraphBuilder, table: Weights) -> str:
+        """As in `Precision`."""
+        return g.op("Gather", [g.init(table.astype(self.dtype, copy=False)), IDS])
+
+    def rows(self, g: GraphBuilder, site: str, states: str, width: int) -> Rows:
+        """As in `Precision`."""
+        del g, site, width
+        return Rows(states)
+
+    def products(self, g: GraphBuilder, site: str, rows: Rows, weights: Sequence[Weights]) -> list[str]:
+        """As in `Precision`."""
+        del site
+        packed = np.concatenate(weights).T if len(weights) > 1 else weights[0].T
+        product = g.op("MatMul", [rows.tensor, g.init(packed.astype(self.dtype, copy=False))])
+        if len(weights) == 1:
+            return [product]
+        sizes = g.ints(*(len(weight) for weight in weights))
+        return g.multi("Split", [product, sizes], ["part"] * len(weights), axis=-1)
+
+    def watch(self, g: GraphBuilder, site: str, states: str) -> None:
+        """Does nothing."""
+
+
+class Watched(Plain):
+    """fp32 that also gives, for each site, the largest magnitude of each channel: what the other precisions need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites: dict[str, str] = {}
+
+    def rows(self, g: GraphBuilder, site: str, states: str, width: int) -> Rows:
+        """As in `Precision`."""
+        self.watch(g, site, states)
+        return super().rows(g, site, states, width)
+
+    def watch(self, g: GraphBuilder, site: str, states: str) -> None:
+        """Adds the maximum of each channel over batch and tokens, (K,) float32; `sites` holds its name."""
+        if site not in self.sites:
+            self.sites[site] = g.op("ReduceMax", [g.op("Abs", [states]), g.ints(0, 1)], keepdims=0)
+
+
+class RowInt8:
+    """uint8 rows, each with a scale of its own, times 7-bit weights, with a scale for each output column.
+
+    A text's answer does not depend on its batch, as no scale is shared between rows. Rows are symmetric around 128.
+    """
+
+    dtype: type[np.generic] = np.float32
+
+    def __init__(self) -> None:
+        self._shapes: dict[int, str] = {}
+
+    def embed(self, g: GraphBuilder, table: Weights) -> str:
+        """As in `Precision`, from a table of int8 rows with a scale each."""
+        values, scales = quantise_rows(table, _ROW_LIMIT)
+        row = g.op("Cast", [g.op("Gather", [g.init(values), IDS])], to=TensorProto.FLOAT)
+        return g.op("Mul", [row, g.op("Gather", [g.init(scales), IDS])])
+
+    def rows(self, g: GraphBuilder, site: str, states: str, width: int) -> Rows:
+        """As in `Precision`; the tensor is (B * T, width) uint8."""
+        del site
+        flat = g.op("Reshape", [states, g.ints(-1, width)])
+        largest = g.op("ReduceMax", [g.op("Abs", [flat]), g.ints(1)], keepdims=0)
+        scale = g.op("Mul", [g.op("Max", [largest, g.floats(_SMALLEST_ROW)]), g.floats(1 / _ROW_LIMIT)])
+        zero = g.op("Expand", [g.const(np.array([_ZERO_POINT], dtype=np.uint8)), g.op("Shape", [scale])])
+        values = g.op("QuantizeLinear", [flat, scale, zero], axis=0)
+        return Rows(values, g.op("Reshape", [scale, self._states(g, 1)]))
+
+    def products(self, g: GraphBuilder, site: str, rows: Rows, weights: Sequence[Weights]) -> list[str]:
+        """As in `Precision`, a product for each: splitting a packed one costs more than it gains."""
+        del site
+        return [self._product(g, rows, weight) for weight in weights]
+
+    def _product(self, g: GraphBuilder, rows: Rows, weight: Weights) -> str:
+        values, scales = quantise_rows(weight, _WEIGHT_LIMIT)
+        zero = g.const(np.array([_ZERO_POINT], dtype=np.uint8))
+        inputs = [rows.tensor, g.init(values.T), g.floats(1), g.init(scales[:, 0]), zero]
+        return g.op("Reshape", [g.ms("MatMulIntegerToFloat", inputs), self._states(g, len(weight))])
+
+    def _states(self, g: GraphBuilder, width: int) -> str:
+        """The shape (B, -1, width), with which a matrix of all rows becomes states again."""
+        if width not in self._shapes:
+            batch = g.op("Shape", [IDS], start=0, end=1)
+            self._shapes[width] = g.op("Concat", [batch, g.ints(-1, width)], axis=0)
+        return self._shapes[width]
+
+    def watch(self, g: GraphBuilder, site: str, states: str) -> None:
+        """Does nothing."""
+
+
+class Int4:
+    """fp32 rows times weights of 4 bits in blocks of 32 with a scale each: small, no faster than fp32."""
+
+    dtype: type[np.generic] = np.float32
+
+    def embed(self, g: GraphBuilder, table: Weights) -> str:
+        """As in `Precision`, from a table of int8 rows with a scale each: 4 bits move scores too far."""
+        return RowInt8().embed(g, table)
+
+    def rows(self, g: GraphBuilder, site: str, states: str, width: int) -> Rows:
+        """As in `Precision`."""
+        del g, site, width
+        return Rows(states)
+
+    def products(self, g: GraphBuilder, site: str, rows: Rows, weights: Sequence[Weights]) -> list[str]:
+        """As in `Precision`."""
+        del site
+        return [self._product(g, rows, weight) for weight in weights]
+
+    def _product(self, g: GraphBuilder, rows: Rows, weight: Weights) -> str:
+        size, width = weight.shape
+        blocks, scales = quantise_blocks(weight)
+        options = {"K": width, "N": size, "bits": 4, "block_size": BLOCK, "accuracy_level": 1}
+        return g.ms("MatMulNBits", [rows.tensor, g.init(blocks), g.init(scales)], **options)
+
+    def watch(self, g: GraphBuilder, site: str, states: str) -> None:
+        """Does nothing."""
+
+
+def quantise_rows(array: Weights, limit: int) -> tuple[NDArray[np.int8], Weights]:
+    """Rounds each row to integers of at most `limit` in magnitude.
+
+    Args:
+        array: (N, K) float32.
+        limit: the integer that a row's largest magnitude becomes, at most 127.
+
+    Returns:
+        values: (N, K) int8, and scales: (N, 1) float32, positive; `values * scales` is near `array`.
+    """
+    scales = np.abs(array).max(axis=1, keepdims=True) / np.float32(limit)
+    scales[scales == 0] = 1
+    return np.rint(array / scales).astype(np.int8), scales
+
+
+def quantise_blocks(weight: Weights) -> tuple[NDArray[np.uint8], Weights]:
+    """Rounds blocks of 32 along K to 4 bits, symmetric, the value of largest magnitude becoming -8.
+
+    Args:
+        weight: (N, K) float32, K any size.
+
+    Returns:
+        (N, blocks, 16) uint8, two values a byte, the first in the low bits, 8 standing for 0; and scales: (N * blocks,)
+        float32, of either sign. This is what onnxruntime's MatMulNBits reads.
+    """
+    size, width = weight.shape
+    count = -(-width // BLOCK)
+    padded = np.zeros((size, count * BLOCK), dtype=np.float32)
+    padded[:, :width] = weight
+    blocks = padded.reshape(size, count, BLOCK)
+    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)
+    scales = np.asarray(largest / np.float32(-8), dtype=np.float32)
+    scales[scales == 0] = 1
+    values = np.clip(np.rint(blocks / scales) + 8, 0, 15).astype(np.uint8)
+    packed: NDArray[np.uint8] = values[..., 0::2] | (values[..., 1::2] << 4)
+    return packed, scales.reshape(-1)

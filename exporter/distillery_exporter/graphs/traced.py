@@ -1,0 +1,135 @@
+"""Other architectures as ONNX graphs: torch traces the model's layers, and pooling, head and calibration are ours.
+
+Such a graph is exact but slower than a hand-written one, and has no variant but cpu-fp32. Tracing takes minutes and
+about 4.5 GB of memory for a billion weights, and needs torch and onnxscript.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+import numpy as np
+from pydantic import ValidationError
+
+from distillery_exporter.graphs.bert import Pooling
+from distillery_exporter.graphs.bert_settings import BertSettings
+from distillery_exporter.graphs.builder import OPSET, GraphBuilder
+from distillery_exporter.graphs.checkpoint import Checkpoint, WeightSource
+from distillery_exporter.graphs.gemma_settings import GemmaSettings
+from distillery_exporter.graphs.head import Floats, add_linear, check_outputs
+from distillery_exporter.graphs.pooling import l2_normalise, mean_weights, weighted_sum
+from distillery_exporter.graphs.ports import MASK, TOKEN_INPUTS, save_encoder, save_scorer
+from distillery_exporter.graphs.transplant import add_model
+from distillery_runtime.calibration import Calibration
+from distillery_runtime.errors import InputError, Problem, ProviderError
+from distillery_trainer.backends.choose import import_torch_side
+
+
+def is_hand_written(config: Mapping[str, object]) -> bool:
+    """Whether `bert` or `gemma` builds a model with this config.json; if not, it has to be traced."""
+    for settings in (BertSettings, GemmaSettings):
+        try:
+            settings.model_validate(config)
+        except ValidationError:
+            continue
+        return True
+    return False
+
+
+def build_traced_encoder(path: Path, checkpoint: Checkpoint, pooling: Pooling, normalise: bool) -> tuple[Path, ...]:
+    """Writes any encoder from token ids to a pooled state; ports and arguments as `build_bert_encoder`.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: the folder holds no encoder, or torch cannot trace it.
+        ProviderError: torch, transformers or onnxscript is not installed.
+    """
+    g = GraphBuilder(path)
+    pooled, width = _add_pooled(g, path, checkpoint, pooling)
+    return save_encoder(g, l2_normalise(g, pooled) if normalise else pooled, width)
+
+
+def build_traced_encoder_regressor(
+    path: Path,
+    checkpoint: Checkpoint,
+    pooling: Pooling,
+    head_weight: Floats,
+    head_bias: Floats,
+    calibration: Calibration,
+) -> tuple[Path, ...]:
+    """Writes any encoder with a linear head on its pooled state; ports and arguments as `build_bert_regressor`.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: as `build_traced_encoder`, or the shapes of head and calibration do not fit.
+        ProviderError: torch, transformers or onnxscript is not installed.
+    """
+    check_outputs([(head_weight, head_bias)], calibration)
+    g = GraphBuilder(path)
+    pooled, width = _add_pooled(g, path, checkpoint, pooling)
+    if head_weight.shape != (len(head_bias), width):
+        raise InputError("head", [Problem("weight", f"shape {head_weight.shape}", f"({len(head_bias)}, {width})")])
+    return save_scorer(g, TOKEN_INPUTS, add_linear(g, pooled, head_weight, head_bias), calibration)
+
+
+def build_traced_decoder_regressor(
+    path: Path, checkpoint: WeightSource, dimensions: int, calibration: Calibration, max_tokens: int
+) -> tuple[Path, ...]:
+    """Writes any text decoder with a linear head on its last real token; ports and arguments as Gemma's.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: the model is no text decoder, lacks a tensor, or cannot be traced; the adapter is incomplete; the
+            arguments do not fit one another or the model.
+        ProviderError: torch, transformers or onnxscript is not installed.
+    """
+    if len(calibration.maps) != dimensions:
+        raise InputError("calibration", [Problem("maps", str(len(calibration.maps)), str(dimensions))])
+    limit = checkpoint.config.get("max_position_embeddings")
+    if max_tokens < 1 or (isinstance(limit, int) and max_tokens > limit):
+        raise InputError(str(checkpoint.where), [Problem("max_tokens", str(max_tokens), f"1 to {limit}")])
+    g = GraphBuilder(path)
+    trace = _torch_side().trace_decoder
+    states, width = _add_states(g, path, partial(trace, checkpoint.where, checkpoint.get))
+    head = checkpoint.get("score.weight", (dimensions, width))
+    checkpoint.check_complete()
+    last = g.op("Sub", [g.op("ReduceSum", [MASK, g.ints(1)], keepdims=1), g.ints(1)])
+    pooled = g.op("GatherND", [states, last], batch_dims=1)
+    raw = add_linear(g, pooled, head, np.zeros(dimensions, np.float32))
+    return save_scorer(g, TOKEN_INPUTS, raw, calibration)
+
+
+def _add_pooled(g: GraphBuilder, path: Path, checkpoint: Checkpoint, pooling: Pooling) -> tuple[str, int]:
+    """An encoder's nodes: the name of its pooled state, (B, H) float32, and H."""
+    states, width = _add_states(g, path, partial(_torch_side().trace_encoder, checkpoint.where))
+    if pooling == "mean":
+        return weighted_sum(g, mean_weights(g, MASK), states), width
+    return g.op("Gather", [states, g.const(np.array(0))], axis=1), width
+
+
+def _add_states(g: GraphBuilder, path: Path, trace: Callable[[Path, int], None]) -> tuple[str, int]:
+    """A traced model's nodes: the name of its last token states, (B, T, H) float32, and H."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".trace-") as beside:
+        traced = Path(beside) / "model.onnx"
+        trace(traced, OPSET)
+        return add_model(g, traced)
+
+
+def _torch_side() -> ModuleType:
+    try:
+        return import_torch_side("distillery_trainer.torch_trace")
+    except ProviderError as error:
+        missing = cast(ModuleNotFoundError, error.__cause__).name  # cast: that is what import_torch_side turns around
+        raise ProviderError(
+            f"{missing} is not installed, expected to export a model that has no hand-written graph: "
+            "pip install 'distillery-exporter[torch]'"
+        ) from error

@@ -1,0 +1,87 @@
+"""What one filter decides for itself: who is admitted, who is answered by which stage, and what the result says."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.article import Article
+from distillery_runtime.prefilter import Prefilter
+from distillery_runtime.result import Score
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.stage import Stage
+from distillery_runtime.text import ArticleText
+from distillery_runtime.verdict import VerdictRules, round_scores
+from distillery_runtime.window import TokenIds
+
+
+class Waiting(NamedTuple):
+    """An article that waits for a stage: its place in the batch, its id, and a shadow rule's note."""
+
+    place: int
+    id: str
+    note: str | None
+
+
+class Cascade:
+    """One filter as it runs: its spec, its stages, cheapest first, and its bundle's name as results carry it."""
+
+    def __init__(self, spec: FilterSpec, stages: Sequence[Stage], bundle: str) -> None:
+        self.spec = spec
+        self.stages = tuple(stages)
+        self.bundle = bundle
+        self._prefilter = Prefilter(spec)
+        self._rules = VerdictRules(spec)
+        self._names = spec.dimension_names
+
+    def refuse(self, article_id: str | None, reason: str) -> Score:
+        """The result of what is no article."""
+        return Score(article_id, "invalid", self.bundle, reason=reason)
+
+    def admit(self, place: int, article: Article, text: ArticleText) -> Score | Waiting:
+        """Gives an article to the first stage, or a result at once where no model needs to see it."""
+        if not text.joined:
+            return self.refuse(article.id, "text: nothing left after cleaning")
+        found = self._prefilter.check(text)
+        if found.blocked_by is not None:
+            return Score(article.id, "blocked", self.bundle, reason=f"prefilter rule {found.blocked_by}")
+        note = f"shadow rule {', '.join(found.shadows)} would block" if found.shadows else None
+        return Waiting(place, article.id, note)
+
+    def decide(
+        self, depth: int, waiting: Sequence[Waiting], rows: Mapping[int, TokenIds], scores: NDArray[np.float32]
+    ) -> Iterator[Score | None]:
+        """Gives for each article the result that the stage at `depth` decides, or None when it goes on to the next.
+
+        Args:
+            depth: which stage answered, 0 for the first.
+            waiting: the N articles.
+            rows: what the stage read, by place.
+            scores: (N, D) float32, what it answered.
+
+        Raises:
+            ModelError: a score is not finite or outside [0, 10].
+        """
+        stage = self.stages[depth]
+        threshold = stage.threshold if depth < len(self.stages) - 1 else inf
+        for item, values in zip(waiting, round_scores(scores).tolist(), strict=True):
+            verdict = self._rules.decide(values)
+            if threshold is None or verdict.overall >= threshold:
+                yield None
+                continue
+            row = rows[item.place]
+            yield Score(
+                id=item.id,
+                status="scored",
+                bundle=self.bundle,
+                stage=stage.name,
+                scores=dict(zip(self._names, values, strict=True)),
+                overall=verdict.overall,
+                tier=verdict.tier,
+                gatekeeper=verdict.gatekeeper,
+                reason=item.note,
+                tokens=len(row.ids),
+                truncated=row.truncated,
+            )

@@ -1,0 +1,72 @@
+"""A panel: several filters score the same articles, and what they have in common is done once."""
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from distillery_runtime.bundle import load
+from distillery_runtime.cascade import Cascade
+from distillery_runtime.engine import Engine
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.result import Score
+from distillery_runtime.scorer import HybridScorer
+from distillery_runtime.session import Provider
+from distillery_runtime.shared import Shared
+from distillery_runtime.steps import Timings
+
+
+class Panel:
+    """Scores articles for several filters. Safe to share between threads; make it by `load_panel`.
+
+    Each article is read once, cleaned once for each text policy, tokenised once for each token window and passed once
+    through each encoder, as far as the filters' bundles have these in common byte for byte. The rest (rules, heads,
+    thresholds, verdicts) is each filter's own: a result is what the filter's own scorer gives, within what the same
+    scorer's results differ by between one batch and another.
+
+    `scorers` are the filters' own, in the order of their results.
+
+    Raises:
+        InputError: there is no scorer.
+    """
+
+    def __init__(self, scorers: Sequence[HybridScorer]) -> None:
+        if not scorers:
+            raise InputError("panel", [Problem("scorers", "none", "at least one")])
+        self.scorers = tuple(scorers)
+        self._engine = Engine([Cascade(s.spec, s.stages, s.bundle) for s in scorers])
+
+    def score(self, article: object, *, timings: Timings | None = None) -> tuple[Score, ...]:
+        """Scores one article; gives a result for each filter. See `score_batch`."""
+        return self.score_batch([article], timings=timings)[0]
+
+    def score_batch(self, articles: Iterable[object], *, timings: Timings | None = None) -> list[tuple[Score, ...]]:
+        """Gives for each article, in order, a result for each filter. Otherwise as `HybridScorer.score_batch`."""
+        return list(zip(*self._engine.score(articles, timings), strict=True))
+
+    def score_stream(
+        self, articles: Iterable[object], *, timings: Timings | None = None
+    ) -> Generator[tuple[Score, ...], None, None]:
+        """Gives for each article, in order, a result for each filter. Otherwise as `HybridScorer.score_stream`."""
+        with closing(self._engine.stream(articles, timings)) as chunks:
+            for results in chunks:
+                yield from zip(*results, strict=True)
+
+
+def load_panel(
+    paths: Sequence[str | Path], *, provider: Provider = "auto", threads: int | None = None, variant: str | None = None
+) -> Panel:
+    """Opens several bundles for scoring together; what is equal in them is opened once.
+
+    Args:
+        paths: the bundles' folders, in the order in which results are wanted.
+        provider: as in `load`.
+        threads: as in `load`.
+        variant: as in `load`, for every bundle.
+
+    Raises:
+        InputError: there is no path.
+        BundleError: as in `load`, for any of the bundles.
+        ProviderError: as in `load`.
+    """
+    shared = Shared()
+    return Panel([load(path, provider=provider, threads=threads, variant=variant, shared=shared) for path in paths])

@@ -1,0 +1,39 @@
+"""Rounding weights: to rows with a scale each, and to blocks of four bits as onnxruntime reads them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distillery_exporter.graphs.builder import GraphBuilder, Port
+from distillery_exporter.graphs.ports import IDS
+from distillery_exporter.graphs.precision import Int4, quantise_blocks, quantise_rows
+from distillery_runtime.session import Graph
+
+
+def test_rows_are_rounded_by_at_most_half_a_step() -> None:
+    array = np.random.default_rng(0).standard_normal((7, 50)).astype(np.float32)
+    array[3] = 0
+
+    values, scales = quantise_rows(array, 63)
+
+    assert np.abs(values).max() == 63
+    assert np.all(np.abs(values * scales - array) <= scales * 0.5001)
+
+
+@pytest.mark.parametrize("width", [32, 48, 7])
+def test_blocks_are_what_onnxruntime_reads(tmp_path: Path, width: int) -> None:
+    weight = np.random.default_rng(1).standard_normal((5, width)).astype(np.float32)
+    blocks, scales = quantise_blocks(weight)
+    low_high = np.stack([blocks & 15, blocks >> 4], axis=-1).reshape(5, -1, 32).astype(np.float32)
+    restored = ((low_high - 8) * scales.reshape(5, -1, 1)).reshape(5, -1)[:, :width]
+
+    g = GraphBuilder(tmp_path / "g.onnx")
+    states = g.op("Gather", [g.init(np.eye(width, dtype=np.float32)), IDS])
+    product = Int4().products(g, "", Int4().rows(g, "", states, width), [weight])[0]
+    port = Port(IDS, np.int64, ("batch", "tokens"))
+    g.save([port], [(product, Port("y", np.float32, ("batch", "tokens", 5)))])
+    found = Graph(tmp_path / "g.onnx", [IDS], ["y"], "cpu", 1).run({IDS: np.arange(width)[None]})["y"][0]
+
+    np.testing.assert_allclose(found, restored.T, atol=1e-5)
+    assert np.abs(restored - weight).max() <= np.abs(scales).max() * 1.001
