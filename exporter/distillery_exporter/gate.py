@@ -1,0 +1,157 @@
+"""The decision gate: what another form of a model changes against fp32, and whether it may be used in its place."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from distillery_runtime.calibration import Calibration, CalibrationMap
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.verdict import Verdict, decide, round_scores
+
+Scores = NDArray[np.floating]
+
+LEAST_SPEARMAN = 0.99
+MOST_LABEL_MAE = 1.01
+MOST_FLIPS = 0.005
+MOST_BATCH_DIFFERENCE = 0.1
+# Whoever is nearer to a boundary than this may fall on either side of it; whoever is farther must not.
+NEAR = 0.25
+_SMALLEST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a variant changed on N held-out articles.
+
+    `mae_to_fp32`: over all scores. `spearman`: of the overall with that of fp32; None where either is constant.
+    `label_mae`, `label_mae_fp32`: to the oracle's labels. `tier_flips`, `gatekeeper_flips`: articles with another tier,
+    another gatekeeper. `far_flips`: those of either kind that were farther than 0.25 from every boundary.
+    `batch_difference`: the largest difference of a raw output alone and in a batch. `non_finite`: raw values.
+    """
+
+    articles: int
+    mae_to_fp32: float
+    spearman: float | None
+    label_mae: float
+    label_mae_fp32: float
+    tier_flips: int
+    gatekeeper_flips: int
+    far_flips: int
+    batch_difference: float
+    non_finite: int
+
+    def record(self) -> dict[str, float | int | None]:
+        """As quality.json has it."""
+        return asdict(self)
+
+
+def compare(
+    spec: FilterSpec, reference: Scores, candidate: Scores, labels: Scores, batch_difference: float, non_finite: int
+) -> Comparison:
+    """Compares a variant's scores with those of fp32.
+
+    Args:
+        spec: the filter.
+        reference: (N, D) fp32's scores in [0, 10], columns in the spec's dimension order, N at least 1.
+        candidate: (N, D) the variant's scores on the same articles.
+        labels: (N, D) the oracle's.
+        batch_difference: the largest difference found between a raw output alone and in a batch.
+        non_finite: how many raw outputs were not finite.
+
+    Raises:
+        InputError: the shapes differ, or there is no article.
+        ModelError: a score is not a number in [0, 10].
+    """
+    if not len(reference) or not reference.shape == candidate.shape == labels.shape:
+        shapes = f"shapes {reference.shape}, {candidate.shape}, {labels.shape}"
+        raise InputError("gate", [Problem("scores, labels", shapes, "the same (N, D), N at least 1")])
+    before, after = round_scores(reference), round_scores(candidate)
+    verdicts = [(decide(old, spec), decide(new, spec)) for old, new in zip(before, after, strict=True)]
+    tiers = np.array([old.tier != new.tier for old, new in verdicts])
+    gates = np.array([old.gatekeeper != new.gatekeeper for old, new in verdicts])
+    near = np.array([_is_near(row, old, spec) for row, (old, _) in zip(before, verdicts, strict=True)])
+    return Comparison(
+        articles=len(before),
+        mae_to_fp32=float(np.abs(after - before).mean()),
+        spearman=_spearman(*([pair[side].overall for pair in verdicts] for side in (0, 1))),
+        label_mae=float(np.abs(after - labels).mean()),
+        label_mae_fp32=float(np.abs(before - labels).mean()),
+        tier_flips=int(tiers.sum()),
+        gatekeeper_flips=int(gates.sum()),
+        far_flips=int(((tiers | gates) & ~near).sum()),
+        batch_difference=batch_difference,
+        non_finite=non_finite,
+    )
+
+
+def objections(found: Comparison) -> list[str]:
+    """Why a variant may not take fp32's place; an empty list means that it may.
+
+    Flips may be one in 200 articles, and one article where there are fewer.
+    """
+    return list(_objections(found))
+
+
+def _objections(found: Comparison) -> Iterator[str]:
+    if found.non_finite:
+        yield f"{found.non_finite} raw outputs are not finite, expected none"
+    if found.spearman is not None and not found.spearman >= LEAST_SPEARMAN:
+        yield f"Spearman to fp32 {found.spearman:.4f}, expected at least {LEAST_SPEARMAN}"
+    if not found.label_mae <= MOST_LABEL_MAE * found.label_mae_fp32:
+        yield f"label MAE {found.label_mae:.4f}, expected at most {MOST_LABEL_MAE} x fp32's {found.label_mae_fp32:.4f}"
+    most = max(1, int(MOST_FLIPS * found.articles))
+    for what, count in (("tier", found.tier_flips), ("gatekeeper", found.gatekeeper_flips)):
+        if count > most:
+            yield f"{count} {what} flips on {found.articles} articles, expected at most {most}"
+    if found.far_flips:
+        yield f"{found.far_flips} flips farther than {NEAR} from a boundary, expected none"
+    if not found.batch_difference <= MOST_BATCH_DIFFERENCE:
+        yield f"alone and in a batch differ by {found.batch_difference:.2g}, expected at most {MOST_BATCH_DIFFERENCE}"
+
+
+def refit(calibration: Calibration, raw: Scores, reference: Scores) -> Calibration:
+    """Moves a calibration's knots to where a variant's raw outputs put them.
+
+    Each dimension's line of least squares from the variant's raw outputs to fp32's takes out what rounding shifted and
+    stretched. fp32's outputs say more about the variant than the oracle's labels would, which are noisier by far.
+
+    Args:
+        calibration: fp32's, D maps.
+        raw: (N, D) the variant's raw outputs on the calibration articles, finite.
+        reference: (N, D) fp32's.
+
+    Returns:
+        D maps; one whose line is flat or falls, or whose outputs are all equal, stays as it was.
+    """
+    columns = zip(calibration.maps, raw.T.astype(np.float64), reference.T.astype(np.float64), strict=True)
+    return Calibration(tuple(_moved(old, said, meant) for old, said, meant in columns))
+
+
+def _moved(old: CalibrationMap, said: NDArray[np.float64], meant: NDArray[np.float64]) -> CalibrationMap:
+    spread = float(said.var())
+    slope = float(np.mean((said - said.mean()) * (meant - meant.mean()))) / spread if spread > _SMALLEST_SPREAD else 0.0
+    if slope < _SMALLEST_SPREAD:
+        return old
+    offset = float(meant.mean()) - slope * float(said.mean())
+    knots = tuple((x - offset) / slope for x in old.x)
+    return CalibrationMap(
+        dimension=old.dimension, method="affine" if old.method == "identity" else old.method, x=knots, y=old.y
+    )
+
+
+def _is_near(scores: NDArray[np.float64], verdict: Verdict, spec: FilterSpec) -> bool:
+    """Whether an article is near to a tier's or a gatekeeper's boundary."""
+    by_name = dict(zip(spec.dimension_names, scores.tolist(), strict=True))
+    gaps = [abs(verdict.overall - tier.min_overall) for tier in spec.tiers if tier.min_overall > 0]
+    gaps += [abs(by_name[gate.dimension] - gate.below) for gate in spec.gatekeepers]
+    return min(gaps, default=10.0) <= NEAR
+
+
+def _spearman(before: list[float], after: list[float]) -> float | None:
+    if len(set(before)) < 2 or len(set(after)) < 2:
+        return None
+    return float(spearmanr(before, after).statistic)
