@@ -25,12 +25,13 @@ from distillery_runtime.steps import Timings, timed
 from distillery_runtime.text import compose
 from distillery_runtime.window import TokenIds, token_batches
 
-# Articles in a chunk of a stream. Rows are sorted by length within a chunk, so that a larger one is padded less; but it
-# leaves less to overlap in a short stream. CUDA wants many rows of a length, also for a later stage, which gets only a
-# part of each chunk: chunks are large there, and none waits for articles of the next.
+# Articles in a chunk of a stream. On a CPU a model runs a row or a few at a time: a chunk need only be large enough to
+# make the steps' own overhead small, and small enough for a short stream to overlap. CUDA wants many rows of a length,
+# also for a later stage, which gets only a part of each chunk: chunks are large there, rather than a stage waiting for
+# articles of several.
 CHUNK_ARTICLES = {"cpu": 128, "cuda": 1024}
-# Tokens that a model answers between two looks whether it should stop: seconds of a large model on a CPU.
-SLICE_TOKENS = {"cpu": 16_384, "cuda": 1 << 20}
+# Tokens that a model answers between two looks whether it should stop: a few seconds of a large model on a CPU.
+SLICE_TOKENS = {"cpu": 4096, "cuda": 1 << 20}
 
 Floats = NDArray[np.float32]
 Key = tuple[int, ...]
@@ -65,6 +66,8 @@ class _Batch:
 
     def places(self, use: _Use, done: Mapping[int, object]) -> list[int]:
         """The places that the filters of a use wait for and that are not done yet."""
+        if not done and len(use.filters) == 1:
+            return [item.place for item in self.waiting[use.filters[0]]]
         return sorted({item.place for number in use.filters for item in self.waiting[number]} - done.keys())
 
 

@@ -88,14 +88,14 @@ class Tally:
         self._stream = stream
         self._shows = stream.isatty()
         self._start = self._shown = time.perf_counter()
-        self._counts: dict[str, Counter[tuple[str, str]]] = {}
+        self._counts: dict[tuple[int, str], Counter[tuple[str, str]]] = {}
         self.total = 0
 
     def add(self, scores: Sequence[Score]) -> None:
         """Counts the results of one article, one for each filter."""
         self.total += 1
-        for score in scores:
-            counts = self._counts.setdefault(score.bundle, Counter())
+        for number, score in enumerate(scores):
+            counts = self._counts.setdefault((number, score.bundle), Counter())
             counts["status", score.status] += 1
             if score.stage and score.tier:
                 counts["stage", score.stage] += 1
@@ -114,7 +114,7 @@ class Tally:
         """The closing lines: how many, how fast, and for each bundle counts by status, stage and tier."""
         seconds = time.perf_counter() - self._start
         lines = [f"{self.total:,} articles in {seconds:.1f} s ({self._rate():,.1f} articles/s)"]
-        for bundle, counts in self._counts.items():
+        for (_, bundle), counts in self._counts.items():
             lines += [bundle] if len(self._counts) > 1 else []
             for kind in ("status", "stage", "tier"):
                 found = [(value, n) for (k, value), n in sorted(counts.items()) if k == kind]
