@@ -4,23 +4,20 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from distillery_exporter.bundle_writer import replacing_folder, write_manifest
 from distillery_exporter.card import model_card
 from distillery_exporter.goldens import choose_goldens, record_goldens
 from distillery_exporter.parity import Report, check_stage, probe_reference, student_reference
+from distillery_exporter.quality import quality_record, reference_record
 from distillery_exporter.run_reader import Run, labelled_articles
-from distillery_exporter.stage_export import PROBE, STUDENT, VARIANT, export_probe, export_student, published_spec
+from distillery_exporter.stage_models import PROBE, STUDENT, StageModel, open_probe, open_student, published_spec
+from distillery_exporter.trials import Trial, Written, gather_evidence, open_written, try_variants
 from distillery_runtime.bundle import load
-from distillery_runtime.calibration import Calibration
+from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.golden import CalibrationFile
-from distillery_runtime.manifest import StageEntry
 from distillery_runtime.scorer import HybridScorer
-from distillery_runtime.stage import Stage
 from distillery_runtime.text import compose
-from distillery_runtime.verdict import decide
+from distillery_runtime.variants import FORMS, REFERENCE
 from distillery_runtime.version import __version__
 from distillery_trainer.backends.records import BaseRecord
 from distillery_trainer.files import write_json
@@ -28,70 +25,91 @@ from distillery_trainer.labels import LabelledSet
 from distillery_trainer.pipeline import Pipeline, read_calibration
 
 PARITY_ARTICLES = 32
-BINS = 20
+MEASURED_TEXTS = 32  # whose activations say how large a model's are
+VARIANTS = ("cpu-fp32", "cpu-int8")
+
+Say = Callable[[str], None]
 
 
-def build(run: Run, out: Path, parity_articles: int, say: Callable[[str], None]) -> HybridScorer:
+def build(run: Run, out: Path, variants: Sequence[str], parity_articles: int, say: Say) -> HybridScorer:
     """Writes a bundle and gives its scorer, loaded from the finished folder.
 
+    Args:
+        run: a finished run.
+        out: the bundle's folder.
+        variants: names of the variants to write; fp32 is always written, the others where the gate lets them through.
+        parity_articles: how many texts to compare fp32 with the trained models on.
+        say: hears what happens, a line at a time.
+
     Raises:
-        InputError: the run or `out` is not usable.
+        InputError: the run or `out` is not usable, or a variant is not known.
         ModelError: an exported graph does not agree with the model it was made from.
         BundleError: the bundle does not load where it was made.
     """
-    calibrations = {
-        PROBE: read_calibration(run.folder / PROBE / "calibration.json"),
-        STUDENT: read_calibration(run.folder / "calibration.json"),
-    }
+    _check_variants(variants)
     labelled = labelled_articles(run)
     with replacing_folder(out) as folder:
-        entries = _export(run, calibrations, folder, say)
-        stages = [Stage(folder, entry, entry.variants[0], "cpu", None) for entry in entries]
-        parity = _check(run, stages, calibrations, _parity_texts(run, labelled, parity_articles), say)
-        goldens = record_goldens(choose_goldens(run), stages, run.spec.text)
-        (folder / "golden.jsonl").write_text("".join(f"{g.model_dump_json()}\n" for g in goldens), encoding="utf-8")
-        _write_data(run, calibrations, parity, labelled, folder)
-        lineage = _lineage(run)
-        (folder / "README.md").write_text(model_card(run, lineage, parity), encoding="utf-8")
-        write_manifest(folder, run.spec, entries, lineage)
+        models = _open_models(run, labelled, folder)
+        say("writing fp32 graphs ...")
+        exact = [_write_exact(run, model) for model in models]
+        parity = _check(run, exact, _parity_texts(run, labelled, parity_articles), say)
+        others = [name for name in FORMS if name in variants and name != REFERENCE.name]
+        evidence = gather_evidence(run, _pipeline(run, labelled)) if labelled and others else None
+        trials = try_variants(exact, others, evidence, say)
+        _write_data(run, labelled, exact, trials, parity, folder)
         load(folder, provider="cpu")
     return load(out, provider="cpu")
 
 
-def _export(
-    run: Run, calibrations: Mapping[str, Calibration], folder: Path, say: Callable[[str], None]
-) -> list[StageEntry]:
+def _check_variants(variants: Sequence[str]) -> None:
+    unknown = [name for name in variants if name not in FORMS]
+    if unknown:
+        raise InputError("--variants", [Problem("name", name, f"one of {', '.join(FORMS)}") for name in unknown])
+
+
+def _open_models(run: Run, labelled: LabelledSet | None, folder: Path) -> list[StageModel]:
+    """The run's stages, cheapest first."""
     threshold = run.certificate["threshold"]
-    say("exporting the probe ...")
     limit = float(threshold) if isinstance(threshold, (int, float)) else None
-    probe = export_probe(run.spec, run.folder, calibrations[PROBE], limit, folder)
-    say(f"exporting the student ({run.spec.student.backend}) ...")
-    return [probe, export_student(run.spec, run.folder, calibrations[STUDENT], folder)]
+    texts = _measured_texts(run, labelled)
+    return [open_probe(run.spec, run.folder, limit, folder), open_student(run.spec, run.folder, texts, folder)]
+
+
+def _write_exact(run: Run, model: StageModel) -> Written:
+    """Writes a stage in fp32."""
+    path = run.folder / (PROBE if model.name == PROBE else "") / "calibration.json"
+    calibration = read_calibration(path)
+    return Written(model, model.write(REFERENCE.name, calibration), calibration)
+
+
+def _measured_texts(run: Run, labelled: LabelledSet | None) -> list[str]:
+    """Some of the texts that the student was trained on; without them, the golden articles."""
+    if labelled is None:
+        return _golden_texts(run)
+    places = _pipeline(run, labelled).places("train")
+    return labelled.select(places[:: max(1, len(places) // MEASURED_TEXTS)][:MEASURED_TEXTS]).texts
 
 
 def _parity_texts(run: Run, labelled: LabelledSet | None, count: int) -> list[str]:
     """Texts of mixed length to compare on: the run's own articles, else the filter's examples or golden articles."""
     source = labelled or run.examples
     if source is None:
-        return [compose(article, run.spec.text).joined for article, _ in choose_goldens(run)]
-    step = max(1, len(source.articles) // count)
-    return source.texts[::step][:count]
+        return _golden_texts(run)
+    return source.texts[:: max(1, len(source.articles) // count)][:count]
 
 
-def _check(
-    run: Run,
-    stages: Sequence[Stage],
-    calibrations: Mapping[str, Calibration],
-    texts: Sequence[str],
-    say: Callable[[str], None],
-) -> dict[str, Report]:
+def _golden_texts(run: Run) -> list[str]:
+    return [compose(article, run.spec.text).joined for article, _ in choose_goldens(run)]
+
+
+def _check(run: Run, exact: Sequence[Written], texts: Sequence[str], say: Say) -> dict[str, Report]:
     say(f"comparing with the trained models on {len(texts)} texts ...")
-    probe, student = stages
     expected, merged = student_reference(run.spec, run.folder, texts)
-    reports = {
-        PROBE: check_stage(probe, probe_reference(run.spec, run.folder, texts), texts, calibrations[PROBE]),
-        STUDENT: check_stage(student, expected, texts, calibrations[STUDENT]),
-    }
+    references = {PROBE: probe_reference(run.spec, run.folder, texts), STUDENT: expected}
+    reports = {}
+    for item in exact:
+        stage = open_written(item)
+        reports[stage.name] = check_stage(stage, references[stage.name], texts, item.calibration)
     if merged is not None:
         reports[STUDENT]["merged_to_unmerged"] = merged
     for name, report in reports.items():
@@ -101,47 +119,30 @@ def _check(
 
 def _write_data(
     run: Run,
-    calibrations: Mapping[str, Calibration],
-    parity: Mapping[str, Report],
     labelled: LabelledSet | None,
+    exact: Sequence[Written],
+    trials: Sequence[Trial],
+    parity: Mapping[str, Report],
     folder: Path,
 ) -> None:
+    """Writes all that is no graph, and seals the bundle."""
+    kept = [[item, *(t.written for t in trials if t.written and t.written.model is item.model)] for item in exact]
+    goldens = record_goldens(choose_goldens(run), (open_written(w) for each in kept for w in each), run.spec.text)
+    (folder / "golden.jsonl").write_text("".join(f"{g.model_dump_json()}\n" for g in goldens), encoding="utf-8")
     write_json(folder / "filter.json", published_spec(run.spec))
-    maps = CalibrationFile(schema_version=1, stages={name: {VARIANT: c.maps} for name, c in calibrations.items()})
-    write_json(folder / "calibration.json", maps.model_dump(mode="json"))
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.glob("*/*"))}
-    quality = {
-        "schema_version": 1,
-        "evaluation": run.evaluation,
-        "certificate": run.certificate,
-        "variants": {VARIANT: {"parity": parity, "size_bytes": sizes}},
-    }
-    write_json(folder / "quality.json", quality)
-    write_json(folder / "reference.json", _reference(run, labelled))
+    maps = {each[0].model.name: {w.entry.name: w.calibration.maps for w in each} for each in kept}
+    write_json(folder / "calibration.json", CalibrationFile(schema_version=1, stages=maps).model_dump(mode="json"))
+    write_json(folder / "quality.json", quality_record(run, exact, trials, parity))
+    write_json(folder / "reference.json", reference_record(run, _pipeline(run, labelled) if labelled else None))
+    lineage = _lineage(run)
+    (folder / "README.md").write_text(model_card(run, lineage, parity, trials), encoding="utf-8")
+    entries = [each[0].model.entry([w.entry for w in each]) for each in kept]
+    write_manifest(folder, run.spec, entries, lineage)
 
 
-def _reference(run: Run, labelled: LabelledSet | None) -> dict[str, object]:
-    """What scores look like on the test articles, to notice drift: histograms in half points and shares by tier."""
-    if labelled is None:
-        return {"schema_version": 1, "articles": 0, "overall": [], "dimensions": {}, "tiers": {}}
+def _pipeline(run: Run, labelled: LabelledSet) -> Pipeline:
     seed = run.manifest["seed"]
-    pipeline = Pipeline(run.spec, labelled, run.folder, seed if isinstance(seed, int) else 0)
-    scores = pipeline.student_scores(pipeline.places("test"))
-    verdicts = [decide(row, run.spec) for row in scores]
-    tiers = [verdict.tier for verdict in verdicts]
-    return {
-        "schema_version": 1,
-        "articles": len(verdicts),
-        "overall": _histogram(np.array([verdict.overall for verdict in verdicts])),
-        "dimensions": {name: _histogram(scores[:, i]) for i, name in enumerate(run.spec.dimension_names)},
-        "tiers": {tier.name: round(tiers.count(tier.name) / len(tiers), 6) for tier in run.spec.tiers},
-    }
-
-
-def _histogram(values: NDArray[np.floating]) -> list[int]:
-    """Counts in bins of half a point over [0, 10]."""
-    counts: list[int] = np.histogram(values, bins=BINS, range=(0, 10))[0].tolist()
-    return counts
+    return Pipeline(run.spec, labelled, run.folder, seed if isinstance(seed, int) else 0)
 
 
 def _lineage(run: Run) -> dict[str, str]:

@@ -1,16 +1,18 @@
 """The model card of a bundle: what it scores, how good it is, and what is certified, for a person to read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from distillery_exporter.run_reader import Run
+from distillery_exporter.trials import Trial
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
 
-def model_card(run: Run, lineage: Mapping[str, str], parity: Mapping[str, Json]) -> str:
+def model_card(run: Run, lineage: Mapping[str, str], parity: Mapping[str, Json], trials: Sequence[Trial]) -> str:
     """The text of the bundle's README.md, with metadata for the Hugging Face Hub on top."""
-    return "\n".join([*_metadata(run), *_what(run), *_quality(run), *_exported(parity), *_lineage(lineage)]) + "\n"
+    parts = (_metadata(run), _what(run), _quality(run), _exported(parity), _variants(trials), _lineage(lineage))
+    return "\n".join(line for part in parts for line in part) + "\n"
 
 
 def _metadata(run: Run) -> Iterator[str]:
@@ -75,6 +77,23 @@ def _exported(parity: Mapping[str, Json]) -> Iterator[str]:
     for stage, report in parity.items():
         figures = ", ".join(f"{name} {value:.2g}" for name, value in report.items() if name != "articles")
         yield f"- {stage}, {report['articles']} articles: {figures}"
+    yield ""
+
+
+def _variants(trials: Sequence[Trial]) -> Iterator[str]:
+    kept = [(t, t.comparison) for t in trials if t.written and t.comparison]
+    if not kept:
+        return
+    yield "Variants beside cpu-fp32, compared with it on the held-out articles:"
+    yield ""
+    yield "| stage | variant | MAE to fp32 | Spearman | label MAE (fp32) | flips (tier, gate, route) | articles |"
+    yield "|---|---|---|---|---|---|---|"
+    for item, found in kept:
+        flips = f"{found.tier_flips}, {found.gatekeeper_flips}, {found.route_flips}"
+        yield (
+            f"| {item.stage} | {item.variant} | {found.mae_to_fp32:.3f} | {_number(found.spearman)} | "
+            f"{found.label_mae:.3f} ({found.label_mae_fp32:.3f}) | {flips} | {found.articles} |"
+        )
     yield ""
 
 

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from distillery_exporter.build import PARITY_ARTICLES, build
+from distillery_exporter.build import PARITY_ARTICLES, VARIANTS, build
 from distillery_exporter.run_reader import latest_run, open_run
 from distillery_runtime.cli import main as distillery
 from distillery_runtime.command import positive, run_command
+from distillery_runtime.variants import FORMS
 from distillery_runtime.version import __version__
 
 BUNDLES_FOLDER = Path("bundles")
@@ -31,6 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument(
         "--out", type=Path, metavar="DIR", help="the bundle's folder (default: bundles/<filter>-<version>)"
     )
+    make.add_argument("--variants", type=lambda text: text.split(","), default=VARIANTS, metavar="NAME,...",
+                      help=f"{', '.join(FORMS)}; cpu-fp32 is always written, the others where they keep the scores "
+                           f"(default: {','.join(VARIANTS)})")  # fmt: skip
     make.add_argument("--parity-articles", type=positive, default=PARITY_ARTICLES, metavar="N",
                       help=f"texts to compare with the trained models on (default: {PARITY_ARTICLES})")  # fmt: skip
     make.set_defaults(run=_build)
@@ -44,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 def _build(options: argparse.Namespace) -> int:
     run = open_run(options.run_folder or latest_run())
     out = options.out or BUNDLES_FOLDER / run.spec.label
-    scorer = build(run, out, options.parity_articles, lambda line: print(line, file=sys.stderr))
+    scorer = build(run, out, options.variants, options.parity_articles, lambda line: print(line, file=sys.stderr))
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{out}: {scorer.bundle}, {size / 1e6:,.1f} MB")
     return 0

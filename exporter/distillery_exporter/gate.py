@@ -29,8 +29,10 @@ class Comparison:
 
     `mae_to_fp32`: over all scores. `spearman`: of the overall with that of fp32; None where either is constant.
     `label_mae`, `label_mae_fp32`: to the oracle's labels. `tier_flips`, `gatekeeper_flips`: articles with another tier,
-    another gatekeeper. `far_flips`: those of either kind that were farther than 0.25 from every boundary.
-    `batch_difference`: the largest difference of a raw output alone and in a batch. `non_finite`: raw values.
+    another gatekeeper, of those that the stage answers with either form. `route_flips`: articles that one form answers
+    and the other hands on. `far_flips`: flips of any kind farther than 0.25 from every boundary. `dropped`: wanted
+    articles that only the variant keeps from the next stage. `batch_difference`: the largest difference of a raw output
+    alone and in a batch. `non_finite`: raw values.
     """
 
     articles: int
@@ -40,7 +42,9 @@ class Comparison:
     label_mae_fp32: float
     tier_flips: int
     gatekeeper_flips: int
+    route_flips: int
     far_flips: int
+    dropped: int
     batch_difference: float
     non_finite: int
 
@@ -49,8 +53,29 @@ class Comparison:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which articles a stage hands on: those whose overall is not below `threshold`; None hands on all.
+
+    `wanted`: (N,) bool, the articles that the next stage places at or above the operating tier.
+    """
+
+    threshold: float | None
+    wanted: NDArray[np.bool_]
+
+    def hands_on(self, verdict: Verdict) -> bool:
+        """Whether an article with this verdict goes on to the next stage."""
+        return self.threshold is None or verdict.overall >= self.threshold
+
+
 def compare(
-    spec: FilterSpec, reference: Scores, candidate: Scores, labels: Scores, batch_difference: float, non_finite: int
+    spec: FilterSpec,
+    reference: Scores,
+    candidate: Scores,
+    labels: Scores,
+    batch_difference: float,
+    non_finite: int,
+    route: Route | None = None,
 ) -> Comparison:
     """Compares a variant's scores with those of fp32.
 
@@ -61,6 +86,7 @@ def compare(
         labels: (N, D) the oracle's.
         batch_difference: the largest difference found between a raw output alone and in a batch.
         non_finite: how many raw outputs were not finite.
+        route: where the stage hands on; None for the last stage, which answers every article.
 
     Raises:
         InputError: the shapes differ, or there is no article.
@@ -71,9 +97,12 @@ def compare(
         raise InputError("gate", [Problem("scores, labels", shapes, "the same (N, D), N at least 1")])
     before, after = round_scores(reference), round_scores(candidate)
     verdicts = [(decide(old, spec), decide(new, spec)) for old, new in zip(before, after, strict=True)]
-    tiers = np.array([old.tier != new.tier for old, new in verdicts])
-    gates = np.array([old.gatekeeper != new.gatekeeper for old, new in verdicts])
-    near = np.array([_is_near(row, old, spec) for row, (old, _) in zip(before, verdicts, strict=True)])
+    routes = np.array([[route is not None and route.hands_on(verdict) for verdict in pair] for pair in verdicts])
+    answered, moved = ~routes.all(axis=1), routes[:, 0] != routes[:, 1]
+    tiers = answered & np.array([old.tier != new.tier for old, new in verdicts])
+    gates = answered & np.array([old.gatekeeper != new.gatekeeper for old, new in verdicts])
+    limit = route.threshold if route else None
+    near = np.array([_is_near(row, old, spec, limit) for row, (old, _) in zip(before, verdicts, strict=True)])
     return Comparison(
         articles=len(before),
         mae_to_fp32=float(np.abs(after - before).mean()),
@@ -82,7 +111,9 @@ def compare(
         label_mae_fp32=float(np.abs(before - labels).mean()),
         tier_flips=int(tiers.sum()),
         gatekeeper_flips=int(gates.sum()),
-        far_flips=int(((tiers | gates) & ~near).sum()),
+        route_flips=int(moved.sum()),
+        far_flips=int(((tiers | gates | moved) & ~near).sum()),
+        dropped=int((moved & routes[:, 0] & route.wanted).sum()) if route else 0,
         batch_difference=batch_difference,
         non_finite=non_finite,
     )
@@ -104,11 +135,14 @@ def _objections(found: Comparison) -> Iterator[str]:
     if not found.label_mae <= MOST_LABEL_MAE * found.label_mae_fp32:
         yield f"label MAE {found.label_mae:.4f}, expected at most {MOST_LABEL_MAE} x fp32's {found.label_mae_fp32:.4f}"
     most = max(1, int(MOST_FLIPS * found.articles))
-    for what, count in (("tier", found.tier_flips), ("gatekeeper", found.gatekeeper_flips)):
+    flips = {"tier": found.tier_flips, "gatekeeper": found.gatekeeper_flips, "route": found.route_flips}
+    for what, count in flips.items():
         if count > most:
             yield f"{count} {what} flips on {found.articles} articles, expected at most {most}"
     if found.far_flips:
         yield f"{found.far_flips} flips farther than {NEAR} from a boundary, expected none"
+    if found.dropped:
+        yield f"{found.dropped} wanted articles dropped that the certificate counts as kept, expected none"
     if not found.batch_difference <= MOST_BATCH_DIFFERENCE:
         yield f"alone and in a batch differ by {found.batch_difference:.2g}, expected at most {MOST_BATCH_DIFFERENCE}"
 
@@ -143,11 +177,12 @@ def _moved(old: CalibrationMap, said: NDArray[np.float64], meant: NDArray[np.flo
     )
 
 
-def _is_near(scores: NDArray[np.float64], verdict: Verdict, spec: FilterSpec) -> bool:
-    """Whether an article is near to a tier's or a gatekeeper's boundary."""
+def _is_near(scores: NDArray[np.float64], verdict: Verdict, spec: FilterSpec, threshold: float | None) -> bool:
+    """Whether an article is near to a tier's or a gatekeeper's boundary, or to the threshold."""
     by_name = dict(zip(spec.dimension_names, scores.tolist(), strict=True))
     gaps = [abs(verdict.overall - tier.min_overall) for tier in spec.tiers if tier.min_overall > 0]
     gaps += [abs(by_name[gate.dimension] - gate.below) for gate in spec.gatekeepers]
+    gaps += [] if threshold is None else [abs(verdict.overall - threshold)]
     return min(gaps, default=10.0) <= NEAR
 
 

@@ -1,7 +1,7 @@
 """Choosing a bundle's golden articles, and recording what the exported graphs answer on them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from distillery_exporter.run_reader import Run
 from distillery_runtime.article import Article
@@ -34,8 +34,8 @@ def choose_goldens(run: Run) -> list[tuple[Article, str]]:
     return [(Article(a.id, a.cleaned.title, a.cleaned.content), origin) for a in order[:COUNT]]
 
 
-def record_goldens(chosen: Sequence[tuple[Article, str]], stages: Sequence[Stage], policy: TextPolicy) -> list[Golden]:
-    """The golden articles with what every stage answers here."""
+def record_goldens(chosen: Sequence[tuple[Article, str]], stages: Iterable[Stage], policy: TextPolicy) -> list[Golden]:
+    """The golden articles with what every variant of every stage answers here; a stage comes once for each variant."""
     texts = [compose(article, policy).joined for article, _ in chosen]
     answers: list[dict[str, dict[str, Expected]]] = [{} for _ in chosen]
     for stage in stages:
@@ -43,7 +43,7 @@ def record_goldens(chosen: Sequence[tuple[Article, str]], stages: Sequence[Stage
         raw = stage.run(rows).raw
         for answer, row, values in zip(answers, rows, raw, strict=True):
             expected = Expected(tokens=len(row.ids), ids_sha256=ids_digest(row.ids), raw=tuple(map(float, values)))
-            answer[stage.name] = {stage.variant: expected}
+            answer.setdefault(stage.name, {})[stage.variant] = expected
     return [
         Golden(id=article.id, title=article.title, text=article.content, origin=origin, expected=answer)
         for (article, origin), answer in zip(chosen, answers, strict=True)

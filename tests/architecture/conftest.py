@@ -222,7 +222,7 @@ class Lab:
         manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
         (run / "manifest.json").write_text(json.dumps(manifest | {"spec_sha256": digest(data)}), encoding="utf-8")
         out = self._new_folder()
-        scorer = build(open_run(run), out, 1, lambda _: None)
+        scorer = build(open_run(run), out, ("cpu-fp32",), 1, lambda _: None)
         manifest = json.loads((out / "bundle.json").read_text(encoding="utf-8"))
         lineage = {key: value for key, value in manifest["lineage"].items() if key != "run"}
         return (

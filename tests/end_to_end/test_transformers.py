@@ -18,42 +18,10 @@ from distillery_runtime.golden import ids_digest
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.text import compose
 from distillery_trainer.cli import main as trainer
-from distillery_trainer.scaffold import CONFIG, PROMPT, README
 
 pytest.importorskip("torch")
 
 STAGES = ("split", "fit", "calibrate", "probe", "certify", "evaluate")
-GREEN = ("river", "wind", "tree", "sun")
-TOWN = ("city", "school", "art", "old")
-
-
-@pytest.fixture(scope="module")
-def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty articles labelled by how many of their words are green and how many are of the town."""
-    generator = random.Random(3)
-    path = tmp_path_factory.mktemp("labels") / "labels.jsonl"
-    lines = []
-    for i in range(60):
-        words = generator.choices(
-            [*(GREEN if generator.random() < 0.5 else TOWN), "a", "the"], k=generator.randrange(4, 60)
-        )
-        scores = {
-            "relevance": round(20 * sum(w in GREEN for w in words) / len(words)) / 2,
-            "evidence_quality": round(20 * sum(w in TOWN for w in words) / len(words)) / 2,
-        }
-        lines.append(json.dumps({"id": f"a{i}", "title": "the", "text": " ".join(words), "labels": scores}))
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
-
-
-@pytest.fixture(scope="module")
-def filter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("filters") / "tiny"
-    folder.mkdir()
-    (folder / "config.yaml").write_text(CONFIG.format(name="tiny"), encoding="utf-8")
-    (folder / "prompt.md").write_text(PROMPT, encoding="utf-8")
-    (folder / "README.md").write_text(README.format(name="tiny"), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module", params=["decoder", "encoder"])
@@ -81,9 +49,10 @@ def made(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_the_exported_graphs_agree_with_the_trained_models(made: Path) -> None:
     quality = json.loads((made / "bundle" / "quality.json").read_text(encoding="utf-8"))
 
-    parity = quality["variants"]["cpu-fp32"]["parity"]
+    stages = quality["variants"]["cpu-fp32"]["stages"]
 
-    for report in parity.values():
+    assert list(stages) == ["probe", "student"]
+    for report in (stage["parity"] for stage in stages.values()):
         assert report["batch_1"] <= 5e-5
         assert report["batch_16_padded"] <= 5e-5
         assert report["calibration"] <= 1e-6
@@ -92,7 +61,7 @@ def test_the_exported_graphs_agree_with_the_trained_models(made: Path) -> None:
 def test_merging_a_decoders_adapter_is_measured_and_harmless(made: Path) -> None:
     quality = json.loads((made / "bundle" / "quality.json").read_text(encoding="utf-8"))
 
-    student = quality["variants"]["cpu-fp32"]["parity"]["student"]
+    student = quality["variants"]["cpu-fp32"]["stages"]["student"]["parity"]
 
     decoder = quality["evaluation"]["backend"] == "decoder"
     assert ("merged_to_unmerged" in student) is decoder

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distillery_exporter.gate import Comparison, compare, objections, refit
+from distillery_exporter.gate import Comparison, Route, compare, objections, refit
 from distillery_runtime.calibration import Calibration, CalibrationMap, identity
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec import FilterSpec
@@ -62,6 +62,16 @@ def test_an_overall_near_zero_is_near_no_boundary(spec: FilterSpec) -> None:
     assert found.far_flips == 1
 
 
+def test_what_a_stage_hands_on_is_judged_by_the_stage_that_answers(spec: FilterSpec) -> None:
+    before = np.array([[4.0, 3.2], [5.0, 5.0], [5.0, 5.0], [9.0, 9.0]])
+    after = np.array([[4.0, 2.9], [4.4, 4.4], [3.0, 5.0], [6.5, 6.5]])  # stays, moves, moves, is handed on
+    route = Route(4.5, np.array([False, True, False, True]))
+
+    found = compare(spec, before, after, before, 0.0, 0, route)
+
+    assert (found.route_flips, found.dropped, found.tier_flips, found.gatekeeper_flips) == (2, 1, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -72,11 +82,26 @@ def test_an_overall_near_zero_is_near_no_boundary(spec: FilterSpec) -> None:
         ({"label_mae": 1.011}, "label MAE"),
         ({"tier_flips": 2}, "2 tier flips on 300 articles, expected at most 1"),
         ({"gatekeeper_flips": 2}, "gatekeeper flips"),
+        ({"route_flips": 2}, "route flips"),
+        ({"dropped": 1}, "dropped"),
         ({"far_flips": 1}, "farther than"),
     ],
 )
 def test_each_limit_is_kept_by_itself(change: dict[str, float], reason: str) -> None:
-    good = Comparison(300, 0.01, 0.99, 1.01, 1.0, 1, 1, 0, 0.1, 0)
+    good = Comparison(
+        articles=300,
+        mae_to_fp32=0.01,
+        spearman=0.99,
+        label_mae=1.01,
+        label_mae_fp32=1.0,
+        tier_flips=1,
+        gatekeeper_flips=1,
+        route_flips=1,
+        far_flips=0,
+        dropped=0,
+        batch_difference=0.1,
+        non_finite=0,
+    )
 
     assert objections(good) == []
     assert [reason in line for line in objections(replace(good, **change))] == [True]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.ports import save_scorer
+from distillery_exporter.graphs.tables import replace_calibration
 from distillery_runtime.calibration import Calibration, CalibrationMap, identity
 from distillery_runtime.session import Graph
 
@@ -95,3 +96,27 @@ def test_a_raw_output_that_is_not_finite_never_becomes_a_score(tmp_path: Path, v
     found = scores(tmp_path / "scores.onnx", identity(["d"]), np.array([[value]], dtype=np.float32))
 
     assert np.isnan(found).all()
+
+
+def test_a_written_graph_takes_another_calibration_of_as_many_knots(tmp_path: Path) -> None:
+    old = CalibrationMap(dimension="d", method="isotonic", x=(0.0, 5.0, 9.0), y=(1.0, 2.0, 9.0))
+    new = Calibration((CalibrationMap(dimension="d", method="isotonic", x=(1.0, 4.0, 8.0), y=(0.0, 3.0, 7.0)),))
+    raw = np.linspace(-1, 10, 23, dtype=np.float32)[:, None]
+    before = scores(tmp_path / "scores.onnx", Calibration((old,)), raw)
+
+    replace_calibration(tmp_path / "scores.onnx", new)
+
+    after = Graph(tmp_path / "scores.onnx", ["x"], ["raw", "scores"], "cpu", 1).run({"x": raw})["scores"]
+    np.testing.assert_allclose(after, new.apply(raw), atol=TOLERANCE)
+    assert not np.allclose(after, before)
+
+
+def test_a_calibration_of_other_knots_is_not_put_into_a_written_graph(tmp_path: Path) -> None:
+    scores(tmp_path / "scores.onnx", identity(["d"]), np.zeros((1, 1), dtype=np.float32))
+    other = CalibrationMap(dimension="d", method="isotonic", x=(0.0, 5.0, 9.0), y=(1.0, 2.0, 9.0))
+    written = (tmp_path / "scores.onnx").read_bytes()
+
+    with pytest.raises(ValueError, match="calibration_edges"):
+        replace_calibration(tmp_path / "scores.onnx", Calibration((other,)))
+
+    assert (tmp_path / "scores.onnx").read_bytes() == written

@@ -58,12 +58,17 @@ class GraphBuilder:
         self._count += 1
         return f"{hint}_{self._count}"
 
-    def init(self, array: Array) -> str:
-        """Adds a weight and gives its name. The array is copied or written at once; it may change afterwards."""
+    def init(self, array: Array, table: str | None = None) -> str:
+        """Adds a weight and gives its name. The array is copied or written at once; it may change afterwards.
+
+        Args:
+            array: of any shape and element type.
+            table: the name of a small table that is to stay in the model's file, where `replace_tables` finds it.
+        """
         array = np.asarray(array, order="C")
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-        tensor = TensorProto(name=self.name("weight"), data_type=kind, dims=array.shape)
-        if array.nbytes < SMALL_BYTES:
+        tensor = TensorProto(name=table or self.name("weight"), data_type=kind, dims=array.shape)
+        if table or array.nbytes < SMALL_BYTES:
             tensor.raw_data = array.tobytes()
         elif self._inline is not None and self._inline_bytes + array.nbytes <= INLINE_BYTES:
             tensor.raw_data = array.tobytes()
@@ -169,6 +174,23 @@ class GraphBuilder:
         for key, value in place.items():
             tensor.external_data.add(key=key, value=str(value))
         self._data_bytes += padding + array.nbytes
+
+
+def replace_tables(path: Path, tables: Mapping[str, Array]) -> None:
+    """Gives tables of a written model other values of the same shape and element type; nothing else changes.
+
+    Raises:
+        ValueError: the model has no such table, or one of another shape or element type.
+    """
+    model = ModelProto.FromString(path.read_bytes())
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, array in tables.items():
+        tensor = stored.get(name)
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        if tensor is None or (tensor.data_type, tuple(tensor.dims)) != (kind, array.shape):
+            raise ValueError(f"{path.name}: no table {name} of {array.dtype} {array.shape}")
+        tensor.raw_data = np.ascontiguousarray(array).tobytes()
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _value_info(port: Port) -> ValueInfoProto:

@@ -1,11 +1,15 @@
 """A calibration as lookup tables in the graph: find the segment, gather its line, follow the line."""
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from distillery_exporter.graphs.builder import GraphBuilder
+from distillery_exporter.graphs.builder import GraphBuilder, replace_tables
 from distillery_runtime.calibration import Calibration, CalibrationMap
+
+EDGES, LINES = "calibration_edges", "calibration_lines"
 
 
 def add_calibration(g: GraphBuilder, raw_name: str, calibration: Calibration) -> str:
@@ -24,14 +28,24 @@ def add_calibration(g: GraphBuilder, raw_name: str, calibration: Calibration) ->
     edges, lines = _tables(calibration)
     rows = edges.shape[1] + 1
     raw = g.op("Cast", [raw_name], to=TensorProto.DOUBLE)
-    reached = g.op("GreaterOrEqual", [g.op("Unsqueeze", [raw, g.ints(2)]), g.init(edges[None])])
+    reached = g.op("GreaterOrEqual", [g.op("Unsqueeze", [raw, g.ints(2)]), g.init(edges[None], EDGES)])
     segment = g.op("ReduceSum", [g.op("Cast", [reached], to=TensorProto.INT64), g.ints(2)], keepdims=0)
     offsets = np.arange(len(edges), dtype=np.int64)[None] * rows
-    line = g.op("Gather", [g.init(lines), g.op("Add", [segment, g.const(offsets)])], axis=0)
+    line = g.op("Gather", [g.init(lines, LINES), g.op("Add", [segment, g.const(offsets)])], axis=0)
     parts = g.multi("Split", [line, g.ints(1, 1, 1)], ("x0", "y0", "slope"), axis=2)
     x0, y0, slope = (g.op("Squeeze", [part, g.ints(2)]) for part in parts)
     score = g.op("Add", [g.op("Mul", [g.op("Sub", [raw, x0]), slope]), y0])
     return g.op("Cast", [score], to=TensorProto.FLOAT)
+
+
+def replace_calibration(path: Path, calibration: Calibration) -> None:
+    """Gives a written graph another calibration, of as many knots as the one that it has.
+
+    Raises:
+        ValueError: the graph has no calibration, or one of other dimensions or knots.
+    """
+    edges, lines = _tables(calibration)
+    replace_tables(path, {EDGES: edges[None], LINES: lines})
 
 
 def _tables(calibration: Calibration) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,0 +1,113 @@
+"""A run's two stages, each a model that is written beside its tokenizer in as many variants as are kept."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distillery_exporter.graphs.head import build_head
+from distillery_exporter.graphs.tables import replace_calibration
+from distillery_exporter.models import Model, probe_encoder, student
+from distillery_runtime.calibration import Calibration
+from distillery_runtime.manifest import StageEntry, VariantEntry
+from distillery_runtime.spec import FilterSpec, Window
+from distillery_runtime.window import TokenWindow
+from distillery_trainer.backends.choose import STATIC, reopen_embedder
+from distillery_trainer.backends.records import EncoderRecord
+from distillery_trainer.heads import Head, load_head
+
+PROBE, STUDENT = "probe", "student"
+
+
+@dataclass(frozen=True, slots=True)
+class StageModel:
+    """One stage: what the bundle says of it, its model, and the head on the model's pooled state if it has one."""
+
+    name: str
+    bundle: Path
+    window: Window
+    prefix: str
+    threshold: float | None
+    model: Model
+    head: Head | None = None
+
+    def write(self, variant: str, calibration: Calibration) -> VariantEntry:
+        """Writes the stage's graphs in one of its model's forms."""
+        parts = ("",) if self.head is None else ("-encoder", "-head")
+        graphs = tuple(f"{self.name}/{variant}{part}.onnx" for part in parts)
+        self.model.write(self.bundle / graphs[0], variant, calibration)
+        if self.head is not None:
+            build_head(self.bundle / graphs[1], self.head.mean, self.head.scale, self.head.layers, calibration)
+        return VariantEntry(name=variant, graphs=graphs)
+
+    def recalibrate(self, variant: VariantEntry, calibration: Calibration) -> None:
+        """Gives a written variant another calibration, of as many knots."""
+        replace_calibration(self.bundle / variant.graphs[-1], calibration)
+
+    def remove(self, variant: VariantEntry) -> None:
+        """Deletes a written variant."""
+        for graph in variant.graphs:
+            for path in self.bundle.glob(f"{graph}*"):
+                path.unlink()
+
+    def entry(self, variants: Sequence[VariantEntry]) -> StageEntry:
+        """The stage as the manifest has it."""
+        return StageEntry(
+            name=self.name,
+            tokenizer=f"{self.name}/tokenizer.json",
+            window=self.window,
+            prefix=self.prefix,
+            threshold=self.threshold,
+            variants=tuple(variants),
+        )
+
+
+def open_probe(spec: FilterSpec, run: Path, threshold: float | None, bundle: Path) -> StageModel:
+    """The probe of a run, its tokenizer copied to the bundle's folder."""
+    settings = spec.cascade.probe
+    embedder = reopen_embedder(settings, run / PROBE)
+    _copy_tokenizer(embedder.folder, bundle / PROBE)
+    prefix = "" if settings.embedder == STATIC else settings.prefix
+    model = probe_encoder(embedder, settings.pooling)
+    head = load_head(run / PROBE / "head.safetensors")
+    return StageModel(PROBE, bundle, settings.window, prefix, threshold, model, head)
+
+
+def open_student(spec: FilterSpec, run: Path, texts: Sequence[str], bundle: Path) -> StageModel:
+    """The student of a run, its tokenizer copied to the bundle's folder.
+
+    Args:
+        spec: the filter.
+        run: the run's folder.
+        texts: some that it was trained on, to see how large its activations are.
+        bundle: the bundle's folder.
+    """
+    source, window = run / STUDENT, spec.student.window
+    _copy_tokenizer(source, bundle / STUDENT)
+    prefix = EncoderRecord.read(source / "encoder.json").prefix if spec.student.backend == "encoder" else ""
+    reader = TokenWindow(source / "tokenizer.json", window, prefix)
+    model = student(spec, source, lambda: reader.encode(texts), bundle)
+    return StageModel(STUDENT, bundle, window, prefix, None, model)
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
+
+
+def published_spec(spec: FilterSpec) -> dict[str, object]:
+    """The spec as a bundle shows it: a model given as a folder of this machine by its name alone."""
+    data: dict[str, object] = json.loads(spec.model_dump_json())
+    return {key: _without_paths(value) for key, value in data.items()}
+
+
+def _without_paths(value: object) -> object:
+    if isinstance(value, dict):
+        return {
+            key: Path(item).name
+            if key in ("base_model", "embedder") and Path(item).is_absolute()
+            else _without_paths(item)
+            for key, item in value.items()
+        }
+    return [_without_paths(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,220 @@
+"""Every other form of a stage against its fp32: written, run on held-out articles, refitted, and kept or refused."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_exporter.gate import Comparison, Route, compare, objections, refit
+from distillery_exporter.run_reader import Run
+from distillery_exporter.stage_models import StageModel
+from distillery_runtime.calibration import Calibration
+from distillery_runtime.errors import ModelError, ProviderError
+from distillery_runtime.integrity import file_digest
+from distillery_runtime.manifest import VariantEntry
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.stage import Stage
+from distillery_runtime.variants import FORMS
+from distillery_runtime.verdict import overalls
+from distillery_runtime.window import TokenIds
+from distillery_trainer.chunk_cache import ChunkCache
+from distillery_trainer.pipeline import Pipeline
+from distillery_trainer.progress import Bar
+
+FALLBACKS = {"cuda-bf16": "cuda-fp16"}  # written only where the other one is refused
+INVARIANCE_ROWS, INVARIANCE_BATCH = 32, 16
+
+Matrix = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A variant of a stage as it is in the bundle's folder, and the calibration that its graph holds."""
+
+    model: StageModel
+    entry: VariantEntry
+    calibration: Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of one variant of a stage. `written` is None where it was refused, for `reasons`.
+
+    `comparison` is on all of the evidence, `on_test` on the test split alone, of which the refit saw nothing; None
+    where the variant did not answer.
+    """
+
+    stage: str
+    variant: str
+    written: Written | None
+    reasons: tuple[str, ...] = ()
+    comparison: Comparison | None = None
+    on_test: Comparison | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The articles that variants are tried on: a run's calibration and test splits, which no model was fitted on.
+
+    `calibration`: (N,) bool, the articles of the calibration split, on which a variant's calibration is refitted.
+    `cache`: where raw outputs are kept, so that a build that was killed goes on.
+    """
+
+    spec: FilterSpec
+    texts: Sequence[str]
+    labels: Matrix
+    calibration: Mask
+    cache: Path
+
+    def raw(self, written: Written) -> Matrix:
+        """A variant's raw outputs: (N, D) float32, a row of NaN for an article that it cannot answer.
+
+        Raises:
+            ProviderError: the variant's hardware is not here.
+        """
+        stage, folder, dimensions = open_written(written), written.model.bundle, len(self.spec.dimensions)
+        files = sorted(path for graph in written.entry.graphs for path in folder.glob(f"{graph}*"))
+        cache = ChunkCache(self.cache, " ".join(file_digest(path)[1] for path in files))
+        with Bar(f"{stage.name} {stage.variant}") as bar:
+            return cache.compute(
+                self.texts,
+                lambda texts: _answers(stage, texts, dimensions),
+                lambda done: bar.advance_to(done, len(self.texts)),
+            )
+
+    def batch_difference(self, written: Written) -> float:
+        """The largest difference between a variant's raw output alone and in a padded batch of mixed lengths."""
+        stage = open_written(written)
+        step = max(1, len(self.texts) // INVARIANCE_ROWS)
+        rows = stage.window.encode(self.texts[::step][:INVARIANCE_ROWS])
+        alone = np.concatenate([stage.run_batch([row]).raw for row in rows])
+        starts = range(0, len(rows), INVARIANCE_BATCH)
+        together = np.concatenate([stage.run_batch(rows[i : i + INVARIANCE_BATCH]).raw for i in starts])
+        return float(np.abs(alone - together).max())
+
+
+def gather_evidence(run: Run, pipeline: Pipeline) -> Evidence:
+    """The calibration and test articles of a run."""
+    fitted, held_out = pipeline.places("calibration"), pipeline.places("test")
+    chosen = pipeline.labelled.select([*fitted, *held_out])
+    is_fitted = np.arange(len(fitted) + len(held_out)) < len(fitted)
+    return Evidence(run.spec, chosen.texts, chosen.labels(), is_fitted, run.folder / "cache" / "variants")
+
+
+def try_variants(
+    exact: Sequence[Written], variants: Sequence[str], evidence: Evidence | None, say: Callable[[str], None]
+) -> list[Trial]:
+    """Writes the variants of every stage and tries each; a refused one leaves no file behind.
+
+    Args:
+        exact: the stages in fp32, cheapest first.
+        variants: the names of the others to write.
+        evidence: the articles to try on; None where they are gone, and then nothing is written.
+        say: hears what became of each.
+    """
+    trials: list[Trial] = []
+    if not variants:
+        return trials
+    raw = [evidence.raw(item) for item in exact] if evidence else []
+    for place, item in enumerate(exact):
+        route = _route(item, exact[-1], raw[-1], evidence.spec) if evidence else None
+        kept: set[str] = set()
+        for variant in variants:
+            if reason := _why_not(item.model, variant, kept, evidence):
+                trials.append(Trial(item.model.name, variant, None, (reason,)))
+            elif evidence:
+                trials.append(_try(item, raw[place], variant, evidence, route))
+            kept |= {variant} if trials[-1].written else set()
+            say(_line(trials[-1]))
+    return trials
+
+
+def _route(item: Written, last: Written, last_raw: Matrix, spec: FilterSpec) -> Route | None:
+    """Where a stage hands on, and what the last one wants; None for the last itself."""
+    if item is last:
+        return None
+    return Route(item.model.threshold, overalls(last.calibration.apply(last_raw), spec) >= spec.operating_overall)
+
+
+def _why_not(model: StageModel, variant: str, kept: set[str], evidence: Evidence | None) -> str | None:
+    """Why a variant need not be written, or cannot be."""
+    if variant not in model.model.forms:
+        return f"this model has no such form, only {', '.join(model.model.forms)}"
+    if FALLBACKS.get(variant) in kept:
+        return f"not needed beside {FALLBACKS[variant]}"
+    return None if evidence else "the run's labels files are gone or have changed, so nothing can be compared"
+
+
+def _try(exact: Written, reference: Matrix, variant: str, evidence: Evidence, route: Route | None) -> Trial:
+    """Writes one variant, refits it, and keeps or removes it."""
+    entry = exact.model.write(variant, exact.calibration)
+    try:
+        written = Written(exact.model, entry, exact.calibration)
+        raw = evidence.raw(written)
+        finite: Mask = np.array(np.isfinite(raw).all(axis=1))
+        written = _refitted(written, raw, reference, finite & evidence.calibration)
+        difference = evidence.batch_difference(written)
+    except (ProviderError, ModelError) as error:
+        exact.model.remove(entry)
+        return Trial(exact.model.name, variant, None, (f"cannot be tried here: {error}",))
+
+    def on(mask: Mask) -> Comparison:
+        before, after = exact.calibration.apply(reference[mask]), written.calibration.apply(raw[mask])
+        masked = route and Route(route.threshold, route.wanted[mask])
+        bad = int((~np.isfinite(raw)).sum())
+        return compare(evidence.spec, before, after, evidence.labels[mask], difference, bad, masked)
+
+    comparison, on_test = on(finite), on(finite & ~evidence.calibration)
+    reasons = tuple(objections(comparison))
+    if reasons:
+        exact.model.remove(entry)
+    return Trial(exact.model.name, variant, None if reasons else written, reasons, comparison, on_test)
+
+
+def _refitted(written: Written, raw: Matrix, reference: Matrix, fitted: Mask) -> Written:
+    """The variant with the calibration that its own raw outputs ask for.
+
+    Raises:
+        ModelError: it has no finite output to go by.
+    """
+    if not fitted.any():
+        raise ModelError("no raw output on the calibration articles is finite")
+    calibration = refit(written.calibration, raw[fitted], reference[fitted])
+    written.model.recalibrate(written.entry, calibration)
+    return Written(written.model, written.entry, calibration)
+
+
+def open_written(written: Written) -> Stage:
+    """Opens a variant where it was made for."""
+    model, entry = written.model, written.entry
+    return Stage(model.bundle, model.entry([entry]), entry, FORMS[entry.name].device, None)
+
+
+def _answers(stage: Stage, texts: Sequence[str], dimensions: int) -> Matrix:
+    """Raw outputs (N, D); where a batch has one that is not finite, each text by itself, and NaN for those at fault."""
+    rows = stage.window.encode(texts)
+    try:
+        return stage.run(rows).raw
+    except ModelError:
+        return np.concatenate([_answer(stage, row, dimensions) for row in rows])
+
+
+def _answer(stage: Stage, row: TokenIds, dimensions: int) -> Matrix:
+    try:
+        return stage.run_batch([row]).raw
+    except ModelError:
+        return np.full((1, dimensions), np.nan, dtype=np.float32)
+
+
+def _line(trial: Trial) -> str:
+    where, found = f"  {trial.stage} {trial.variant}", trial.comparison
+    if trial.reasons or found is None:
+        return f"{where}: left out: {'; '.join(trial.reasons)}"
+    return (
+        f"{where}: kept; MAE to fp32 {found.mae_to_fp32:.3f}, label MAE {found.label_mae:.3f} (fp32 "
+        f"{found.label_mae_fp32:.3f}), flips on {found.articles} articles: {found.tier_flips} tier, "
+        f"{found.gatekeeper_flips} gatekeeper, {found.route_flips} route"
+    )
