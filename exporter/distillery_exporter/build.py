@@ -25,7 +25,7 @@ from distillery_trainer.labels import LabelledSet
 from distillery_trainer.pipeline import Pipeline, read_calibration
 
 PARITY_ARTICLES = 32
-MEASURED_TEXTS = 32  # whose activations say how large a model's are
+MEASURED_TEXTS = 96  # which a variant is fitted to
 VARIANTS = ("cpu-fp32", "cpu-int8")
 
 Say = Callable[[str], None]
@@ -72,7 +72,7 @@ def _open_models(run: Run, labelled: LabelledSet | None, folder: Path) -> list[S
     threshold = run.certificate["threshold"]
     limit = float(threshold) if isinstance(threshold, (int, float)) else None
     texts = _measured_texts(run, labelled)
-    return [open_probe(run.spec, run.folder, limit, folder), open_student(run.spec, run.folder, texts, folder)]
+    return [open_probe(run.spec, run.folder, limit, texts, folder), open_student(run.spec, run.folder, texts, folder)]
 
 
 def _write_exact(run: Run, model: StageModel) -> Written:
@@ -83,7 +83,7 @@ def _write_exact(run: Run, model: StageModel) -> Written:
 
 
 def _measured_texts(run: Run, labelled: LabelledSet | None) -> list[str]:
-    """Some of the texts that the student was trained on; without them, the golden articles."""
+    """Some of the texts that the student was trained on, spread over all of them; without them, the golden articles."""
     if labelled is None:
         return _golden_texts(run)
     places = _pipeline(run, labelled).places("train")

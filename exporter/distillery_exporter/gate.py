@@ -16,7 +16,10 @@ Scores = NDArray[np.floating]
 
 LEAST_SPEARMAN = 0.99
 MOST_LABEL_MAE = 1.01
-MOST_FLIPS = 0.005
+MOST_TIER_FLIPS = 0.005
+# Half precision alone moves this many of the articles that lie at a gatekeeper's boundary: with bfloat16, 3 in 400 of a
+# trained Gemma-3-270M, whose scores moved by 0.011. None may be far from it.
+MOST_OTHER_FLIPS = 0.015
 MOST_BATCH_DIFFERENCE = 0.1
 # Whoever is nearer to a boundary than this may fall on either side of it; whoever is farther must not.
 NEAR = 0.25
@@ -28,6 +31,8 @@ class Comparison:
     """What a variant changed on N held-out articles.
 
     `mae_to_fp32`: over all scores. `spearman`: of the overall with that of fp32; None where either is constant.
+    `spearman_uncapped`: the same of the weighted mean of scores, before a gatekeeper caps it: a cap puts many articles
+    at one value, and whoever comes just above it passes half of them.
     `label_mae`, `label_mae_fp32`: to the oracle's labels. `tier_flips`, `gatekeeper_flips`: articles with another tier,
     another gatekeeper, of those that the stage answers with either form. `route_flips`: articles that one form answers
     and the other hands on. `far_flips`: flips of any kind farther than 0.25 from every boundary. `dropped`: wanted
@@ -38,6 +43,7 @@ class Comparison:
     articles: int
     mae_to_fp32: float
     spearman: float | None
+    spearman_uncapped: float | None
     label_mae: float
     label_mae_fp32: float
     tier_flips: int
@@ -102,11 +108,13 @@ def compare(
     tiers = answered & np.array([old.tier != new.tier for old, new in verdicts])
     gates = answered & np.array([old.gatekeeper != new.gatekeeper for old, new in verdicts])
     limit = route.threshold if route else None
+    weights = np.array([dimension.weight for dimension in spec.dimensions])
     near = np.array([_is_near(row, old, spec, limit) for row, (old, _) in zip(before, verdicts, strict=True)])
     return Comparison(
         articles=len(before),
         mae_to_fp32=float(np.abs(after - before).mean()),
-        spearman=_spearman(*([pair[side].overall for pair in verdicts] for side in (0, 1))),
+        spearman=_spearman(*(np.array([pair[side].overall for pair in verdicts]) for side in (0, 1))),
+        spearman_uncapped=_spearman(before @ weights, after @ weights),
         label_mae=float(np.abs(after - labels).mean()),
         label_mae_fp32=float(np.abs(before - labels).mean()),
         tier_flips=int(tiers.sum()),
@@ -122,7 +130,7 @@ def compare(
 def objections(found: Comparison) -> list[str]:
     """Why a variant may not take fp32's place; an empty list means that it may.
 
-    Flips may be one in 200 articles, and one article where there are fewer.
+    Tier flips may be one in 200 articles, other flips three, and always one article.
     """
     return list(_objections(found))
 
@@ -130,13 +138,13 @@ def objections(found: Comparison) -> list[str]:
 def _objections(found: Comparison) -> Iterator[str]:
     if found.non_finite:
         yield f"{found.non_finite} raw outputs are not finite, expected none"
-    if found.spearman is not None and not found.spearman >= LEAST_SPEARMAN:
-        yield f"Spearman to fp32 {found.spearman:.4f}, expected at least {LEAST_SPEARMAN}"
+    if found.spearman_uncapped is not None and not found.spearman_uncapped >= LEAST_SPEARMAN:
+        yield f"Spearman to fp32 {found.spearman_uncapped:.4f}, expected at least {LEAST_SPEARMAN}"
     if not found.label_mae <= MOST_LABEL_MAE * found.label_mae_fp32:
         yield f"label MAE {found.label_mae:.4f}, expected at most {MOST_LABEL_MAE} x fp32's {found.label_mae_fp32:.4f}"
-    most = max(1, int(MOST_FLIPS * found.articles))
-    flips = {"tier": found.tier_flips, "gatekeeper": found.gatekeeper_flips, "route": found.route_flips}
-    for what, count in flips.items():
+    tier, other = (max(1, int(share * found.articles)) for share in (MOST_TIER_FLIPS, MOST_OTHER_FLIPS))
+    flips = (("tier", found.tier_flips, tier), ("gatekeeper", found.gatekeeper_flips, other))
+    for what, count, most in (*flips, ("route", found.route_flips, other)):
         if count > most:
             yield f"{count} {what} flips on {found.articles} articles, expected at most {most}"
     if found.far_flips:
@@ -186,7 +194,7 @@ def _is_near(scores: NDArray[np.float64], verdict: Verdict, spec: FilterSpec, th
     return min(gaps, default=10.0) <= NEAR
 
 
-def _spearman(before: list[float], after: list[float]) -> float | None:
-    if len(set(before)) < 2 or len(set(after)) < 2:
+def _spearman(before: Scores, after: Scores) -> float | None:
+    if np.ptp(before) == 0 or np.ptp(after) == 0:
         return None
     return float(spearmanr(before, after).statistic)

@@ -10,11 +10,11 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import load_file
 
-from distillery_exporter.graphs.bert import Pooling, build_bert_encoder, build_bert_regressor
+from distillery_exporter.graphs.bert import BertEncoder, Pooling, build_bert_encoder, build_bert_regressor
+from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.checkpoint import Checkpoint, MergedCheckpoint, Weights, WeightSource
-from distillery_exporter.graphs.gemma import build_gemma_regressor
+from distillery_exporter.graphs.gemma import GemmaDecoder, build_gemma_regressor
 from distillery_exporter.graphs.gemma_settings import GemmaSettings
-from distillery_exporter.graphs.maxima import gemma_maxima, residual_scale
 from distillery_exporter.graphs.precision import Int4, Plain, Precision, RowInt8
 from distillery_exporter.graphs.settings import read_settings
 from distillery_exporter.graphs.smoothing import SmoothedGemma
@@ -25,28 +25,43 @@ from distillery_exporter.graphs.traced import (
     build_traced_encoder_regressor,
     is_hand_written,
 )
+from distillery_exporter.graphs.watching import AddModel, Grams, Maxima, Watcher, measure, residual_scale
 from distillery_exporter.graphs.work import bert_work, gemma_work
 from distillery_runtime.bench_figures import Work
 from distillery_runtime.calibration import Calibration
 from distillery_runtime.spec import FilterSpec
-from distillery_runtime.variants import REFERENCE
+from distillery_runtime.variants import FORMS, REFERENCE
 from distillery_runtime.window import TokenIds
 from distillery_trainer.backends.choose import Embedder
 from distillery_trainer.backends.records import BaseRecord, EncoderRecord, base_folder
 from distillery_trainer.heads import load_head
 from distillery_trainer.static_embedder import StaticEmbedder
 
-PRECISIONS: Mapping[str, Callable[[], Precision]] = {
-    "cpu-fp32": Plain,
-    "cpu-int8": RowInt8,
-    "cpu-int4": Int4,
-    "cuda-fp16": partial(Plain, np.float16),
-    "cuda-bf16": partial(Plain, ml_dtypes.bfloat16),
+FLOATS: Mapping[str, type[np.generic]] = {
+    "cpu-fp32": np.float32,
+    "cuda-fp16": np.float16,
+    "cuda-bf16": ml_dtypes.bfloat16,
 }
+# Rounded weights are fitted to their inputs: what `Grams` measured, by site.
+ROUNDED: Mapping[str, Callable[[Mapping[str, Weights]], Precision]] = {"cpu-int8": RowInt8, "cpu-int4": Int4}
+EVERY = tuple(name for name in FORMS if name in (*FLOATS, *ROUNDED))
 # Of float16's range (65,504) the residual stream may use a fourth, which leaves room for texts that were not measured.
 RESIDUAL_LIMIT = 16_384.0
 
-Rows = Callable[[], Sequence[TokenIds]]
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Some texts that a model was trained on, and the folder for a temporary graph of the model's size.
+
+    `rows` gives their token ids; it is only called when a form needs them.
+    """
+
+    rows: Callable[[], Sequence[TokenIds]]
+    work_folder: Path
+
+    def measure(self, add: AddModel, watcher: Watcher) -> dict[str, Weights]:
+        """Runs the texts through a model."""
+        return measure(add, watcher, self.rows(), self.work_folder)
 
 
 class Model(Protocol):
@@ -65,28 +80,51 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Direct:
-    """A model that a builder writes in any form: it needs to know the precision, and nothing of the texts."""
+class Exact:
+    """A model with one form, fp32."""
 
-    build: Callable[[Path, Precision, Calibration], object]
-    work: Work | None
-    forms: tuple[str, ...] = tuple(PRECISIONS)
+    build: Callable[[Path, Calibration], object]
+    work: Work | None = None
+    forms: tuple[str, ...] = (REFERENCE.name,)
 
     def write(self, path: Path, variant: str, calibration: Calibration) -> None:
         """As in `Model`."""
-        self.build(path, PRECISIONS[variant](), calibration)
+        del variant
+        self.build(path, calibration)
+
+
+@dataclass(frozen=True, slots=True)
+class Bert:
+    """An encoder: `add` its nodes to a graph, or `build` the whole graph. `texts`: what a form is fitted to."""
+
+    checkpoint: Checkpoint
+    pooling: Pooling
+    build: Callable[[Path, Precision, Calibration], object]
+    texts: Texts
+    forms: tuple[str, ...] = EVERY
+
+    @property
+    def work(self) -> Work:
+        """As in `Model`."""
+        return bert_work(self.checkpoint.config, self.checkpoint.where)
+
+    def write(self, path: Path, variant: str, calibration: Calibration) -> None:
+        """As in `Model`."""
+        self.build(path, _precision(variant, self._add, self.texts), calibration)
+
+    def _add(self, g: GraphBuilder, precision: Precision) -> None:
+        BertEncoder(g, self.checkpoint, self.pooling, precision).add()
 
 
 @dataclass(frozen=True)
 class Gemma:
-    """A Gemma-3 student. Texts are run through it, once, when a form needs to know how large its activations are."""
+    """A Gemma-3 student. `texts`: what a form is fitted to, and how large its activations are on."""
 
     source: WeightSource
     dimensions: int
     max_tokens: int
-    rows: Rows
-    work_folder: Path
-    forms: tuple[str, ...] = tuple(PRECISIONS)
+    texts: Texts
+    forms: tuple[str, ...] = EVERY
 
     @property
     def work(self) -> Work:
@@ -98,67 +136,66 @@ class Gemma:
         source, scale = self.source, 1.0
         if variant == "cpu-int8":
             settings = read_settings(GemmaSettings, source.config, source.where / "config.json")
-            source = SmoothedGemma(source, settings, self._maxima)
+            source = SmoothedGemma(source, settings, self.maxima)
         elif variant == "cuda-fp16":
-            scale = residual_scale(self._maxima, RESIDUAL_LIMIT)
-        precision = PRECISIONS[variant]()
+            scale = residual_scale(self.maxima, RESIDUAL_LIMIT)
+        precision = _precision(variant, partial(self._add, source), self.texts)
         build_gemma_regressor(path, source, self.dimensions, calibration, self.max_tokens, precision, scale)
 
     @cached_property
-    def _maxima(self) -> dict[str, Weights]:
-        return gemma_maxima(self.source, self.dimensions, self.max_tokens, self.rows(), self.work_folder)
+    def maxima(self) -> dict[str, Weights]:
+        """The largest magnitudes of its activations, by site and channel."""
+        return self.texts.measure(partial(self._add, self.source), Maxima())
+
+    def _add(self, source: WeightSource, g: GraphBuilder, precision: Precision) -> None:
+        GemmaDecoder(g, source, self.max_tokens, precision).add(self.dimensions)
 
 
-def probe_encoder(embedder: Embedder, pooling: Pooling) -> Model:
+def _precision(variant: str, add: AddModel, texts: Texts) -> Precision:
+    """How a form's products are computed; for a rounded one the model is run on the texts first."""
+    if variant in FLOATS:
+        return Plain(FLOATS[variant])
+    return ROUNDED[variant](texts.measure(add, Grams()))
+
+
+def probe_encoder(embedder: Embedder, pooling: Pooling, texts: Texts) -> Model:
     """The probe's encoder, from token ids to a pooled state of length 1."""
     if isinstance(embedder, StaticEmbedder):
         table, scale = embedder.table, embedder.scale
-        return Direct(lambda path, _p, _c: build_static_encoder(path, table, scale), None, (REFERENCE.name,))
+        return Exact(lambda path, _: build_static_encoder(path, table, scale))
     checkpoint = Checkpoint(embedder.folder)
     if not is_hand_written(checkpoint.config):
-        traced = partial(build_traced_encoder, checkpoint=checkpoint, pooling=pooling, normalise=True)
-        return Direct(lambda path, _p, _c: traced(path), None, (REFERENCE.name,))
-    write = partial(build_bert_encoder, checkpoint=checkpoint, pooling=pooling, normalise=True)
-    return Direct(lambda path, precision, _c: write(path, precision=precision), _bert_work(checkpoint))
+        return Exact(lambda path, _: build_traced_encoder(path, checkpoint, pooling, normalise=True))
+    build = build_bert_encoder
+    return Bert(checkpoint, pooling, lambda p, precision, _: build(p, checkpoint, pooling, True, precision), texts)
 
 
-def student(spec: FilterSpec, source: Path, rows: Rows, work_folder: Path) -> Model:
-    """A fitted student, from token ids to scores.
-
-    Args:
-        spec: the filter.
-        source: the run's folder of the student.
-        rows: gives the token ids of some texts that it was trained on.
-        work_folder: where a temporary graph of the model's size may be written.
-    """
+def student(spec: FilterSpec, source: Path, texts: Texts) -> Model:
+    """A fitted student, from token ids to scores; `source` is the run's folder of it."""
     if spec.student.backend == "static":
         return _static(source)
-    return _encoder(source) if spec.student.backend == "encoder" else _decoder(spec, source, rows, work_folder)
+    return _encoder(source, texts) if spec.student.backend == "encoder" else _decoder(spec, source, texts)
 
 
 def _static(source: Path) -> Model:
     table, head = load_file(source / "table.safetensors"), load_head(source / "head.safetensors")
     values = (table["table"], table["scale"], head.mean, head.scale, head.layers)
-    return Direct(lambda path, _p, maps: build_static_student(path, *values, maps), None, (REFERENCE.name,))
+    return Exact(lambda path, maps: build_static_student(path, *values, maps))
 
 
-def _encoder(source: Path) -> Model:
+def _encoder(source: Path, texts: Texts) -> Model:
     head = load_file(source / "head.safetensors")
     checkpoint, pooling = Checkpoint(source), EncoderRecord.read(source / "encoder.json").pooling
     values = (checkpoint, pooling, head["weight"], head["bias"])
     if not is_hand_written(checkpoint.config):
-        return Direct(lambda p, _p, maps: build_traced_encoder_regressor(p, *values, maps), None, (REFERENCE.name,))
-    return Direct(lambda p, precision, maps: build_bert_regressor(p, *values, maps, precision), _bert_work(checkpoint))
+        return Exact(lambda path, maps: build_traced_encoder_regressor(path, *values, maps))
+    build = build_bert_regressor
+    return Bert(checkpoint, pooling, lambda path, precision, maps: build(path, *values, maps, precision), texts)
 
 
-def _decoder(spec: FilterSpec, source: Path, rows: Rows, work_folder: Path) -> Model:
+def _decoder(spec: FilterSpec, source: Path, texts: Texts) -> Model:
     base = Checkpoint(base_folder(BaseRecord.read(source / "base.json")))
     merged, dimensions, most = MergedCheckpoint(base, source), len(spec.dimensions), spec.student.window.max_tokens
     if is_hand_written(base.config):
-        return Gemma(merged, dimensions, most, rows, work_folder)
-    traced = build_traced_decoder_regressor
-    return Direct(lambda path, _p, maps: traced(path, merged, dimensions, maps, most), None, (REFERENCE.name,))
-
-
-def _bert_work(checkpoint: Checkpoint) -> Work:
-    return bert_work(checkpoint.config, checkpoint.where)
+        return Gemma(merged, dimensions, most, texts)
+    return Exact(lambda path, maps: build_traced_decoder_regressor(path, merged, dimensions, maps, most))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distillery_exporter.graphs.head import build_head
 from distillery_exporter.graphs.tables import replace_calibration
-from distillery_exporter.models import Model, probe_encoder, student
+from distillery_exporter.models import Model, Texts, probe_encoder, student
 from distillery_runtime.calibration import Calibration
 from distillery_runtime.manifest import StageEntry, VariantEntry
 from distillery_runtime.spec import FilterSpec, Window
@@ -63,13 +63,14 @@ class StageModel:
         )
 
 
-def open_probe(spec: FilterSpec, run: Path, threshold: float | None, bundle: Path) -> StageModel:
-    """The probe of a run, its tokenizer copied to the bundle's folder."""
+def open_probe(spec: FilterSpec, run: Path, threshold: float | None, texts: Sequence[str], bundle: Path) -> StageModel:
+    """The probe of a run, its tokenizer copied to the bundle's folder; `texts` as for `open_student`."""
     settings = spec.cascade.probe
     embedder = reopen_embedder(settings, run / PROBE)
     _copy_tokenizer(embedder.folder, bundle / PROBE)
     prefix = "" if settings.embedder == STATIC else settings.prefix
-    model = probe_encoder(embedder, settings.pooling)
+    reader = TokenWindow(bundle / PROBE / "tokenizer.json", settings.window, prefix)
+    model = probe_encoder(embedder, settings.pooling, Texts(lambda: reader.encode(texts), bundle))
     head = load_head(run / PROBE / "head.safetensors")
     return StageModel(PROBE, bundle, settings.window, prefix, threshold, model, head)
 
@@ -80,14 +81,14 @@ def open_student(spec: FilterSpec, run: Path, texts: Sequence[str], bundle: Path
     Args:
         spec: the filter.
         run: the run's folder.
-        texts: some that it was trained on, to see how large its activations are.
+        texts: some that it was trained on, which a variant is fitted to.
         bundle: the bundle's folder.
     """
     source, window = run / STUDENT, spec.student.window
     _copy_tokenizer(source, bundle / STUDENT)
     prefix = EncoderRecord.read(source / "encoder.json").prefix if spec.student.backend == "encoder" else ""
     reader = TokenWindow(source / "tokenizer.json", window, prefix)
-    model = student(spec, source, lambda: reader.encode(texts), bundle)
+    model = student(spec, source, Texts(lambda: reader.encode(texts), bundle))
     return StageModel(STUDENT, bundle, window, prefix, None, model)
 
 

@@ -126,6 +126,7 @@ def try_variants(
             if reason := _why_not(item.model, variant, kept, evidence):
                 trials.append(Trial(item.model.name, variant, None, (reason,)))
             elif evidence:
+                say(f"writing {item.model.name} {variant} ...")
                 trials.append(_try(item, raw[place], variant, evidence, route))
             kept |= {variant} if trials[-1].written else set()
             say(_line(trials[-1]))

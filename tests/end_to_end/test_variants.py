@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from distillery_trainer.cli import main as trainer
 
 pytest.importorskip("torch")
 
+Fit = Callable[[Path], Path]
+
 
 class StockInt8(Plain):
     """What the usual tools write: one scale for all rows of a batch, one for all columns of a weight."""
@@ -41,33 +43,43 @@ class StockInt8(Plain):
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, encoder_base: Path) -> Path:
-    """A tiny encoder with two hundred times larger values in two channels, as real models have them."""
-    folder = Path(shutil.copytree(encoder_base, tmp_path_factory.mktemp("outlier") / "encoder"))
-    tensors = load_file(folder / "model.safetensors")
-    for name, tensor in tensors.items():
-        if "attention.self.value" in name or "intermediate" in name:
-            tensor[:2] *= 200
-        elif "output.dense.weight" in name:
-            tensor[:, :2] /= 200
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    return folder
+def fit(tmp_path_factory: pytest.TempPathFactory, labels: Path, filter_folder: Path, encoder_base: Path) -> Fit:
+    """Fits a tiny encoder student, given its base, behind a frozen encoder."""
+
+    def fitted(base: Path) -> Path:
+        folder = tmp_path_factory.mktemp("fitted") / "run"
+        code = trainer(
+            ["fit", "--filter", str(filter_folder), "--labels", str(labels), "--backend", "encoder",
+             "--base-model", str(base), "--embedder", str(encoder_base), "--max-tokens", "40", "--epochs", "3",
+             "--set", "student.encoder.training.batch_tokens=256",
+             "--set", "student.encoder.training.learning_rate=0.003",
+             "--set", "cascade.target_miss_rate=0.8", "--run-dir", str(folder)]
+        )  # fmt: skip
+        assert code == 0
+        return folder
+
+    return fitted
 
 
 @pytest.fixture(scope="module")
-def run(
-    tmp_path_factory: pytest.TempPathFactory, labels: Path, filter_folder: Path, base: Path, encoder_base: Path
-) -> Path:
-    """A tiny encoder student behind a frozen encoder."""
-    folder = tmp_path_factory.mktemp("fitted") / "run"
-    code = trainer(
-        ["fit", "--filter", str(filter_folder), "--labels", str(labels), "--backend", "encoder", "--base-model",
-         str(base), "--embedder", str(encoder_base), "--max-tokens", "40", "--epochs", "6",
-         "--set", "student.encoder.training.batch_tokens=256", "--set", "student.encoder.training.learning_rate=0.003",
-         "--set", "cascade.target_miss_rate=0.8", "--run-dir", str(folder)]
-    )  # fmt: skip
-    assert code == 0
-    return folder
+def run(fit: Fit, encoder_base: Path) -> Path:
+    return fit(encoder_base)
+
+
+@pytest.fixture(scope="module")
+def run_with_outliers(fit: Fit, encoder_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student whose layers matter, with much larger values in two channels, as real models have them."""
+    folder = Path(shutil.copytree(encoder_base, tmp_path_factory.mktemp("outliers") / "encoder"))
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        if "encoder.layer" in name and name.endswith(("query.weight", "key.weight", "value.weight", "dense.weight")):
+            tensor *= 10
+        if "attention.self.value" in name:
+            tensor[:2] *= 1000
+        elif "attention.output.dense.weight" in name:
+            tensor[:, :2] /= 1000
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return fit(folder)
 
 
 def build(run: Path, out: Path, variants: str) -> Any:  # Any: nested JSON of known shape
@@ -104,11 +116,11 @@ def test_each_variant_scores_with_the_calibration_that_was_refitted_for_it(run: 
 
 
 def test_stock_per_tensor_int8_is_refused_and_the_bundle_is_complete_without_it(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_with_outliers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(models.PRECISIONS, "cpu-int8", StockInt8)  # type: ignore[arg-type]  # a dict, shown read-only
+    monkeypatch.setitem(models.ROUNDED, "cpu-int8", lambda grams: StockInt8(fused=False))  # type: ignore[arg-type]  # a dict, shown read-only
 
-    quality = build(run, tmp_path / "bundle", "cpu-fp32,cpu-int8")
+    quality = build(run_with_outliers, tmp_path / "bundle", "cpu-fp32,cpu-int8")
 
     refused = [entry for entry in quality["refused"] if entry["stage"] == "student"]
     assert [entry["variant"] for entry in refused] == ["cpu-int8"]

@@ -1,7 +1,7 @@
 """Gemma as a graph gives what transformers gives: any grouping of heads, within and beyond the sliding window."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from distillery_exporter.graphs.checkpoint import Checkpoint
-from distillery_exporter.graphs.gemma import build_gemma_regressor
+from distillery_exporter.graphs.gemma import GemmaDecoder, build_gemma_regressor
 from distillery_exporter.graphs.gemma_settings import GemmaSettings
-from distillery_exporter.graphs.maxima import RESIDUAL, gemma_maxima, residual_scale
 from distillery_exporter.graphs.precision import Int4, Plain, Precision, RowInt8
 from distillery_exporter.graphs.smoothing import SmoothedGemma
+from distillery_exporter.graphs.watching import RESIDUAL, Grams, Maxima, Watcher, measure, residual_scale
 from distillery_runtime.calibration import identity
 from distillery_runtime.errors import InputError
 from distillery_runtime.session import Graph
@@ -216,6 +216,11 @@ def test_rounded_weights_stay_near_fp32_and_a_text_does_not_depend_on_its_batch(
         np.testing.assert_allclose(alone[0], near[row], atol=EXACT)
 
 
+def watched(folder: Path, watcher: Watcher, rows: Sequence[TokenIds]) -> dict[str, NDArray[np.float32]]:
+    """What a watcher saw in a checkpoint's products."""
+    return measure(lambda g, p: GemmaDecoder(g, Checkpoint(folder), 100, p).add(3), watcher, rows, folder)
+
+
 def test_int8_is_nearer_than_int4(tmp_path: Path) -> None:
     tiny(tmp_path)
     ids, mask = batch([60, 13, 33, 1])
@@ -230,7 +235,7 @@ def test_int8_is_nearer_than_int4(tmp_path: Path) -> None:
 def test_smoothing_changes_weights_and_no_answer(tmp_path: Path, shared: int) -> None:
     tiny(tmp_path, num_key_value_heads=shared)
     checkpoint = Checkpoint(tmp_path)
-    maxima = gemma_maxima(checkpoint, 3, 100, ROWS, tmp_path)
+    maxima = watched(tmp_path, Maxima(), ROWS)
     smoothed = SmoothedGemma(checkpoint, GemmaSettings.model_validate(checkpoint.config), maxima)
     ids, mask = batch([60, 13, 33, 1])
 
@@ -243,7 +248,7 @@ def test_smoothing_changes_weights_and_no_answer(tmp_path: Path, shared: int) ->
 
 def test_a_scaled_residual_stream_changes_no_answer_and_comes_within_the_limit(tmp_path: Path) -> None:
     tiny(tmp_path)
-    maxima = gemma_maxima(Checkpoint(tmp_path), 3, 100, ROWS, tmp_path)
+    maxima = watched(tmp_path, Maxima(), ROWS)
     largest = max(values.max() for site, values in maxima.items() if site.endswith(RESIDUAL))
     scale = residual_scale(maxima, largest / 5)
     ids, mask = batch([60, 13, 33, 1])
@@ -266,11 +271,24 @@ def test_half_precision_stays_near_fp32(tmp_path: Path) -> None:
 
 def test_maxima_are_those_of_all_texts_and_tokens(tmp_path: Path) -> None:
     tiny(tmp_path)
-    each = [gemma_maxima(Checkpoint(tmp_path), 3, 100, [row], tmp_path) for row in ROWS]
+    each = [watched(tmp_path, Maxima(), [row]) for row in ROWS]
 
-    together = gemma_maxima(Checkpoint(tmp_path), 3, 100, ROWS, tmp_path)
+    together = watched(tmp_path, Maxima(), ROWS)
 
     for site, values in together.items():
         np.testing.assert_array_equal(values, np.maximum.reduce([one[site] for one in each]))
     assert together["model.layers.0.self_attn.qkv"].shape == (32,)
     assert together["model.layers.3.mlp.down_proj"].shape == (48,)
+
+
+def test_grams_are_the_products_of_every_tokens_inputs(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    each = [watched(tmp_path, Grams(), [row]) for row in ROWS]
+
+    together = watched(tmp_path, Grams(), ROWS)
+
+    largest = watched(tmp_path, Maxima(), ROWS)
+    for site, gram in together.items():
+        np.testing.assert_allclose(gram, sum(one[site] for one in each), rtol=1e-4, atol=1e-3)
+        np.testing.assert_array_equal(np.diagonal(gram, axis1=1, axis2=2).ravel() > 0, largest[site] > 0)
+    assert together["model.layers.3.mlp.down_proj"].shape == (1, 48, 48)

@@ -45,7 +45,7 @@ def build_bert_encoder(
     Raises:
         InputError: the model is of another type, uses what is not supported, or lacks a tensor.
     """
-    encoder = _Encoder(GraphBuilder(path), checkpoint, pooling, precision or Plain())
+    encoder = BertEncoder(GraphBuilder(path), checkpoint, pooling, precision or Plain())
     pooled = encoder.add()
     if normalise:
         pooled = l2_normalise(encoder.g, pooled)
@@ -81,7 +81,7 @@ def build_bert_regressor(
         InputError: as in `build_bert_encoder`, or the shapes of head and calibration do not fit.
     """
     check_outputs([(head_weight, head_bias)], calibration)
-    encoder = _Encoder(GraphBuilder(path), checkpoint, pooling, precision or Plain())
+    encoder = BertEncoder(GraphBuilder(path), checkpoint, pooling, precision or Plain())
     expected = (len(head_bias), encoder.settings.hidden_size)
     if head_weight.shape != expected:
         raise InputError("head", [Problem("weight", f"shape {head_weight.shape}", f"{expected}")])
@@ -89,7 +89,7 @@ def build_bert_regressor(
     return save_scorer(encoder.g, TOKEN_INPUTS, raw, calibration)
 
 
-class _Encoder:
+class BertEncoder:
     """Adds one model's nodes to a graph. Names of methods' inputs and results are those of (B, T, H) states."""
 
     def __init__(self, g: GraphBuilder, checkpoint: WeightSource, pooling: Pooling, precision: Precision) -> None:
@@ -144,7 +144,7 @@ class _Encoder:
         weights = [self._get(f"{part}.weight", width, width) for part in parts]
         bias = self._init(np.concatenate([self._get(f"{part}.bias", width) for part in parts]))
         options = {"num_heads": heads, "mask_filter_value": self._masked}
-        if isinstance(self._precision, Plain):  # one operator for products and attention
+        if self._precision.fused:  # one operator for products and attention
             return g.ms("Attention", [states, self._init(np.concatenate(weights).T), bias, mask], **options)
         rows = self._precision.rows(g, name, states, width)
         products = [scaled(g, product, rows) for product in self._precision.products(g, name, rows, weights)]

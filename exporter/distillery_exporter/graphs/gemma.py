@@ -17,7 +17,7 @@ from distillery_exporter.graphs.checkpoint import WeightSource
 from distillery_exporter.graphs.gemma_attention import Askers, GroupedAttention, Sight, rope_tables
 from distillery_exporter.graphs.gemma_settings import GemmaSettings, LayerType
 from distillery_exporter.graphs.ports import MASK, TOKEN_INPUTS, save_scorer
-from distillery_exporter.graphs.precision import Plain, Precision, Rows, scaled
+from distillery_exporter.graphs.precision import Plain, Precision, Rows, joined, scaled
 from distillery_exporter.graphs.settings import read_settings
 from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import InputError, Problem
@@ -131,10 +131,10 @@ class GemmaDecoder:
         attended = self._attention.add(queries, keys, values, askers.masks[kind], in_chunks=not last)
         site, width = f"{name}.o_proj", s.num_attention_heads * s.head_dim
         rows = self._precision.rows(self.g, site, attended, width)
-        return self._products(site, rows, width, [(site, s.hidden_size)])[0]
+        return scaled(self.g, self._products(site, rows, width, [(site, s.hidden_size)])[0], rows)
 
     def _project(self, name: str, states: str, last: bool) -> Sequence[str]:
-        """Queries and keys, both up to their rows' factors, which the head norms take out, and values."""
+        """Queries, keys and values."""
         s, g, site = self.settings, self.g, f"{name}.qkv"
         shared = s.num_key_value_heads * s.head_dim
         asking = [(f"{name}.q_proj", s.num_attention_heads * s.head_dim)]
@@ -142,22 +142,21 @@ class GemmaDecoder:
         rows = self._precision.rows(g, site, states, s.hidden_size)
         if last:
             picked = self._precision.rows(g, site, self._pick(states), s.hidden_size)
-            queries = self._products(site, picked, s.hidden_size, asking)
-            products = queries + self._products(site, rows, s.hidden_size, asked)
-        else:
-            products = self._products(site, rows, s.hidden_size, asking + asked)
-        return *products[:2], scaled(g, products[2], rows)
+            queries = scaled(g, self._products(site, picked, s.hidden_size, asking)[0], picked)
+            return queries, *(scaled(g, part, rows) for part in self._products(site, rows, s.hidden_size, asked))
+        return [scaled(g, part, rows) for part in self._products(site, rows, s.hidden_size, asking + asked)]
 
     def _feed(self, name: str, states: str) -> str:
-        """The feed-forward part, up to its rows' factors: those of `up` end in `down`'s, and that in the next norm."""
+        """The feed-forward part. The factors of `up`'s rows are taken along and multiplied in at the narrow end."""
         s, g = self.settings, self.g
         names = [(f"{name}.gate_proj", s.intermediate_size), (f"{name}.up_proj", s.intermediate_size)]
-        rows = self._precision.rows(g, f"{name}.gate_up", states, s.hidden_size)
-        gate, up = self._products(f"{name}.gate_up", rows, s.hidden_size, names)
-        inner = g.op("Mul", [g.ms("FastGelu", [scaled(g, gate, rows)]), up])
+        wide = self._precision.rows(g, f"{name}.gate_up", states, s.hidden_size)
+        gate, up = self._products(f"{name}.gate_up", wide, s.hidden_size, names)
+        inner = g.op("Mul", [g.ms("FastGelu", [scaled(g, gate, wide)]), up])
         site = f"{name}.down_proj"
         rows = self._precision.rows(g, site, inner, s.intermediate_size)
-        return self._products(site, rows, s.intermediate_size, [(site, s.hidden_size)])[0]
+        product = self._products(site, rows, s.intermediate_size, [(site, s.hidden_size)])[0]
+        return scaled(g, product, joined(g, wide, rows))
 
     def _products(self, site: str, rows: Rows, width: int, sizes: Sequence[tuple[str, int]]) -> list[str]:
         """The products of the same rows with several weights (size, width), each up to the rows' factors."""

@@ -1,11 +1,11 @@
 """How the products of a graph are computed: in fp32, in half precision, in int8 with a scale per row, or from 4 bits.
 
 A builder hands the rows of a product's input to `rows`, once for all products that read them, and each weight matrix to
-`products`. What comes back is exact up to one positive factor for each row, which `scaled` multiplies in. A norm that
-follows divides the factor out again, so a builder leaves it out there.
+`products`. What comes back is exact up to one positive factor for each row, which `scaled` multiplies in: before a norm
+too, whose epsilon would weigh otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from distillery_exporter.graphs.builder import GraphBuilder
+from distillery_exporter.graphs.gptq import Weights, round_weights
 from distillery_exporter.graphs.ports import IDS
-
-Weights = NDArray[np.float32]
 
 # Seven bits: the pairwise 16-bit sums of AVX2's vpmaddubsw overflow with eight, and a bundle answers alike everywhere.
 _WEIGHT_LIMIT = 63
@@ -36,9 +35,13 @@ class Rows:
 
 
 class Precision(Protocol):
-    """One way to store weights and compute products. States are (B, T, H) in `dtype`."""
+    """One way to store weights and compute products. States are (B, T, H) in `dtype`.
+
+    `fused`: one operator may compute several products and what lies between them, and no other method is asked there.
+    """
 
     dtype: type[np.generic]
+    fused: bool
 
     def embed(self, g: GraphBuilder, table: Weights) -> str:
         """The rows of a table (V, H) for the graph's token ids: (B, T, H)."""
@@ -63,11 +66,18 @@ def scaled(g: GraphBuilder, product: str, rows: Rows) -> str:
     return product if rows.factor is None else g.op("Mul", [product, rows.factor])
 
 
+def joined(g: GraphBuilder, first: Rows, then: Rows) -> Rows:
+    """The rows of a product whose input was made from a product that was never scaled: both factors, as one."""
+    factors = [rows.factor for rows in (first, then) if rows.factor is not None]
+    return Rows(then.tensor, g.op("Mul", factors) if len(factors) == 2 else next(iter(factors), None))
+
+
 class Plain:
     """Products in the precision that the weights are stored in: one for all weights that read the same rows."""
 
-    def __init__(self, dtype: type[np.generic] = np.float32) -> None:
+    def __init__(self, dtype: type[np.generic] = np.float32, fused: bool = True) -> None:
         self.dtype = dtype
+        self.fused = fused
 
     def embed(self, g: GraphBuilder, table: Weights) -> str:
         """As in `Precision`."""
@@ -92,33 +102,21 @@ class Plain:
         """Does nothing."""
 
 
-class Watched(Plain):
-    """fp32 that also gives, for each site, the largest magnitude of each channel: what the other precisions need."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sites: dict[str, str] = {}
-
-    def rows(self, g: GraphBuilder, site: str, states: str, width: int) -> Rows:
-        """As in `Precision`."""
-        self.watch(g, site, states)
-        return super().rows(g, site, states, width)
-
-    def watch(self, g: GraphBuilder, site: str, states: str) -> None:
-        """Adds the maximum of each channel over batch and tokens, (K,) float32; `sites` holds its name."""
-        if site not in self.sites:
-            self.sites[site] = g.op("ReduceMax", [g.op("Abs", [states]), g.ints(0, 1)], keepdims=0)
-
-
 class RowInt8:
     """uint8 rows, each with a scale of its own, times 7-bit weights, with a scale for each output column.
 
     A text's answer does not depend on its batch, as no scale is shared between rows. Rows are symmetric around 128.
+
+    Args:
+        grams: for each site the products of its input's channels, as `Grams` measures them; weights of a site that is
+            not there are rounded to the nearest.
     """
 
     dtype: type[np.generic] = np.float32
+    fused = False
 
-    def __init__(self) -> None:
+    def __init__(self, grams: Mapping[str, Weights] | None = None) -> None:
+        self._grams = grams or {}
         self._shapes: dict[int, str] = {}
 
     def embed(self, g: GraphBuilder, table: Weights) -> str:
@@ -139,14 +137,18 @@ class RowInt8:
 
     def products(self, g: GraphBuilder, site: str, rows: Rows, weights: Sequence[Weights]) -> list[str]:
         """As in `Precision`, a product for each: splitting a packed one costs more than it gains."""
-        del site
-        return [self._product(g, rows, weight) for weight in weights]
-
-    def _product(self, g: GraphBuilder, rows: Rows, weight: Weights) -> str:
+        weight = np.concatenate(weights)
         values, scales = quantise_rows(weight, _WEIGHT_LIMIT)
+        if site in self._grams:
+            values = round_weights(weight, self._grams[site], scales, -_WEIGHT_LIMIT, _WEIGHT_LIMIT)
+        ends = np.cumsum([len(part) for part in weights])[:-1]
+        parts = zip(np.split(values, ends), np.split(scales, ends), strict=True)
+        return [self._product(g, rows, integers, scale) for integers, scale in parts]
+
+    def _product(self, g: GraphBuilder, rows: Rows, values: NDArray[np.int8], scales: Weights) -> str:
         zero = g.const(np.array([_ZERO_POINT], dtype=np.uint8))
         inputs = [rows.tensor, g.init(values.T), g.floats(1), g.init(scales[:, 0]), zero]
-        return g.op("Reshape", [g.ms("MatMulIntegerToFloat", inputs), self._states(g, len(weight))])
+        return g.op("Reshape", [g.ms("MatMulIntegerToFloat", inputs), self._states(g, len(values))])
 
     def _states(self, g: GraphBuilder, width: int) -> str:
         """The shape (B, -1, width), with which a matrix of all rows becomes states again."""
@@ -160,9 +162,17 @@ class RowInt8:
 
 
 class Int4:
-    """fp32 rows times weights of 4 bits in blocks of 32 with a scale each: small, no faster than fp32."""
+    """fp32 rows times weights of 4 bits in blocks of 32 with a scale each: small, no faster than fp32.
+
+    Args:
+        grams: as for `RowInt8`.
+    """
 
     dtype: type[np.generic] = np.float32
+    fused = False
+
+    def __init__(self, grams: Mapping[str, Weights] | None = None) -> None:
+        self._grams = grams or {}
 
     def embed(self, g: GraphBuilder, table: Weights) -> str:
         """As in `Precision`, from a table of int8 rows with a scale each: 4 bits move scores too far."""
@@ -175,12 +185,11 @@ class Int4:
 
     def products(self, g: GraphBuilder, site: str, rows: Rows, weights: Sequence[Weights]) -> list[str]:
         """As in `Precision`."""
-        del site
-        return [self._product(g, rows, weight) for weight in weights]
+        return [self._product(g, site, rows, weight) for weight in weights]
 
-    def _product(self, g: GraphBuilder, rows: Rows, weight: Weights) -> str:
+    def _product(self, g: GraphBuilder, site: str, rows: Rows, weight: Weights) -> str:
         size, width = weight.shape
-        blocks, scales = quantise_blocks(weight)
+        blocks, scales = quantise_blocks(weight, self._grams.get(site))
         options = {"K": width, "N": size, "bits": 4, "block_size": BLOCK, "accuracy_level": 1}
         return g.ms("MatMulNBits", [rows.tensor, g.init(blocks), g.init(scales)], **options)
 
@@ -203,11 +212,12 @@ def quantise_rows(array: Weights, limit: int) -> tuple[NDArray[np.int8], Weights
     return np.rint(array / scales).astype(np.int8), scales
 
 
-def quantise_blocks(weight: Weights) -> tuple[NDArray[np.uint8], Weights]:
+def quantise_blocks(weight: Weights, grams: Weights | None = None) -> tuple[NDArray[np.uint8], Weights]:
     """Rounds blocks of 32 along K to 4 bits, symmetric, the value of largest magnitude becoming -8.
 
     Args:
         weight: (N, K) float32, K any size.
+        grams: the products of the input's channels, as for `round_weights`; without them, to the nearest.
 
     Returns:
         (N, blocks, 16) uint8, two values a byte, the first in the low bits, 8 standing for 0; and scales: (N * blocks,)
@@ -221,6 +231,12 @@ def quantise_blocks(weight: Weights) -> tuple[NDArray[np.uint8], Weights]:
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)
     scales = np.asarray(largest / np.float32(-8), dtype=np.float32)
     scales[scales == 0] = 1
-    values = np.clip(np.rint(blocks / scales) + 8, 0, 15).astype(np.uint8)
-    packed: NDArray[np.uint8] = values[..., 0::2] | (values[..., 1::2] << 4)
+    values = np.rint(blocks / scales)
+    if grams is not None:
+        steps = np.repeat(scales[..., 0], BLOCK, axis=1)[:, :width]
+        values = np.zeros_like(padded)
+        values[:, :width] = round_weights(weight, grams, steps, -8, 7)
+        values = values.reshape(blocks.shape)
+    nibbles = (np.clip(values, -8, 7) + 8).astype(np.uint8)
+    packed = np.bitwise_or(nibbles[..., 0::2], nibbles[..., 1::2] << 4, dtype=np.uint8)
     return packed, scales.reshape(-1)
