@@ -1,0 +1,1 @@
+"""How fast others run the same models on the same texts, and how near their answers are."""

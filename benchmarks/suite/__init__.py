@@ -1,0 +1,1 @@
+"""How fast each part of scoring is, and how right beside it: pytest-benchmark, by `pytest benchmarks/suite`."""
