@@ -96,6 +96,7 @@ def test_what_a_stage_hands_on_is_judged_by_the_stage_that_answers(spec: FilterS
         ({"route_flips": 5}, "route flips"),
         ({"dropped": 1}, "dropped"),
         ({"far_flips": 1}, "farther than"),
+        ({"articles": 799, "far_flips": 2}, "expected at most 1"),
     ],
 )
 def test_each_limit_is_kept_by_itself(change: dict[str, float], reason: str) -> None:
