@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers.graphs import our_model, plain_maps
+from benchmarks.peers.graphs import DIMENSIONS, our_model, plain_maps
 from benchmarks.peers.models import Kind
 from distillery_exporter.graphs.gemma import build_gemma_regressor
 from distillery_exporter.graphs.precision import Plain
@@ -19,7 +19,6 @@ from distillery_runtime.stage import INPUTS
 from distillery_runtime.variants import Device
 from distillery_runtime.window import TokenIds, pad
 
-DIMENSIONS = 6
 MEAN, SPREAD = 5.0, 2.0  # raw scores are about this far from each other, between 0 and 10
 OUTPUTS = {"decoder": ["raw", "scores"], "encoder": ["pooled"]}
 

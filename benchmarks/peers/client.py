@@ -2,11 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.peers.affinity import Cores, on_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 # A library that waits must sleep: a thread that spins would slow whoever has the turn.
@@ -42,13 +45,14 @@ class Worker:
         python: the interpreter that has its packages.
         module: the worker's name in `benchmarks.peers.workers`.
         threads: how many threads its libraries may use.
+        cores: which cores it may use.
         log: the file that takes its stderr.
     """
 
-    def __init__(self, python: Path, module: str, threads: int, log: Path) -> None:
+    def __init__(self, python: Path, module: str, threads: int, cores: Cores, log: Path) -> None:
         self._log = log
         environment = {**os.environ, **QUIET, **dict.fromkeys(THREADS, str(threads)), "PYTHONPATH": str(ROOT)}
-        with log.open("w", encoding="utf-8") as stderr:
+        with log.open("w", encoding="utf-8") as stderr, on_cores(cores):
             self._process = subprocess.Popen(
                 [str(python), "-m", f"benchmarks.peers.workers.{module}"],
                 stdin=subprocess.PIPE,
@@ -97,7 +101,7 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise PeerError(f"the worker ended ({self._process.wait()}): {self._last_line()}")
+            raise PeerError(f"the worker ended {how_it_ended(self._process.wait())}: {self._last_line()}")
         reply: Message = json.loads(line)
         if "error" in reply:
             raise PeerError(reply["error"])
@@ -106,3 +110,8 @@ class Worker:
     def _last_line(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "no message"
+
+
+def how_it_ended(code: int) -> str:
+    """A process's exit status in words."""
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"with {code}"

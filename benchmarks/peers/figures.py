@@ -7,54 +7,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.models import Kind, Model
-from benchmarks.peers.turns import Output, Row
+from benchmarks.peers.table import OURS, REFERENCE
+from benchmarks.peers.turns import Output, Peaks, Row
 from distillery_runtime.timing import Spread, Task, rates, ratio, spread
+from distillery_trainer.metrics import spearman
 
 RANDOM = "random weights: speed only"
 
 Record = dict[str, object]
 
 
-def row_record(
-    row: Row,
-    reference: Row | None,
-    model: Model,
-    work: int,
-    gemms: Mapping[str, tuple[Task, int]],
-    versions: Mapping[str, str],
-) -> Record:
+def row_record(row: Row, anchors: Mapping[str, Row], model: Model, work: int, peaks: Peaks) -> Record:
     """All figures of a row.
 
     Args:
         row: timed.
-        reference: PyTorch's row of the same length; None where it could not be measured.
+        anchors: PyTorch's and our rows of the same length, timed in the same rounds, by contender; without those that
+            could not be measured.
         model: what ran.
         work: the multiply-adds of one pass.
-        gemms: the product of matrices of each kind, timed in the same rounds, with its operations.
-        versions: of the packages that ran it.
+        peaks: the product of matrices of each kind, timed in the same rounds, with its operations.
     """
     milliseconds = spread(row.task.seconds)
     assert milliseconds is not None
-    peak = gemms.get(row.contender.arithmetic or "")
+    peak = peaks.get(row.contender.arithmetic or "")
+    against = {name: written(ratio(row.task, anchor.task)) for name, anchor in anchors.items()}
     return {
         "peer": row.contender.name,
         "tokens": row.tokens,
         "articles": len(row.texts),
         "ms": asdict(milliseconds.scaled(1e3)),
         "tokens_per_s": written(rates(row.task, row.tokens)),
-        "ratio": written(ratio(row.task, reference.task)) if reference else None,
+        "ratio": against.get(REFERENCE),
+        "ratio_to_ours": {name: against[name] for name in OURS if name in against},
         "gflops": written(rates(row.task, 2e-9 * work)),
         "share_of_gemm": share_of_gemm(row.task, 2 * work, *peak) if peak else None,
-        "accuracy": _accuracy_record(row, reference, model),
-        "versions": dict(versions),
+        "accuracy": _accuracy_record(row, anchors.get(REFERENCE), model),
+        "versions": dict(row.versions),
     }
 
 
 def share_of_gemm(task: Task, operations: int, gemm: Task, gemm_operations: int) -> Record | None:
     """How near a row's operations per second came, round by round, to those of a plain product of matrices."""
-    rounds = zip(task.rounds, gemm.rounds, strict=False)
-    factor = operations / gemm_operations
-    return written(spread([factor * float(np.median(plain) / np.median(ours)) for ours, plain in rounds]))
+    found = ratio(task, gemm)
+    return written(found.scaled(operations / gemm_operations)) if found else None
 
 
 def accuracy(outputs: Sequence[Output], expected: Sequence[Output], kind: Kind) -> Record:
@@ -62,19 +58,32 @@ def accuracy(outputs: Sequence[Output], expected: Sequence[Output], kind: Kind) 
 
     Gives:
         The mean and largest absolute difference of single numbers; `spread`, the standard deviation of an expected
-        number over the texts, which the differences may be held against; for embeddings the mean and lowest cosine.
+        number over the texts, which the differences may be held against; of embeddings the mean and lowest cosine, of
+        raw outputs the mean and lowest rank correlation over the texts, None where an output is always the same.
     """
     ours, theirs = _matrix(outputs), _matrix(expected)
     difference = np.abs(ours - theirs)
-    figures: Record = {
+    alike = _cosines(ours, theirs) if kind == "encoder" else _spearmans(ours, theirs)
+    name = "cosine" if kind == "encoder" else "spearman"
+    return {
         "mean_abs": float(difference.mean()),
         "max_abs": float(difference.max()),
         "spread": float(theirs.std(axis=0).mean()),
+        f"{name}_mean": float(np.mean(alike)) if alike else None,
+        f"{name}_min": min(alike, default=None),
     }
-    if kind == "encoder":
-        cosines = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
-        figures |= {"cosine_mean": float(cosines.mean()), "cosine_min": float(cosines.min())}
-    return figures
+
+
+def _cosines(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> list[float]:
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    cosines: list[float] = ((ours * theirs).sum(axis=1) / lengths).tolist()
+    return cosines
+
+
+def _spearmans(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> list[float]:
+    """By output."""
+    found = [spearman(mine, other) for mine, other in zip(ours.T, theirs.T, strict=True)]
+    return [value for value in found if value is not None]
 
 
 def _accuracy_record(row: Row, reference: Row | None, model: Model) -> Record:

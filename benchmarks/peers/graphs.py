@@ -1,13 +1,14 @@
 """Our graphs of a model, written by the exporter into the work folder and kept there."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers.models import Kind
+import distillery_exporter
+from benchmarks.peers.kept import digest, digest_of_code, digest_of_weights, kept
 from benchmarks.peers.texts import Texts
 from distillery_exporter.graphs.bert import build_bert_encoder
 from distillery_exporter.graphs.checkpoint import Checkpoint, WeightSource
@@ -45,12 +46,10 @@ class WithHead:
         self.source.check_complete()
 
 
-def write_head(work: Path, width: int) -> Path:
-    """Writes the same random head for everyone, (D, width) float32, and gives its file."""
-    path = work / "head.npy"
-    rows = np.random.default_rng(0).standard_normal((DIMENSIONS, width), dtype=np.float32)
-    np.save(path, rows / np.float32(np.sqrt(width)))
-    return path
+def write_head(folder: Path, work: Path, texts: Texts, make: Callable[[], NDArray[np.float32]]) -> Path:
+    """Keeps a decoder's head (D, H) for a checkpoint and its tuning articles, made by `make`, and gives its file."""
+    key = digest(digest_of_weights(folder), texts.tuning)
+    return kept(work / "head", key, lambda place: np.save(place / "head.npy", make())) / "head.npy"
 
 
 def our_model(folder: Path, head: NDArray[np.float32] | None, texts: ModelTexts, max_tokens: int) -> Bert | Gemma:
@@ -67,15 +66,23 @@ def plain_maps(count: int) -> Calibration:
     return identity([f"d{i}" for i in range(count)])
 
 
-def our_graph(kind: Kind, form: str, folder: Path, work: Path, texts: Texts, max_tokens: int) -> Path:
-    """The graph of a checkpoint, "fp32" or "int8", written unless it is there."""
-    path = work / f"ours-{form}" / "model.onnx"
-    if path.exists():
-        return path
-    beside = work / f"ours-{form}.part"
-    beside.mkdir(parents=True, exist_ok=True)
-    head = np.load(work / "head.npy") if kind == "decoder" else None
-    model = our_model(folder, head, ModelTexts(texts.tuning_rows, work), max_tokens)
-    model.write(beside / path.name, f"cpu-{form}", plain_maps(DIMENSIONS))
-    beside.rename(path.parent)
-    return path
+def our_graph(form: str, folder: Path, head: Path | None, work: Path, texts: Texts) -> Path:
+    """The graph of a checkpoint as this exporter writes it, written unless it is there.
+
+    Args:
+        form: "fp32" or "int8".
+        folder: the checkpoint.
+        head: a file of (D, H) float32 rows for a decoder's last state; None for an encoder.
+        work: where it is kept.
+        texts: their tuning articles are what the int8 form is fitted to.
+    """
+    rows = np.load(head) if head else None
+    exporter = Path(distillery_exporter.__file__).parent
+    code = digest_of_code([exporter / "models.py", *exporter.glob("graphs/*.py")])
+    key = digest(form, code, digest_of_weights(folder), None if rows is None else rows.tolist(), texts.tuning)
+
+    def write(place: Path) -> None:
+        model = our_model(folder, rows, ModelTexts(texts.tuning_rows, place), texts.longest)
+        model.write(place / "model.onnx", f"cpu-{form}", plain_maps(DIMENSIONS))
+
+    return kept(work / f"ours-{form}", key, write) / "model.onnx"

@@ -30,6 +30,11 @@ class Texts:
     timed: dict[int, list[Ids]]
     tuning: list[Ids]
 
+    @property
+    def longest(self) -> int:
+        """The longest length."""
+        return max(self.timed)
+
     def tuning_rows(self) -> list[TokenIds]:
         """The tuning articles as the exporter takes them."""
         return [TokenIds(np.array(ids, dtype=np.int64), truncated=True) for ids in self.tuning]

@@ -1,21 +1,34 @@
 """Workers and products of matrices that take turns, round by round, on the same texts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 
-from benchmarks.peers.client import PeerError, Worker
+from benchmarks.peers.client import Answer, PeerError
 from benchmarks.peers.table import Contender
-from distillery_runtime.gemm import Gemm
+from distillery_runtime.gemm import Gemm, Kind
 from distillery_runtime.timing import MAX_BURST_RUNS, Task
 
 BURST_S = 0.25  # how long a row keeps its turn, one run at least
-GEMM_KINDS = ("fp32", "int8")
+GEMM_KINDS: tuple[Kind, ...] = ("fp32", "int8")
 
 Output = Sequence[float]
 News = Callable[[str], object]
+Peaks = Mapping[str, tuple[Task, int]]
+
+
+class Runner(Protocol):
+    """Who runs a text: a worker."""
+
+    def run(self, ids: Sequence[int]) -> Answer:
+        """Runs one text.
+
+        Raises:
+            PeerError: it failed.
+        """
 
 
 @dataclass(slots=True)
@@ -24,16 +37,26 @@ class Row:
 
     contender: Contender
     tokens: int
-    worker: Worker
+    worker: Runner
+    versions: Mapping[str, str]
     texts: Sequence[Sequence[int]]
     task: Task
     outputs: list[Output] = field(default_factory=list)
     failure: str = ""
 
+    @property
+    def turn_s(self) -> float:
+        """How long its next turn takes, from those before; 0 before the first."""
+        seconds = self.task.seconds
+        return self.task.burst * float(np.median(seconds)) if seconds else 0.0
 
-def new_row(contender: Contender, tokens: int, worker: Worker, texts: Sequence[Sequence[int]]) -> Row:
+
+def new_row(
+    contender: Contender, tokens: int, worker: Runner, versions: Mapping[str, str], texts: Sequence[Sequence[int]]
+) -> Row:
     """A row that has not run yet. Its task only holds its seconds, for it is the worker that measures them."""
-    return Row(contender, tokens, worker, texts, Task(f"{contender.name}, {tokens} tokens", lambda: None))
+    name = f"{contender.name}, {tokens} tokens"
+    return Row(contender, tokens, worker, versions, texts, Task(name, lambda: None))
 
 
 def answer_all(rows: Sequence[Row], news: News) -> None:
@@ -60,7 +83,8 @@ def take_turns(rows: Sequence[Row], gemms: Sequence[Task], rounds: int, news: Ne
         news: is told what begins.
     """
     for number in range(rounds):
-        news(f"round {number + 1} of {rounds}")
+        left = (rounds - number) * sum(row.turn_s for row in rows)
+        news(f"round {number + 1} of {rounds}" + (f", about {left:.0f} s left" if left else ""))
         for gemm in gemms:
             gemm.rounds.append(_clocked(gemm))
         for row in rows:
@@ -68,13 +92,13 @@ def take_turns(rows: Sequence[Row], gemms: Sequence[Task], rounds: int, news: Ne
                 _turn(row, number)
 
 
-def gemm_tasks(threads: int) -> list[tuple[Task, int]]:
+def gemm_tasks(threads: int) -> Peaks:
     """A product of matrices of each kind as a task, warmed up, with the operations of one run."""
-    tasks = []
+    tasks: dict[str, tuple[Task, int]] = {}
     for kind in GEMM_KINDS:
         gemm = Gemm(kind, "cpu", threads)
         gemm.run()
-        tasks.append((Task(kind, gemm.run, burst=8), gemm.operations))
+        tasks[kind] = Task(kind, gemm.run, burst=8), gemm.operations
     return tasks
 
 

@@ -1,11 +1,10 @@
-"""Writes a Gemma-3 checkpoint as GGUF and quantises it, in a process of its own: one JSON line on stdin, as `Opening`.
+"""Writes a Gemma-3 checkpoint as GGUF and quantises it, in a process of its own: reads a task of `conversion`.
 
 The file has no tokenizer, for the worker gets token ids. What is stored is bfloat16, from which llama.cpp's own
 quantiser makes the form asked for; norms are float32, as that of the format stores 1 more than the checkpoint does.
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from benchmarks.peers.workers.protocol import Opening
+from benchmarks.peers.workers.conversion import read_task
 
 FORMS = {"Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M}
 LAYER = {
@@ -96,15 +95,12 @@ def _tensors(model: Path) -> Iterator[tuple[str, Array]]:
 
 
 def main() -> None:
-    """Converts once, and quantises to the form that is asked for."""
-    record = json.loads(sys.stdin.readline())
-    opening = Opening.from_json(record)
-    whole = opening.work / "gguf-bf16.gguf"
-    if not whole.exists():
-        beside = whole.with_suffix(".part")
-        write_gguf(opening.model, beside)
-        beside.rename(whole)
-    quantise(whole, Path(record["target"]), opening.options["form"], opening.threads)
+    """Converts, and quantises to the form that is asked for."""
+    opening, folder = read_task()
+    whole = folder / "bf16.gguf"
+    write_gguf(opening.model, whole)
+    quantise(whole, folder / "model.gguf", opening.options["form"], opening.threads)
+    whole.unlink()
 
 
 if __name__ == "__main__":

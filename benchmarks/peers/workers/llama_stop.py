@@ -23,18 +23,20 @@ _data_of.argtypes, _data_of.restype = [ctypes.c_void_p], ctypes.POINTER(ctypes.c
 class StopAtState:
     """The callback of a context, and what it saw: one state, `width` numbers wide.
 
-    The graph is the same in every pass of a length, so that names are only asked for until the node is found; then
-    nodes are counted, which takes less than a thousandth of a pass.
+    Every pass has the same nodes, so that names are only asked for from where the state was found before. Asking takes
+    about 0.5 ms of a pass.
     """
 
     def __init__(self, width: int) -> None:
         self._state = np.zeros(width, np.float32)
         self._seen = False
+        self._asked = 0
+        self._place = 0
         self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._called)
 
     def begin(self) -> None:
         """Before a pass."""
-        self._seen = False
+        self._seen, self._asked = False, 0
 
     def state(self) -> NDArray[np.float32]:
         """After a pass.
@@ -48,8 +50,12 @@ class StopAtState:
 
     def _called(self, node: int, ask: bool, _: ctypes.c_void_p) -> bool:
         """Whether it is the state (`ask`), or whether to go on after it."""
-        if ask:
-            return bool(_name_of(node) == STATE)
-        self._state[:] = np.ctypeslib.as_array(_data_of(node), self._state.shape)
-        self._seen = True
-        return False
+        if not ask:
+            self._state[:] = np.ctypeslib.as_array(_data_of(node), self._state.shape)
+            self._seen = True
+            return False
+        self._asked += 1
+        found = self._asked >= self._place and _name_of(node) == STATE
+        if found:
+            self._place = self._asked
+        return found

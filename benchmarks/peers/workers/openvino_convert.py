@@ -1,4 +1,4 @@
-"""Converts a checkpoint for OpenVINO, in a process of its own: reads a task as `conversion` writes it.
+"""Converts a checkpoint for OpenVINO, in a process of its own: reads a task of `conversion`.
 
 Option `form`: none for fp32 weights, "weights" for int8 weights, "nncf" for int8 weights and activations, fitted to the
 texts given.

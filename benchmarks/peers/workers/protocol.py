@@ -25,8 +25,8 @@ class Opening:
     """What a worker is opened with.
 
     `model`: a folder in Hugging Face form. `work`: where it may keep what it makes of it. `head`: a file of (D, H)
-    float32 rows for a decoder's last state, None for an encoder. `calibration`: token ids of texts that are not timed.
-    `options`: what tells one form of this peer from another.
+    float32 rows for a decoder's last state, None where the state itself is wanted. `calibration`: token ids of texts
+    that are not timed. `options`: what tells one form of this peer from another.
     """
 
     model: Path

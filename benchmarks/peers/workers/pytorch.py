@@ -20,7 +20,8 @@ class TorchPeer:
         torch.set_num_interop_threads(1)
         dtype = getattr(torch, opening.options.get("dtype", "float32"))
         model = AutoModel.from_pretrained(opening.model, dtype=dtype, attn_implementation="sdpa", local_files_only=True)
-        self._cache = {"use_cache": False} if opening.kind == "decoder" else {}
+        self._decoder = opening.kind == "decoder"
+        self._cache = {"use_cache": False} if self._decoder else {}
         if opening.options.get("adapter"):
             model = _adapted(model)
         self._model = model.eval()
@@ -35,9 +36,9 @@ class TorchPeer:
     def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """As in `Peer`."""
         states = self._model(**inputs, **self._cache).last_hidden_state[0].float()
-        if self._head is not None:
-            return self._head @ states[-1]
-        return torch.nn.functional.normalize(states.mean(0), dim=0)
+        if not self._decoder:
+            return torch.nn.functional.normalize(states.mean(0), dim=0)
+        return states[-1] if self._head is None else self._head @ states[-1]
 
     def output(self, result: torch.Tensor) -> Vector:
         """As in `Peer`."""

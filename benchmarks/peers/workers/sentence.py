@@ -7,14 +7,17 @@ Options: `backend`, "torch" or "onnx"; `form` of the latter: none for its plain 
 import json
 import shutil
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from sentence_transformers import SentenceTransformer
 
+from benchmarks.peers.kept import digest, digest_of_weights, kept
 from benchmarks.peers.workers.protocol import Opening, Vector, serve
 
 Features = dict[str, torch.Tensor]
+CONVERTING = ("sentence-transformers", "transformers", "torch", "optimum-onnx")
 EXPORTED = {None: "onnx/model.onnx", "O3": "onnx/model_O3.onnx", "int8": "onnx/model_qint8_avx512_vnni.onnx"}
 
 
@@ -49,26 +52,22 @@ class SentencePeer:
 
 
 def _with_onnx(opening: Opening) -> SentenceTransformer:
-    folder = _copy(opening.model, opening.work / "sentence-transformers")
     form = opening.options.get("form")
-    if not (folder / EXPORTED[None]).exists():
-        _load(folder, opening.threads, export=True).save_pretrained(str(folder))
+    key = digest([version(package) for package in CONVERTING], digest_of_weights(opening.model))
+    folder = kept(opening.work / "sentence-transformers", key, lambda place: _export(opening, place))
     if not (folder / EXPORTED[form]).exists():
         _transform(_load(folder, opening.threads, file_name=EXPORTED[None]), folder, form)
     return _load(folder, opening.threads, file_name=EXPORTED[form])
 
 
-def _copy(model: Path, folder: Path) -> Path:
-    """The checkpoint beside which the library writes its graphs, with a tokenizer that older transformers can name."""
-    if not folder.exists():
-        beside = folder.with_suffix(".part")
-        shutil.copytree(model, beside, dirs_exist_ok=True)
-        path = beside / "tokenizer_config.json"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
-        path.write_text(json.dumps(config), encoding="utf-8")
-        beside.rename(folder)
-    return folder
+def _export(opening: Opening, folder: Path) -> None:
+    """Copies the checkpoint, beside which the library writes its graphs, and writes its plain export."""
+    shutil.copytree(opening.model, folder, dirs_exist_ok=True)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"  # which older transformers can name
+    path.write_text(json.dumps(config), encoding="utf-8")
+    _load(folder, opening.threads, export=True).save_pretrained(str(folder))
 
 
 def _transform(model: SentenceTransformer, folder: Path, form: str | None) -> None:
