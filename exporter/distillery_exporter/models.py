@@ -1,6 +1,6 @@
 """A run's models, each with the forms that it can be written in: its graph in fp32, int8, 4 bits or half precision."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.checkpoint import Checkpoint, MergedCheckpoint, Weights, WeightSource
 from distillery_exporter.graphs.gemma import GemmaDecoder, build_gemma_regressor
 from distillery_exporter.graphs.gemma_settings import GemmaSettings
-from distillery_exporter.graphs.precision import Int4, Plain, Precision, RowInt8
+from distillery_exporter.graphs.precision import GramsOf, Int4, Plain, Precision, RowInt8
 from distillery_exporter.graphs.settings import read_settings
 from distillery_exporter.graphs.smoothing import SmoothedGemma
 from distillery_exporter.graphs.static import build_static_encoder, build_static_student
@@ -25,7 +25,7 @@ from distillery_exporter.graphs.traced import (
     build_traced_encoder_regressor,
     is_hand_written,
 )
-from distillery_exporter.graphs.watching import AddModel, Grams, Maxima, Watcher, measure, residual_scale
+from distillery_exporter.graphs.watching import AddModel, Grams, InTurn, Maxima, Watcher, measure, residual_scale
 from distillery_exporter.graphs.work import bert_work, gemma_work
 from distillery_runtime.bench_figures import Work
 from distillery_runtime.calibration import Calibration
@@ -42,8 +42,8 @@ FLOATS: Mapping[str, type[np.generic]] = {
     "cuda-fp16": np.float16,
     "cuda-bf16": ml_dtypes.bfloat16,
 }
-# Rounded weights are fitted to their inputs: what `Grams` measured, by site.
-ROUNDED: Mapping[str, Callable[[Mapping[str, Weights]], Precision]] = {"cpu-int8": RowInt8, "cpu-int4": Int4}
+# Rounded weights are fitted to their inputs.
+ROUNDED: Mapping[str, Callable[[GramsOf], Precision]] = {"cpu-int8": RowInt8, "cpu-int4": Int4}
 EVERY = tuple(name for name in FORMS if name in (*FLOATS, *ROUNDED))
 # Of float16's range (65,504) the residual stream may use a fourth, which leaves room for texts that were not measured.
 RESIDUAL_LIMIT = 16_384.0
@@ -51,7 +51,7 @@ RESIDUAL_LIMIT = 16_384.0
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Some texts that a model was trained on, and the folder for a temporary graph of the model's size.
+    """Some texts that a model was trained on, and the folder for temporary graphs, each of one layer.
 
     `rows` gives their token ids; it is only called when a form needs them.
     """
@@ -59,8 +59,8 @@ class Texts:
     rows: Callable[[], Sequence[TokenIds]]
     work_folder: Path
 
-    def measure(self, add: AddModel, watcher: Watcher) -> dict[str, Weights]:
-        """Runs the texts through a model."""
+    def measure(self, add: AddModel, watcher: Callable[[], Watcher]) -> Iterator[dict[str, Weights]]:
+        """Runs the texts through a model, layer by layer."""
         return measure(add, watcher, self.rows(), self.work_folder)
 
 
@@ -112,8 +112,8 @@ class Bert:
         """As in `Model`."""
         self.build(path, _precision(variant, self._add, self.texts), calibration)
 
-    def _add(self, g: GraphBuilder, precision: Precision) -> None:
-        BertEncoder(g, self.checkpoint, self.pooling, precision).add()
+    def _add(self, g: GraphBuilder, precision: Precision) -> BertEncoder:
+        return BertEncoder(g, self.checkpoint, self.pooling, precision)
 
 
 @dataclass(frozen=True)
@@ -145,17 +145,18 @@ class Gemma:
     @cached_property
     def maxima(self) -> dict[str, Weights]:
         """The largest magnitudes of its activations, by site and channel."""
-        return self.texts.measure(partial(self._add, self.source), Maxima())
+        layers = self.texts.measure(partial(self._add, self.source), Maxima)
+        return {site: values for layer in layers for site, values in layer.items()}
 
-    def _add(self, source: WeightSource, g: GraphBuilder, precision: Precision) -> None:
-        GemmaDecoder(g, source, self.max_tokens, precision).add(self.dimensions)
+    def _add(self, source: WeightSource, g: GraphBuilder, precision: Precision) -> GemmaDecoder:
+        return GemmaDecoder(g, source, self.max_tokens, precision)
 
 
 def _precision(variant: str, add: AddModel, texts: Texts) -> Precision:
-    """How a form's products are computed; for a rounded one the model is run on the texts first."""
+    """How a form's products are computed; for a rounded one the texts run through the model ahead of its writing."""
     if variant in FLOATS:
         return Plain(FLOATS[variant])
-    return ROUNDED[variant](texts.measure(add, Grams()))
+    return ROUNDED[variant](InTurn(texts.measure(add, Grams)))
 
 
 def probe_encoder(embedder: Embedder, pooling: Pooling, texts: Texts) -> Model:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.checkpoint import Checkpoint
 from distillery_exporter.graphs.gemma import GemmaDecoder, build_gemma_regressor
 from distillery_exporter.graphs.gemma_settings import GemmaSettings
+from distillery_exporter.graphs.ports import TOKEN_INPUTS
 from distillery_exporter.graphs.precision import Int4, Plain, Precision, RowInt8
 from distillery_exporter.graphs.smoothing import SmoothedGemma
 from distillery_exporter.graphs.watching import RESIDUAL, Grams, Maxima, Watcher, measure, residual_scale
@@ -71,8 +73,10 @@ def reference(model: Any, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> ND
         return model(torch.from_numpy(ids), torch.from_numpy(mask)).logits.numpy()
 
 
-def run(path: Path, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-    graph = Graph(path, ["input_ids", "attention_mask"], ["raw", "scores"], "cpu", 1)
+def run(
+    path: Path, ids: NDArray[np.int64], mask: NDArray[np.int64], outputs: Sequence[str] = ("raw", "scores")
+) -> dict[str, NDArray[np.float32]]:
+    graph = Graph(path, ["input_ids", "attention_mask"], outputs, "cpu", 1)
     return graph.run({"input_ids": ids, "attention_mask": mask})
 
 
@@ -216,9 +220,10 @@ def test_rounded_weights_stay_near_fp32_and_a_text_does_not_depend_on_its_batch(
         np.testing.assert_allclose(alone[0], near[row], atol=EXACT)
 
 
-def watched(folder: Path, watcher: Watcher, rows: Sequence[TokenIds]) -> dict[str, NDArray[np.float32]]:
-    """What a watcher saw in a checkpoint's products."""
-    return measure(lambda g, p: GemmaDecoder(g, Checkpoint(folder), 100, p).add(3), watcher, rows, folder)
+def watched(folder: Path, watcher: Callable[[], Watcher], rows: Sequence[TokenIds]) -> dict[str, NDArray[np.float32]]:
+    """What a watcher saw in a checkpoint's products, in all layers."""
+    layers = measure(lambda g, p: GemmaDecoder(g, Checkpoint(folder), 100, p), watcher, rows, folder)
+    return {site: values for layer in layers for site, values in layer.items()}
 
 
 def test_int8_is_nearer_than_int4(tmp_path: Path) -> None:
@@ -235,7 +240,7 @@ def test_int8_is_nearer_than_int4(tmp_path: Path) -> None:
 def test_smoothing_changes_weights_and_no_answer(tmp_path: Path, shared: int) -> None:
     tiny(tmp_path, num_key_value_heads=shared)
     checkpoint = Checkpoint(tmp_path)
-    maxima = watched(tmp_path, Maxima(), ROWS)
+    maxima = watched(tmp_path, Maxima, ROWS)
     smoothed = SmoothedGemma(checkpoint, GemmaSettings.model_validate(checkpoint.config), maxima)
     ids, mask = batch([60, 13, 33, 1])
 
@@ -248,7 +253,7 @@ def test_smoothing_changes_weights_and_no_answer(tmp_path: Path, shared: int) ->
 
 def test_a_scaled_residual_stream_changes_no_answer_and_comes_within_the_limit(tmp_path: Path) -> None:
     tiny(tmp_path)
-    maxima = watched(tmp_path, Maxima(), ROWS)
+    maxima = watched(tmp_path, Maxima, ROWS)
     largest = max(values.max() for site, values in maxima.items() if site.endswith(RESIDUAL))
     scale = residual_scale(maxima, largest / 5)
     ids, mask = batch([60, 13, 33, 1])
@@ -271,9 +276,9 @@ def test_half_precision_stays_near_fp32(tmp_path: Path) -> None:
 
 def test_maxima_are_those_of_all_texts_and_tokens(tmp_path: Path) -> None:
     tiny(tmp_path)
-    each = [watched(tmp_path, Maxima(), [row]) for row in ROWS]
+    each = [watched(tmp_path, Maxima, [row]) for row in ROWS]
 
-    together = watched(tmp_path, Maxima(), ROWS)
+    together = watched(tmp_path, Maxima, ROWS)
 
     for site, values in together.items():
         np.testing.assert_array_equal(values, np.maximum.reduce([one[site] for one in each]))
@@ -281,13 +286,28 @@ def test_maxima_are_those_of_all_texts_and_tokens(tmp_path: Path) -> None:
     assert together["model.layers.3.mlp.down_proj"].shape == (48,)
 
 
+def test_layer_by_layer_the_sites_see_what_they_see_in_the_whole_model(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    watcher, g = Maxima(), GraphBuilder(tmp_path / "whole.onnx")
+    GemmaDecoder(g, Checkpoint(tmp_path), 100, watcher).add(3)
+    g.save(TOKEN_INPUTS, [(name, Port(site, np.float32, ("channels",))) for site, name in watcher.sites.items()])
+    ids, mask = pad([ROWS[0]])
+
+    whole = run(tmp_path / "whole.onnx", ids, mask, list(watcher.sites))
+
+    layers = watched(tmp_path, Maxima, [ROWS[0]])
+    assert list(layers) == list(whole)
+    for site, values in layers.items():
+        np.testing.assert_allclose(values, whole[site], rtol=1e-5)
+
+
 def test_grams_are_the_products_of_every_tokens_inputs(tmp_path: Path) -> None:
     tiny(tmp_path)
-    each = [watched(tmp_path, Grams(), [row]) for row in ROWS]
+    each = [watched(tmp_path, Grams, [row]) for row in ROWS]
 
-    together = watched(tmp_path, Grams(), ROWS)
+    together = watched(tmp_path, Grams, ROWS)
 
-    largest = watched(tmp_path, Maxima(), ROWS)
+    largest = watched(tmp_path, Maxima, ROWS)
     for site, gram in together.items():
         np.testing.assert_allclose(gram, sum(one[site] for one in each), rtol=1e-4, atol=1e-3)
         np.testing.assert_array_equal(np.diagonal(gram, axis1=1, axis2=2).ravel() > 0, largest[site] > 0)

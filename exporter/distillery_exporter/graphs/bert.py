@@ -3,6 +3,7 @@
 Attention, skip + LayerNorm and bias + GELU are onnxruntime's fused operators: the same sums in fewer passes.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -100,20 +101,26 @@ class BertEncoder:
         self.settings = read_settings(BertSettings, checkpoint.config, checkpoint.where / "config.json")
         self._checkpoint = checkpoint
         self._pooling = pooling
+        self._mask = g.op("Cast", [MASK], to=TensorProto.INT32)
 
     def add(self) -> str:
         """From token ids to the pooled state, (B, H) float32."""
-        mask = self.g.op("Cast", [MASK], to=TensorProto.INT32)
-        states = self._embed()
-        for index in range(self.settings.num_hidden_layers):
-            states = self._layer(index, states, mask)
+        carried = self.embed()
+        for index in range(self.layers):
+            carried = self.layer(index, carried)
         self._checkpoint.check_complete()
-        states = self.g.op("Cast", [states], to=TensorProto.FLOAT)
+        states = self.g.op("Cast", [*carried], to=TensorProto.FLOAT)
         if self._pooling == "mean":
             return weighted_sum(self.g, mean_weights(self.g, MASK), states)
         return self.g.op("Squeeze", [states, self.g.ints(1)])
 
-    def _embed(self) -> str:
+    @property
+    def layers(self) -> int:
+        """How many there are."""
+        return self.settings.num_hidden_layers
+
+    def embed(self) -> list[str]:
+        """From token ids to the first layer's states."""
         s, g = self.settings, self.g
         table = self._get("embeddings.word_embeddings.weight", s.vocab_size, s.hidden_size)
         words = self._precision.embed(g, table)
@@ -124,11 +131,16 @@ class BertEncoder:
         here = g.op("Slice", [self._init(positions[s.first_position :]), g.ints(0), length, g.ints(0)])
         scale, bias = self._norm("embeddings.LayerNorm")
         total = g.op("Add", [words, here])
-        return g.op("LayerNormalization", [total, scale, bias], axis=-1, epsilon=s.layer_norm_eps)
+        return [g.op("LayerNormalization", [total, scale, bias], axis=-1, epsilon=s.layer_norm_eps)]
 
-    def _layer(self, index: int, states: str, mask: str) -> str:
+    def layer(self, index: int, states: Sequence[str]) -> list[str]:
+        """From a layer's states to the next one's; with pooling "cls", the last layer's are the first token's."""
+        attended = self._attend(f"encoder.layer.{index}.attention.self", states[0])
+        return [self._feed(index, attended, states[0])]
+
+    def _feed(self, index: int, attended: str, states: str) -> str:
+        """What follows attention in a layer."""
         s, g, name = self.settings, self.g, f"encoder.layer.{index}"
-        attended = self._attend(f"{name}.attention.self", states, mask)
         if self._pooling == "cls" and index == s.num_hidden_layers - 1:
             attended, states = self._first(attended), self._first(states)
         projected, bias = self._linear(f"{name}.attention.output.dense", attended, s.hidden_size, s.hidden_size)
@@ -138,17 +150,17 @@ class BertEncoder:
         outer, bias = self._linear(f"{name}.output.dense", inner, s.hidden_size, s.intermediate_size)
         return self._add_norm(f"{name}.output.LayerNorm", outer, states, bias)
 
-    def _attend(self, name: str, states: str, mask: str) -> str:
+    def _attend(self, name: str, states: str) -> str:
         g, width, heads = self.g, self.settings.hidden_size, self.settings.num_attention_heads
         parts = [f"{name}.{part}" for part in ("query", "key", "value")]
         weights = [self._get(f"{part}.weight", width, width) for part in parts]
         bias = self._init(np.concatenate([self._get(f"{part}.bias", width) for part in parts]))
         options = {"num_heads": heads, "mask_filter_value": self._masked}
         if self._precision.fused:  # one operator for products and attention
-            return g.ms("Attention", [states, self._init(np.concatenate(weights).T), bias, mask], **options)
+            return g.ms("Attention", [states, self._init(np.concatenate(weights).T), bias, self._mask], **options)
         rows = self._precision.rows(g, name, states, width)
         products = [scaled(g, product, rows) for product in self._precision.products(g, name, rows, weights)]
-        return g.ms("MultiHeadAttention", [*products, bias, mask], **options)
+        return g.ms("MultiHeadAttention", [*products, bias, self._mask], **options)
 
     def _add_norm(self, name: str, new: str, states: str, bias: str) -> str:
         inputs = [new, states, *self._norm(name), bias]

@@ -93,26 +93,39 @@ class GemmaDecoder:
         tables = {kind: rope_tables(self.settings, kind, max_tokens) for kind in sorted(set(self.settings.layers))}
         self._rope = {kind: [self._init(table) for table in pair] for kind, pair in tables.items()}
 
+    @property
+    def layers(self) -> int:
+        """How many there are."""
+        return self.settings.num_hidden_layers
+
     def add(self, dimensions: int) -> str:
         """From token ids to raw outputs, (B, dimensions) float32."""
-        g, layers = self.g, range(self.settings.num_hidden_layers)
-        residual = self._embed()
-        states = self._rms(residual, self._gain("model.layers.0.input_layernorm"), self._residual_eps)
-        for index in layers:
-            name = f"model.layers.{index}"
-            last = index == layers[-1]
-            attended = self._attend(index, states, last)
-            if last:
-                residual = self._pick(residual)
-            attended = self._branch_norm(attended, f"{name}.post_attention_layernorm")
-            states, residual = self._add_norm(attended, residual, f"{name}.pre_feedforward_layernorm")
-            fed = self._branch_norm(self._feed(f"{name}.mlp", states), f"{name}.post_feedforward_layernorm")
-            following = "model.norm" if last else f"model.layers.{index + 1}.input_layernorm"
-            states, residual = self._add_norm(fed, residual, following)
-            self._precision.watch(g, f"{name}.residual", residual)
-        pooled = g.op("Cast", [g.op("Squeeze", [states, g.ints(1)])], to=TensorProto.FLOAT)
+        carried = self.embed()
+        for index in range(self.layers):
+            carried = self.layer(index, carried)
+        g = self.g
+        pooled = g.op("Cast", [g.op("Squeeze", [carried[0], g.ints(1)])], to=TensorProto.FLOAT)
         head = self._checkpoint.get("score.weight", (dimensions, self.settings.hidden_size))
         return g.op("Gemm", [pooled, g.init(head)], transB=1)
+
+    def embed(self) -> list[str]:
+        """From token ids to the first layer's states and the residual stream that they are the norm of."""
+        residual = self._embed()
+        return [self._rms(residual, self._gain("model.layers.0.input_layernorm"), self._residual_eps), residual]
+
+    def layer(self, index: int, states: Sequence[str]) -> list[str]:
+        """From a layer's states and residual stream to the next one's; after the last one, the pooled token's."""
+        name, last = f"model.layers.{index}", index == self.layers - 1
+        attended, residual = self._attend(index, states[0], last), states[1]
+        if last:
+            residual = self._pick(residual)
+        attended = self._branch_norm(attended, f"{name}.post_attention_layernorm")
+        normed, residual = self._add_norm(attended, residual, f"{name}.pre_feedforward_layernorm")
+        fed = self._branch_norm(self._feed(f"{name}.mlp", normed), f"{name}.post_feedforward_layernorm")
+        following = "model.norm" if last else f"model.layers.{index + 1}.input_layernorm"
+        normed, residual = self._add_norm(fed, residual, following)
+        self._precision.watch(self.g, f"{name}.residual", residual)
+        return [normed, residual]
 
     def _embed(self) -> str:
         shape = (self.settings.vocab_size, self.settings.hidden_size)

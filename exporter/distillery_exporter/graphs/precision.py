@@ -5,7 +5,7 @@ A builder hands the rows of a product's input to `rows`, once for all products t
 too, whose epsilon would weigh otherwise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,21 +102,24 @@ class Plain:
         """Does nothing."""
 
 
+# What went into a site's products, as `watching.Grams` measures it; builders come to a model's sites in order.
+GramsOf = Callable[[str], Weights]
+
+
 class RowInt8:
     """uint8 rows, each with a scale of its own, times 7-bit weights, with a scale for each output column.
 
     A text's answer does not depend on its batch, as no scale is shared between rows. Rows are symmetric around 128.
 
     Args:
-        grams: for each site the products of its input's channels, as `Grams` measures them; weights of a site that is
-            not there are rounded to the nearest.
+        grams: for a site the products of its input's channels; without them weights are rounded to the nearest.
     """
 
     dtype: type[np.generic] = np.float32
     fused = False
 
-    def __init__(self, grams: Mapping[str, Weights] | None = None) -> None:
-        self._grams = grams or {}
+    def __init__(self, grams: GramsOf | None = None) -> None:
+        self._grams = grams
         self._shapes: dict[int, str] = {}
 
     def embed(self, g: GraphBuilder, table: Weights) -> str:
@@ -139,8 +142,8 @@ class RowInt8:
         """As in `Precision`, a product for each: splitting a packed one costs more than it gains."""
         weight = np.concatenate(weights)
         values, scales = quantise_rows(weight, _WEIGHT_LIMIT)
-        if site in self._grams:
-            values = round_weights(weight, self._grams[site], scales, -_WEIGHT_LIMIT, _WEIGHT_LIMIT)
+        if self._grams:
+            values = round_weights(weight, self._grams(site), scales, -_WEIGHT_LIMIT, _WEIGHT_LIMIT)
         ends = np.cumsum([len(part) for part in weights])[:-1]
         parts = zip(np.split(values, ends), np.split(scales, ends), strict=True)
         return [self._product(g, rows, integers, scale) for integers, scale in parts]
@@ -171,8 +174,8 @@ class Int4:
     dtype: type[np.generic] = np.float32
     fused = False
 
-    def __init__(self, grams: Mapping[str, Weights] | None = None) -> None:
-        self._grams = grams or {}
+    def __init__(self, grams: GramsOf | None = None) -> None:
+        self._grams = grams
 
     def embed(self, g: GraphBuilder, table: Weights) -> str:
         """As in `Precision`, from a table of int8 rows with a scale each: 4 bits move scores too far."""
@@ -189,7 +192,7 @@ class Int4:
 
     def _product(self, g: GraphBuilder, site: str, rows: Rows, weight: Weights) -> str:
         size, width = weight.shape
-        blocks, scales = quantise_blocks(weight, self._grams.get(site))
+        blocks, scales = quantise_blocks(weight, self._grams(site) if self._grams else None)
         options = {"K": width, "N": size, "bits": 4, "block_size": BLOCK, "accuracy_level": 1}
         return g.ms("MatMulNBits", [rows.tensor, g.init(blocks), g.init(scales)], **options)
 

@@ -1,6 +1,10 @@
-"""What goes through a model's products, measured on texts by onnxruntime: the other precisions need to know it."""
+"""What goes through a model's products, measured on texts by onnxruntime: the other precisions need to know it.
 
-from collections.abc import Callable, Mapping, Sequence
+A model is run layer by layer: the states that a layer gives are kept for all texts, and go into the next. So one
+layer's weights, and what is measured of it, are all that need be in memory, however large the model.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -12,6 +16,7 @@ from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.gptq import Weights
 from distillery_exporter.graphs.ports import TOKEN_INPUTS
 from distillery_exporter.graphs.precision import Plain, Precision, Rows
+from distillery_runtime.cuda import Arrays
 from distillery_runtime.session import Graph
 from distillery_runtime.stage import INPUTS
 from distillery_runtime.window import TokenIds, pad
@@ -20,7 +25,23 @@ RESIDUAL = ".residual"
 # A wider input's products of channels are kept in equal blocks no wider than this: they grow with its square.
 MOST_CHANNELS = 2048
 
-AddModel = Callable[[GraphBuilder, Precision], object]
+
+class Layered(Protocol):
+    """A model that can be added to a graph layer by layer: a layer takes the states that the one before it gave."""
+
+    @property
+    def layers(self) -> int:
+        """How many there are, 1 at least."""
+
+    def embed(self) -> list[str]:
+        """Adds the embedding of the graph's token ids, and gives the first layer's states: (B, T, H) each."""
+
+    def layer(self, index: int, states: Sequence[str]) -> list[str]:
+        """Adds a layer, and gives the next one's states, of which the last layer may keep one token."""
+
+
+States = list[NDArray[np.float32]]
+AddModel = Callable[[GraphBuilder, Precision], Layered]
 
 
 class Watcher(Precision, Protocol):
@@ -87,30 +108,75 @@ class Grams(Plain):
         return one
 
 
-def measure(add: AddModel, watcher: Watcher, rows: Sequence[TokenIds], work: Path) -> dict[str, Weights]:
+def measure(
+    add: AddModel, watcher: Callable[[], Watcher], rows: Sequence[TokenIds], work: Path
+) -> Iterator[dict[str, Weights]]:
     """Runs texts through a model, one at a time.
 
     Args:
-        add: adds the model's nodes to a graph, at a precision.
+        add: puts the model over a graph, at a precision.
         watcher: what to look at.
         rows: the texts' token ids, at least one text.
-        work: where a temporary graph of the model's size may be written.
+        work: where a temporary graph of a layer's size may be written.
 
-    Returns:
-        The watcher's array for each site, over all texts.
+    Yields:
+        For each layer the watcher's array for each of its sites, over all texts.
     """
-    with TemporaryDirectory(dir=work) as folder:
-        path = Path(folder) / "watched.onnx"
+    texts = [dict(zip(INPUTS, pad([row]), strict=True)) for row in rows]
+    states: list[States] = [[] for _ in texts]
+    for index in range(add(GraphBuilder(work / "unwritten"), Plain()).layers):
+        with TemporaryDirectory(dir=work) as folder:
+            layer = _Layer(Path(folder) / "layer.onnx", add, watcher(), index, len(states[0]))
+            for place, text in enumerate(texts):
+                states[place] = layer.run(text, states[place])
+        yield layer.found
+
+
+class _Layer:
+    """One layer's graph, and what its watcher has seen of the texts that went through it, by site."""
+
+    def __init__(self, path: Path, add: AddModel, watcher: Watcher, index: int, given: int) -> None:
         g = GraphBuilder(path)
-        add(g, watcher)
-        outputs = [(name, Port(site, np.float32, watcher.shape)) for site, name in watcher.sites.items()]
-        g.save(TOKEN_INPUTS, outputs)
-        graph = Graph(path, INPUTS, list(watcher.sites), "cpu", None)
-        found: dict[str, Weights] = {}
-        for row in rows:
-            for site, values in graph.run(dict(zip(INPUTS, pad([row]), strict=True))).items():
-                found[site] = watcher.combine(found[site], values) if site in found else values
-    return found
+        model = add(g, watcher)
+        self._before = [Port(f"before.{i}", np.float32, ("batch", "rows", "width")) for i in range(given)]
+        after = model.layer(index, [port.name for port in self._before] if index else model.embed())
+        self._after = [Port(f"after.{i}", np.float32, ("batch", "next", "width")) for i in range(len(after))]
+        seen = [(name, Port(site, np.float32, watcher.shape)) for site, name in watcher.sites.items()]
+        inputs, outputs = [*TOKEN_INPUTS, *self._before], [*zip(after, self._after, strict=True), *seen]
+        g.save(inputs, outputs)
+        self._graph = Graph(path, [port.name for port in inputs], [port.name for _, port in outputs], "cpu", None)
+        self._watcher = watcher
+        self.found: dict[str, Weights] = {}
+
+    def run(self, text: Arrays, states: States) -> States:
+        """Takes a text's states through the layer, from its token ids before the first one."""
+        given = {port.name: value for port, value in zip(self._before, states, strict=True)}
+        values = self._graph.run({**text, **given})
+        following = [values.pop(port.name) for port in self._after]
+        for site, array in values.items():
+            self.found[site] = self._watcher.combine(self.found[site], array) if site in self.found else array
+        return following
+
+
+class InTurn:
+    """What was measured of a model's sites, layer by layer as they are asked for: in the model's order."""
+
+    def __init__(self, layers: Iterator[dict[str, Weights]]) -> None:
+        self._layers = layers
+        self._here: dict[str, Weights] = {}
+
+    def __call__(self, site: str) -> Weights:
+        """The array of a site of this layer, or of one to come.
+
+        Raises:
+            KeyError: no layer to come has this site.
+        """
+        while site not in self._here:
+            layer = next(self._layers, None)
+            if layer is None:
+                raise KeyError(site)
+            self._here = layer
+        return self._here[site]
 
 
 def residual_scale(maxima: Mapping[str, NDArray[np.float32]], limit: float) -> float:
