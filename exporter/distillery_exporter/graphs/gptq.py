@@ -13,7 +13,7 @@ Weights = NDArray[np.float32]
 
 # Of the mean of H's diagonal, added to it: what the measured texts leave open must not be inverted.
 _DAMPING = 0.01
-_COLUMNS = 128  # whose errors reach the columns beyond them together
+_COLUMNS = 32  # whose errors reach the columns beyond them together
 
 
 def round_weights(weight: Weights, grams: Weights, scales: Weights, lowest: int, highest: int) -> NDArray[np.int8]:
@@ -38,18 +38,19 @@ def round_weights(weight: Weights, grams: Weights, scales: Weights, lowest: int,
 def _round_block(weight: Weights, gram: Weights, scales: Weights, lowest: int, highest: int) -> NDArray[np.int8]:
     order = np.argsort(-np.diag(gram), kind="stable")
     spread = _spread(gram[np.ix_(order, order)].astype(np.float64))
-    left, steps = weight[:, order].astype(np.float64), scales[:, order].astype(np.float64)
-    values = np.empty(weight.shape, dtype=np.int8)
+    # A column of the weight is a row here, so that it lies together in memory.
+    left, steps = weight.T[order].astype(np.float64), scales.T[order].astype(np.float64)
+    values = np.empty(left.shape, dtype=np.int8)
     for start in range(0, len(order), _COLUMNS):
         end = min(start + _COLUMNS, len(order))
-        errors = np.empty((len(weight), end - start))
+        errors = np.empty((end - start, left.shape[1]))
         for j in range(start, end):
-            column = np.clip(np.rint(left[:, j] / steps[:, j]), lowest, highest)
-            values[:, order[j]] = column
-            errors[:, j - start] = (left[:, j] - column * steps[:, j]) / spread[j, j]
-            left[:, j + 1 : end] -= np.outer(errors[:, j - start], spread[j, j + 1 : end])
-        left[:, end:] -= errors @ spread[start:end, end:]
-    return values
+            column = np.clip(np.rint(left[j] / steps[j]), lowest, highest)
+            values[order[j]] = column
+            error = errors[j - start] = (left[j] - column * steps[j]) / spread[j, j]
+            left[j + 1 : end] -= np.outer(spread[j, j + 1 : end], error)
+        left[end:] -= spread[start:end, end:].T @ errors
+    return values.T
 
 
 def _spread(gram: NDArray[np.float64]) -> NDArray[np.float64]:
