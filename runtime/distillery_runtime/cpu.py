@@ -1,10 +1,15 @@
-"""How many processor cores this process may really use: its affinity and its cgroup quota, not the machine's count."""
+"""What this process may really use of the processor: cores by affinity and cgroup quota, and instructions."""
 
 import math
 import os
+import platform
+import re
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+CPUINFO = Path("/proc/cpuinfo")
+
+VNNI = re.compile(r"\b(avx512_vnni|avx_vnni)\b")
 
 
 def usable_cores(cgroup: Path = CGROUP) -> int:
@@ -12,6 +17,16 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
+
+
+def sums_bytes_exactly(cpuinfo: Path = CPUINFO, architecture: str | None = None) -> bool:
+    """Whether products of unsigned and signed bytes are summed in 32 bits: on x86 only where the CPU has VNNI.
+
+    AVX2 sums pairs of them in 16 bits first. Where an x86 CPU's instructions cannot be told, the answer is no.
+    """
+    if (architecture or platform.machine()).lower() not in ("x86_64", "amd64", "i386", "i686"):
+        return True
+    return VNNI.search(_read(cpuinfo)) is not None
 
 
 def _quota(cgroup: Path) -> float | None:
@@ -27,6 +42,6 @@ def _quota(cgroup: Path) -> float | None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii").strip()
+        return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
         return ""

@@ -12,10 +12,9 @@ import numpy as np
 import onnxruntime as ort
 import tokenizers
 
-from distillery_runtime.cpu import CGROUP, usable_cores
+from distillery_runtime.cpu import CGROUP, CPUINFO, usable_cores
 from distillery_runtime.version import __version__
 
-CPUINFO = Path("/proc/cpuinfo")
 STATUS = Path("/proc/self/status")
 NVIDIA = Path("/proc/driver/nvidia")
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from distillery_runtime.cpu import usable_cores
+from distillery_runtime.cpu import sums_bytes_exactly, usable_cores
 from distillery_runtime.cuda import Arrays, BoundSession, open_on_cuda
 from distillery_runtime.errors import BundleError, ModelError
 from distillery_runtime.variants import Device
@@ -60,11 +60,16 @@ def session_options(threads: int | None) -> ort.SessionOptions:
 
     A data file is mapped into memory. onnxruntime copies the matrices from it into the order its kernels want; that
     stays on, for it makes a run 1.2 times as fast for as much memory as the mapped pages would take.
+
+    Where the CPU may sum products of bytes in 16 bits, which overflow, onnxruntime makes the weights unsigned: slower,
+    and the same answers as elsewhere.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not sums_bytes_exactly():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3
     return options
 

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
+from numpy.typing import NDArray
 
 from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.ports import IDS
-from distillery_exporter.graphs.precision import Int4, quantise_blocks, quantise_rows
+from distillery_exporter.graphs.precision import Int4, RowInt8, quantise_blocks, quantise_rows, scaled
 from distillery_runtime.session import Graph
 
 
@@ -37,3 +39,22 @@ def test_blocks_are_what_onnxruntime_reads(tmp_path: Path, width: int) -> None:
 
     np.testing.assert_allclose(found, restored.T, atol=1e-5)
     assert np.abs(restored - weight).max() <= np.abs(scales).max() * 1.001
+
+
+def test_unsigned_weights_give_the_same_int8_answers(tmp_path: Path) -> None:
+    """What `session_options` asks of onnxruntime where bytes' products overflow."""
+    rng = np.random.default_rng(2)
+    weights = [rng.standard_normal((size, 64)).astype(np.float32) for size in (5, 3)]
+    g, int8 = GraphBuilder(tmp_path / "g.onnx"), RowInt8()
+    rows = int8.rows(g, "", g.op("Gather", [g.init(rng.standard_normal((9, 64)).astype(np.float32)), IDS]), 64)
+    products = [scaled(g, product, rows) for product in int8.products(g, "", rows, weights)]
+    ports = [Port(f"y{i}", np.float32, ("batch", "tokens", len(weight))) for i, weight in enumerate(weights)]
+    g.save([Port(IDS, np.int64, ("batch", "tokens"))], list(zip(products, ports, strict=True)))
+
+    def answer(guard: str) -> list[NDArray[np.float32]]:
+        options = ort.SessionOptions()
+        options.add_session_config_entry("session.x64quantprecision", guard)
+        return ort.InferenceSession(str(tmp_path / "g.onnx"), options).run(None, {IDS: np.arange(9)[None]})
+
+    for signed, unsigned in zip(answer("0"), answer("1"), strict=True):
+        np.testing.assert_allclose(unsigned, signed, rtol=1e-6)

@@ -18,10 +18,9 @@ from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.gptq import Weights, round_weights
 from distillery_exporter.graphs.ports import IDS
 
-# Seven bits: the pairwise 16-bit sums of AVX2's vpmaddubsw overflow with eight, and a bundle answers alike everywhere.
-_WEIGHT_LIMIT = 63
-_ROW_LIMIT = 127
+_INT8_LIMIT = 127
 _ZERO_POINT = 128
+_AT_ONCE = 4096  # rows of a table that are rounded together: all at once would be in memory several times
 _SMALLEST_ROW = 1e-10
 BLOCK = 32
 
@@ -107,7 +106,7 @@ GramsOf = Callable[[str], Weights]
 
 
 class RowInt8:
-    """uint8 rows, each with a scale of its own, times 7-bit weights, with a scale for each output column.
+    """uint8 rows, each with a scale of its own, times int8 weights, with a scale for each output column.
 
     A text's answer does not depend on its batch, as no scale is shared between rows. Rows are symmetric around 128.
 
@@ -124,7 +123,7 @@ class RowInt8:
 
     def embed(self, g: GraphBuilder, table: Weights) -> str:
         """As in `Precision`, from a table of int8 rows with a scale each."""
-        values, scales = quantise_rows(table, _ROW_LIMIT)
+        values, scales = quantise_rows(table, _INT8_LIMIT)
         row = g.op("Cast", [g.op("Gather", [g.init(values), IDS])], to=TensorProto.FLOAT)
         return g.op("Mul", [row, g.op("Gather", [g.init(scales), IDS])])
 
@@ -135,7 +134,7 @@ class RowInt8:
         # Two reductions read the rows once each; the maximum of magnitudes wrote them anew first (4 % of a Gemma).
         top, bottom = (g.op(kind, [flat, g.ints(1)], keepdims=0) for kind in ("ReduceMax", "ReduceMin"))
         largest = g.op("Max", [top, g.op("Neg", [bottom])])
-        scale = g.op("Mul", [g.op("Max", [largest, g.floats(_SMALLEST_ROW)]), g.floats(1 / _ROW_LIMIT)])
+        scale = g.op("Mul", [g.op("Max", [largest, g.floats(_SMALLEST_ROW)]), g.floats(1 / _INT8_LIMIT)])
         zero = g.op("Expand", [g.const(np.array([_ZERO_POINT], dtype=np.uint8)), g.op("Shape", [scale])])
         values = g.op("QuantizeLinear", [flat, scale, zero], axis=0)
         return Rows(values, g.op("Reshape", [scale, self._states(g, 1)]))
@@ -143,16 +142,17 @@ class RowInt8:
     def products(self, g: GraphBuilder, site: str, rows: Rows, weights: Sequence[Weights]) -> list[str]:
         """As in `Precision`, a product for each: splitting a packed one costs more than it gains."""
         weight = np.concatenate(weights)
-        values, scales = quantise_rows(weight, _WEIGHT_LIMIT)
+        values, scales = quantise_rows(weight, _INT8_LIMIT)
         if self._grams:
-            values = round_weights(weight, self._grams(site), scales, -_WEIGHT_LIMIT, _WEIGHT_LIMIT)
+            values = round_weights(weight, self._grams(site), scales, -_INT8_LIMIT, _INT8_LIMIT)
         ends = np.cumsum([len(part) for part in weights])[:-1]
         parts = zip(np.split(values, ends), np.split(scales, ends), strict=True)
         return [self._product(g, rows, integers, scale) for integers, scale in parts]
 
     def _product(self, g: GraphBuilder, rows: Rows, values: NDArray[np.int8], scales: Weights) -> str:
-        zero = g.const(np.array([_ZERO_POINT], dtype=np.uint8))
-        inputs = [rows.tensor, g.init(values.T), g.floats(1), g.init(scales[:, 0]), zero]
+        # Each weight has a zero point of its own: onnxruntime cannot make it unsigned without (see `session_options`).
+        zeros = g.const(np.array([_ZERO_POINT], dtype=np.uint8)), g.init(np.array([0], dtype=np.int8))
+        inputs = [rows.tensor, g.init(values.T), g.floats(1), g.init(scales[:, 0]), *zeros]
         return g.op("Reshape", [g.ms("MatMulIntegerToFloat", inputs), self._states(g, len(values))])
 
     def _states(self, g: GraphBuilder, width: int) -> str:
@@ -212,9 +212,13 @@ def quantise_rows(array: Weights, limit: int) -> tuple[NDArray[np.int8], Weights
     Returns:
         values: (N, K) int8, and scales: (N, 1) float32, positive; `values * scales` is near `array`.
     """
-    scales = np.abs(array).max(axis=1, keepdims=True) / np.float32(limit)
+    scales = np.maximum(array.max(axis=1, keepdims=True), -array.min(axis=1, keepdims=True)) / np.float32(limit)
     scales[scales == 0] = 1
-    return np.rint(array / scales).astype(np.int8), scales
+    values = np.empty(array.shape, dtype=np.int8)
+    for start in range(0, len(array), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        values[part] = np.rint(array[part] / scales[part])
+    return values, scales
 
 
 def quantise_blocks(weight: Weights, grams: Weights | None = None) -> tuple[NDArray[np.uint8], Weights]:
