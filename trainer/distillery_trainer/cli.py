@@ -12,10 +12,13 @@ from distillery_runtime.command import positive, run_command
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.version import __version__
+from distillery_trainer.backends.choose import import_torch_side
+from distillery_trainer.base_model import resolve
 from distillery_trainer.filters import CONFIG_NAME, all_filters, filters_root, find_filter, load_filter
 from distillery_trainer.fit import FitRequest, fit
 from distillery_trainer.lint import lint_filter
 from distillery_trainer.overrides import named_overrides
+from distillery_trainer.pool import read_pool
 from distillery_trainer.scaffold import init_filter
 from distillery_trainer.summary import summarise
 
@@ -34,6 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     lint = commands.add_parser("lint", help="list every problem of a filter's config, prompt and examples")
     lint.add_argument("--filter", metavar="NAME|PATH", help="one filter (default: all of them)")
     lint.set_defaults(run=_lint)
+
+    _add_shrink(commands.add_parser("shrink", help="make a smaller base model of an encoder, for a filter's articles"))
 
     schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml, for editors")
     schema.set_defaults(run=_schema)
@@ -66,6 +71,19 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_fit)
 
 
+def _add_shrink(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--filter", required=True, metavar="NAME[/vN]|PATH", help="the filter whose text policy counts")
+    parser.add_argument("--base-model", required=True, metavar="ID|DIR", help="the encoder: a Hub id or a folder")
+    parser.add_argument("--revision", default="main", help="of a Hub id (default: main)")
+    parser.add_argument("--articles", required=True, nargs="+", action="extend", type=Path, metavar="FILE",
+                        help="JSON lines of articles whose words decide what stays")  # fmt: skip
+    parser.add_argument("--layers", required=True, type=positive, metavar="N", help="layers to keep, evenly spaced")
+    parser.add_argument("--pieces", required=True, type=positive, metavar="N",
+                        help="pieces of the vocabulary to keep, beside specials and single characters")  # fmt: skip
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the new base model's folder")
+    parser.set_defaults(run=_shrink)
+
+
 def _seed(text: str) -> int:
     value = int(text)
     if not 0 <= value < 2**32:
@@ -88,6 +106,17 @@ def _fit(options: argparse.Namespace) -> int:
     run = fit(request, lambda line: print(line, file=sys.stderr))
     print(summarise(run))
     print(f"\n{run}")
+    return 0
+
+
+def _shrink(options: argparse.Namespace) -> int:
+    pool = read_pool(options.articles, load_filter(find_filter(options.filter)).text)
+    base = resolve(options.base_model, options.revision)
+    report = import_torch_side("distillery_trainer.torch_shrink").shrink(
+        base, pool.texts, options.layers, options.pieces, options.out
+    )
+    print(f"{options.out}: layers {report.layers} of {report.layers_before}, {report.pieces} of {report.pieces_before} "
+          f"pieces, which {report.kept_share:.2%} of the tokens of {report.texts} articles are")  # fmt: skip
     return 0
 
 

@@ -1,0 +1,35 @@
+"""Articles without labels: read in order, composed as in scoring, what is unusable counted."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distillery_runtime.errors import InputError
+from distillery_runtime.spec import TextPolicy
+from distillery_trainer.pool import read_pool
+
+
+def lines(path: Path, *records: object) -> Path:
+    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in records), encoding="utf-8")
+    return path
+
+
+def test_texts_are_composed_and_what_is_no_article_is_counted(tmp_path: Path) -> None:
+    first = lines(
+        tmp_path / "a.jsonl", {"id": "a", "title": "T", "text": " x  y "}, "{", {"id": "b"}, {"title": "no id"}
+    )
+    second = lines(tmp_path / "b.jsonl", {"id": "c", "title": "", "text": "z"}, {"id": "d", "title": "", "text": " "})
+
+    pool = read_pool([first, second], TextPolicy())
+
+    assert pool.ids == ("a", "c")
+    assert pool.texts == (f"T{TextPolicy().title_separator}x y", "z")
+    assert pool.unusable == 4
+
+
+def test_a_missing_file_and_files_without_an_article_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone.jsonl: no such file"):
+        read_pool([tmp_path / "gone.jsonl"], TextPolicy())
+    with pytest.raises(InputError, match="no usable article, 1 other lines"):
+        read_pool([lines(tmp_path / "a.jsonl", "{")], TextPolicy())
