@@ -14,8 +14,9 @@ from distillery_runtime.errors import InputError, ModelError
 from distillery_runtime.spec import ModelTraining
 from distillery_runtime.window import TokenIds
 from distillery_trainer import torch_training
+from distillery_trainer.torch_batches import TrainingRows
 from distillery_trainer.torch_steps import learning_rate
-from distillery_trainer.torch_training import TrainingRows, remove_checkpoint, train
+from distillery_trainer.torch_training import remove_checkpoint, train
 
 SETTINGS = ModelTraining(epochs=4, patience=2, learning_rate=0.05, batch_tokens=64)
 

@@ -66,7 +66,7 @@ class Pipeline:
         weights = [[d["name"], d["weight"]] for d in spec["dimensions"]]
         return (
             Stage("split", "splits.jsonl", (), [data, weights, spec["gatekeepers"], self.seed], 1, self._split),
-            Stage("fit", "student", ("split",), [student, names, self.seed], 1, self._fit),
+            Stage("fit", "student", ("split",), [student, names, self.seed], 2, self._fit),
             Stage("calibrate", "calibration.json", ("fit",), [self.seed], 1, self._calibrate),
             Stage("probe", "probe", ("split",), [probe, names, self.seed], 1, self._probe),
             Stage("certify", "certificate.json", ("calibrate", "probe"), decided, 2, self._certify),

@@ -8,58 +8,24 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import ModelTraining
-from distillery_runtime.window import TokenIds, token_batches
+from distillery_runtime.spec import Loss, ModelTraining
 from distillery_trainer import torch_checkpoint
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.backends.protocol import Progress
+from distillery_trainer.torch_batches import Schedule, TrainingRows
 from distillery_trainer.torch_checkpoint import Checkpoint, EpochRecord, TrainState
 from distillery_trainer.torch_running import device, run_in_batches, use_cores
-from distillery_trainer.torch_steps import Loss, Plan, Stepper
+from distillery_trainer.torch_steps import Plan, Stepper
 
 CHECKPOINT_STEPS = 500  # a checkpoint is saved after so many steps or seconds, whichever comes first
 CHECKPOINT_S = 60.0
 CHECKPOINT_REST = 10  # but not before ten times as long as the last one took to write
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRows:
-    """What a regressor learns from, and what decides when it stops.
-
-    `train_ids`, `val_ids`: token rows. `train_labels`, `val_labels`: (N, D) float32 in [0, 10].
-    """
-
-    train_ids: Sequence[TokenIds]
-    train_labels: NDArray[np.float32]
-    val_ids: Sequence[TokenIds]
-    val_labels: NDArray[np.float32]
-
-    def check(self) -> None:
-        """Sees that labels and texts fit each other.
-
-        Raises:
-            InputError: an empty part, labels of another shape than (N, D), or a label that is not finite.
-        """
-        pairs = (("train", self.train_ids, self.train_labels), ("val", self.val_ids, self.val_labels))
-        problems = []
-        for name, ids, labels in pairs:
-            if not ids or labels.ndim != 2 or len(labels) != len(ids):
-                found = f"{len(ids)} texts, labels {labels.shape}"
-                problems.append(Problem(name, found, "(N, D) labels for N > 0 texts"))
-            elif not np.all(np.isfinite(labels)):
-                problems.append(Problem(f"{name} labels", "a value that is not finite", "scores in [0, 10]"))
-        if self.train_labels.shape[1:] != self.val_labels.shape[1:]:
-            problems.append(Problem("val labels", str(self.val_labels.shape), "as many columns as the train labels"))
-        if problems:
-            raise InputError("training", problems)
 
 
 def train(
@@ -78,14 +44,15 @@ def train(
     goes on; `remove_checkpoint` deletes it when the model has been saved.
 
     Args:
-        model: from input_ids and attention_mask, (B, T) int64, to (B, D) on the labels' scale; moved to its device.
+        model: from input_ids and attention_mask, (B, T) int64, to (B, D) on the labels' scale, while it trains for
+            `hl_gauss` to (B, D * K) logits of bins; moved to its device.
         lineage: whatever else the weights depend on; a checkpoint with another lineage is not used.
 
     Returns:
         What happened in each epoch.
 
     Raises:
-        InputError: rows and labels do not fit each other, or a label is not finite.
+        InputError: rows, labels and weights do not fit each other, or a label is not finite.
         ModelError: the loss, a gradient or an output is not finite.
     """
     rows.check()
@@ -109,10 +76,8 @@ class _Training:
         self, model: nn.Module, rows: TrainingRows, plan: Plan, checkpoint_folder: Path, progress: Progress | None
     ) -> None:
         self._model, self._rows, self._plan, self._progress = model, rows, plan, progress
-        self._lengths = [len(row.ids) for row in rows.train_ids]
-        self._steps_per_epoch = len(token_batches(self._lengths, plan.settings.batch_tokens))
-        self._total_steps = self._steps_per_epoch * plan.settings.epochs
-        self._stepper = Stepper(model, plan, self._total_steps)
+        self._schedule = Schedule(rows, plan)
+        self._stepper = Stepper(model, plan, self._schedule.total)
         weights = self._stepper.weights
         fingerprint = _fingerprint(rows, plan, weights)
         self._checkpoint = Checkpoint(checkpoint_folder, fingerprint, weights, self._stepper.optimiser)
@@ -121,7 +86,7 @@ class _Training:
         """Trains until the epochs are done or patience is at its end, and restores the best epoch's weights."""
         state = self._checkpoint.restore()
         if self._progress:
-            self._progress.start(self._total_steps, state.step)
+            self._progress.start(self._schedule.total, state.step)
         while not self._is_over(state):
             state = self._end_epoch(self._run_epoch(state))
         if state.best:
@@ -134,12 +99,10 @@ class _Training:
 
     def _run_epoch(self, state: TrainState) -> TrainState:
         """Takes the epoch's remaining steps, saving now and then."""
-        epoch = len(state.history)
-        batches = self._batches(epoch)
+        end = (len(state.history) + 1) * self._schedule.per_epoch
         saved_at, cost_s = time.monotonic(), 0.0
-        for batch in batches[state.step - epoch * self._steps_per_epoch :]:
-            ids, labels = [self._rows.train_ids[i] for i in batch], self._rows.train_labels[batch]
-            loss = self._stepper.take(state.step, ids, labels)
+        while state.step < end:
+            loss = self._stepper.take(state.step, self._schedule.batches(state.step))
             state = replace(state, step=state.step + 1, loss_total=state.loss_total + loss)
             if self._progress:
                 self._progress.step(loss)
@@ -151,7 +114,7 @@ class _Training:
 
     def _end_epoch(self, state: TrainState) -> TrainState:
         val_mae = self._val_mae()
-        record = EpochRecord(len(state.history) + 1, state.loss_total / self._steps_per_epoch, val_mae)
+        record = EpochRecord(len(state.history) + 1, state.loss_total / self._schedule.per_epoch, val_mae)
         ended = TrainState(state.step, 0.0, (*state.history, record))
         if ended.best is record:
             self._checkpoint.save_best(record.epoch)
@@ -159,13 +122,6 @@ class _Training:
         if self._progress:
             self._progress.epoch(val_mae)
         return ended
-
-    def _batches(self, epoch: int) -> list[list[int]]:
-        """The epoch's batches of row indices: similar lengths together, ties mixed anew, batches in random order."""
-        rng = np.random.default_rng([self._plan.seed, epoch])
-        mixed = rng.permutation(len(self._lengths)).tolist()
-        batches = token_batches([self._lengths[i] for i in mixed], self._plan.settings.batch_tokens)
-        return [[mixed[i] for i in batches[b]] for b in rng.permutation(len(batches))]
 
     def _val_mae(self) -> float:
         outputs = run_in_batches(self._model.eval(), self._rows.val_ids)
@@ -178,10 +134,11 @@ def _fingerprint(rows: TrainingRows, plan: Plan, weights: Mapping[str, Tensor]) 
     shapes = {name: list(weight.shape) for name, weight in weights.items()}
     settings = plan.settings.model_dump(mode="json")
     digest.update(json.dumps([settings, plan.loss, plan.seed, plan.lineage, shapes]).encode())
-    for ids, labels in ((rows.train_ids, rows.train_labels), (rows.val_ids, rows.val_labels)):
+    for ids, values in ((rows.train_ids, (rows.train_labels, rows.weights)), (rows.val_ids, (rows.val_labels,))):
         for row in ids:
             digest.update(len(row.ids).to_bytes(4, "little") + row.ids.tobytes())
-        digest.update(np.ascontiguousarray(labels).tobytes())
+        for array in values:
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
