@@ -19,6 +19,7 @@ from distillery_runtime.window import TokenWindow
 from distillery_trainer.backends.choose import (
     STATIC,
     Embedder,
+    call_helpers,
     fit_student,
     load_student,
     open_embedder,
@@ -104,6 +105,7 @@ class Pipeline:
         return FitData(train.texts, train.labels(), val.texts, val.labels(), train.weights())
 
     def _fit(self, output: Path) -> None:
+        call_helpers(self.spec, "FIT")
         with Bar("fit", lines=self.spec.student.backend != STATIC) as bar:
             fit_student(self.spec, self.fit_data(), output, self.seed, bar)
         prefix = self.spec.student.encoder.prefix if self.spec.student.backend == "encoder" else ""

@@ -1,7 +1,7 @@
 """One optimiser step: its seed, its learning rates, its gradient; the same however the training came to it."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from torch import nn
 from distillery_runtime.errors import ModelError
 from distillery_runtime.spec import Loss, ModelTraining
 from distillery_runtime.window import TokenIds
+from distillery_trainer.torch_group import Group
 from distillery_trainer.torch_losses import losses
 from distillery_trainer.torch_running import device, to_tensors
 
@@ -42,10 +43,10 @@ class Batch:
 
 
 class Stepper:
-    """A model, its AdamW optimiser and their schedule."""
+    """A model, its AdamW optimiser and their schedule, in a group of processes that share each step's batches."""
 
-    def __init__(self, model: nn.Module, plan: Plan, total_steps: int) -> None:
-        self._model, self._plan, self._total_steps = model, plan, total_steps
+    def __init__(self, model: nn.Module, plan: Plan, total_steps: int, group: Group | None = None) -> None:
+        self._model, self._plan, self._total_steps, self._group = model, plan, total_steps, group or Group()
         self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.optimiser = _optimiser(self.weights, plan.settings)
 
@@ -58,6 +59,7 @@ class Stepper:
         rate = learning_rate(step, self._total_steps, self._plan.settings)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["share"]
+        self._group.say(step)
         loss = self._add_gradients(step, batches)
         norm = nn.utils.clip_grad_norm_(self.weights.values(), CLIP_NORM)
         if not (np.isfinite(loss) and torch.isfinite(norm)):
@@ -65,13 +67,19 @@ class Stepper:
         self.optimiser.step()
         return loss
 
+    def help(self, batches: Callable[[int], Sequence[Batch]]) -> None:
+        """Adds this process's part to the steps that the first process takes, until it says that it is done."""
+        while (step := self._group.hear()) >= 0:
+            self._add_gradients(step, batches(step))
+
     def _add_gradients(self, step: int, batches: Sequence[Batch]) -> float:
-        """Leaves the loss's gradient in the weights, as if all batches were one, and gives the loss."""
+        """Leaves the loss's gradient in the first process's weights, as if all batches were one, and gives the loss."""
+        self._group.share(self.weights.values())
         self._model.train()
         self.optimiser.zero_grad(set_to_none=True)
         total_weight = sum(float(batch.weights.sum(dtype=np.float64)) for batch in batches)
         total = 0.0
-        for place, batch in enumerate(batches):
+        for place, batch in list(enumerate(batches))[self._group.rank :: self._group.size]:
             torch.manual_seed(int(np.random.SeedSequence([self._plan.seed, step, place]).generate_state(1)[0]))
             with _autocast():
                 outputs = self._model(*to_tensors(batch.ids))
@@ -79,7 +87,7 @@ class Stepper:
             loss = (each * torch.from_numpy(batch.weights).to(device())).sum() / total_weight
             loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
             total += float(loss.detach())
-        return total
+        return self._group.gather(total, self.weights.values())
 
 
 def learning_rate(step: int, total_steps: int, settings: ModelTraining) -> float:

@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
+from distillery_runtime.errors import DistilleryError, InputError, Problem
 from distillery_runtime.spec import Loss, ModelTraining
 from distillery_trainer import torch_checkpoint
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.backends.protocol import Progress
 from distillery_trainer.torch_batches import Schedule, TrainingRows
 from distillery_trainer.torch_checkpoint import Checkpoint, EpochRecord, TrainState
+from distillery_trainer.torch_group import STOP, Group, join
 from distillery_trainer.torch_running import device, run_in_batches, use_cores
 from distillery_trainer.torch_steps import Plan, Stepper
 
@@ -49,17 +51,29 @@ def train(
         lineage: whatever else the weights depend on; a checkpoint with another lineage is not used.
 
     Returns:
-        What happened in each epoch.
+        What happened in each epoch; nothing in a process that only helped another, whose weights are of no use.
 
     Raises:
-        InputError: rows, labels and weights do not fit each other, or a label is not finite.
+        InputError: rows, labels and weights do not fit each other, a label is not finite, or a step has fewer batches
+            than there are processes.
         ModelError: the loss, a gradient or an output is not finite.
     """
     rows.check()
     use_cores()
     model.to(device())
-    training = _Training(model, rows, Plan(settings, loss, seed, lineage), _checkpoint_folder(folder), progress)
-    history = training.run()
+    group = join()
+    _check_shared(settings, group)
+    plan = Plan(settings, loss, seed, lineage)
+    training = _Training(model, rows, plan, _checkpoint_folder(folder), progress, group)
+    if group.rank > 0:
+        training.help()
+        return ()
+    try:
+        history = training.run()
+    except DistilleryError:  # raised between steps; of any other error the others hear from their launcher
+        group.say(STOP)
+        raise
+    group.say(STOP)
     write_text(folder / "training_history.json", _history_json(history))
     return history
 
@@ -73,11 +87,17 @@ class _Training:
     """One training in memory: the model, its optimiser and how far they are."""
 
     def __init__(
-        self, model: nn.Module, rows: TrainingRows, plan: Plan, checkpoint_folder: Path, progress: Progress | None
+        self,
+        model: nn.Module,
+        rows: TrainingRows,
+        plan: Plan,
+        checkpoint_folder: Path,
+        progress: Progress | None,
+        group: Group,
     ) -> None:
         self._model, self._rows, self._plan, self._progress = model, rows, plan, progress
         self._schedule = Schedule(rows, plan)
-        self._stepper = Stepper(model, plan, self._schedule.total)
+        self._stepper = Stepper(model, plan, self._schedule.total, group)
         weights = self._stepper.weights
         fingerprint = _fingerprint(rows, plan, weights)
         self._checkpoint = Checkpoint(checkpoint_folder, fingerprint, weights, self._stepper.optimiser)
@@ -92,6 +112,10 @@ class _Training:
         if state.best:
             self._checkpoint.restore_best(state.best.epoch)
         return state.history
+
+    def help(self) -> None:
+        """Helps the first process to train; only the gradients of this process's batches come of it."""
+        self._stepper.help(self._schedule.batches)
 
     def _is_over(self, state: TrainState) -> bool:
         waited = len(state.history) - state.best.epoch if state.best else 0
@@ -126,6 +150,12 @@ class _Training:
     def _val_mae(self) -> float:
         outputs = run_in_batches(self._model.eval(), self._rows.val_ids)
         return float(np.abs(outputs.astype(np.float64) - self._rows.val_labels).mean())
+
+
+def _check_shared(settings: ModelTraining, group: Group) -> None:
+    if settings.accumulate < group.size:
+        expected = f"at least {group.size}, a batch of each step for each process"
+        raise InputError("training", [Problem("accumulate", str(settings.accumulate), expected)])
 
 
 def _fingerprint(rows: TrainingRows, plan: Plan, weights: Mapping[str, Tensor]) -> str:

@@ -49,7 +49,8 @@ def fit(
     if settings.training.recompute:
         recompute_layers(regressor.adapted.get_base_model())
     model = read_by_bins(regressor, start.bins)
-    train(model, start.rows, settings.training, settings.loss, seed, folder, progress, start.lineage)
+    if not train(model, start.rows, settings.training, settings.loss, seed, folder, progress, start.lineage):
+        return  # this process helped another, which saves
     expected = TorchStudent(start.window, model, start.dimensions).predict(proof_texts(data))
     _save(regressor, start.base, folder)
     del model, regressor  # the reloaded one takes as much memory

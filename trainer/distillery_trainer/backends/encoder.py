@@ -48,7 +48,8 @@ def fit(
         recompute_layers(encoder)
     regressor = PooledRegressor(encoder, _new_head(encoder, start.constant), settings.pooling)
     model = read_by_bins(regressor, start.bins)
-    train(model, start.rows, settings.training, settings.loss, seed, folder, progress, start.lineage)
+    if not train(model, start.rows, settings.training, settings.loss, seed, folder, progress, start.lineage):
+        return  # this process helped another, which saves
     expected = TorchStudent(start.window, model, start.dimensions).predict(proof_texts(data))
     _save(regressor, folder)
     EncoderRecord(prefix=settings.prefix, pooling=settings.pooling).write(folder / _RECORD)
