@@ -15,6 +15,7 @@ from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.checkpoint import Checkpoint, MergedCheckpoint, Weights, WeightSource
 from distillery_exporter.graphs.gemma import GemmaDecoder, build_gemma_regressor
 from distillery_exporter.graphs.gemma_settings import GemmaSettings
+from distillery_exporter.graphs.head import Floats
 from distillery_exporter.graphs.precision import GramsOf, Int4, Plain, Precision, RowInt8
 from distillery_exporter.graphs.settings import read_settings
 from distillery_exporter.graphs.smoothing import SmoothedGemma
@@ -33,7 +34,7 @@ from distillery_runtime.spec import FilterSpec
 from distillery_runtime.variants import FORMS, REFERENCE
 from distillery_runtime.window import TokenIds
 from distillery_trainer.backends.choose import Embedder
-from distillery_trainer.backends.records import BaseRecord, EncoderRecord, base_folder
+from distillery_trainer.backends.records import BaseRecord, EncoderRecord, base_folder, read_bins
 from distillery_trainer.heads import load_head
 from distillery_trainer.static_embedder import StaticEmbedder
 
@@ -118,11 +119,12 @@ class Bert:
 
 @dataclass(frozen=True)
 class Gemma:
-    """A Gemma-3 student. `texts`: what a form is fitted to, and how large its activations are on."""
+    """A Gemma-3 student. `centres`: of the bins that its head gives, or None; `texts`: what a form is fitted to."""
 
     source: WeightSource
     dimensions: int
     max_tokens: int
+    centres: Floats | None
     texts: Texts
     forms: tuple[str, ...] = EVERY
 
@@ -140,7 +142,9 @@ class Gemma:
         elif variant == "cuda-fp16":
             scale = residual_scale(self.maxima, RESIDUAL_LIMIT)
         precision = _precision(variant, partial(self._add, source), self.texts)
-        build_gemma_regressor(path, source, self.dimensions, calibration, self.max_tokens, precision, scale)
+        build_gemma_regressor(
+            path, source, self.dimensions, calibration, self.max_tokens, precision, scale, self.centres
+        )
 
     @cached_property
     def maxima(self) -> dict[str, Weights]:
@@ -187,16 +191,19 @@ def _static(source: Path) -> Model:
 def _encoder(source: Path, texts: Texts) -> Model:
     head = load_file(source / "head.safetensors")
     checkpoint, pooling = Checkpoint(source), EncoderRecord.read(source / "encoder.json").pooling
-    values = (checkpoint, pooling, head["weight"], head["bias"])
+    values, centres = (checkpoint, pooling, head["weight"], head["bias"]), read_bins(source)
     if not is_hand_written(checkpoint.config):
-        return Exact(lambda path, maps: build_traced_encoder_regressor(path, *values, maps))
+        return Exact(lambda path, maps: build_traced_encoder_regressor(path, *values, maps, centres))
     build = build_bert_regressor
-    return Bert(checkpoint, pooling, lambda path, precision, maps: build(path, *values, maps, precision), texts)
+    return Bert(
+        checkpoint, pooling, lambda path, precision, maps: build(path, *values, maps, precision, centres), texts
+    )
 
 
 def _decoder(spec: FilterSpec, source: Path, texts: Texts) -> Model:
     base = Checkpoint(base_folder(BaseRecord.read(source / "base.json")))
     merged, dimensions, most = MergedCheckpoint(base, source), len(spec.dimensions), spec.student.window.max_tokens
+    centres = read_bins(source)
     if is_hand_written(base.config):
-        return Gemma(merged, dimensions, most, texts)
-    return Exact(lambda path, maps: build_traced_decoder_regressor(path, merged, dimensions, maps, most))
+        return Gemma(merged, dimensions, most, centres, texts)
+    return Exact(lambda path, maps: build_traced_decoder_regressor(path, merged, dimensions, maps, most, centres))

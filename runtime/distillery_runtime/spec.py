@@ -19,6 +19,7 @@ Score = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Loss = Literal["mse", "huber", "hl_gauss"]
 
 
 def _compiles(pattern: str) -> str:
@@ -125,14 +126,19 @@ class HeadTraining(_Part):
 class ModelTraining(_Part):
     """How a transformer is trained (AdamW, linear warm-up and decay, early stopping on validation MAE).
 
-    The learning rate must be given: a decoder's adapter and a whole encoder need rates that differ by far.
+    The learning rate must be given: a decoder's adapter and a whole encoder need rates that differ by far. Each layer
+    below the head gets `layer_decay` of the rate above it. A step takes `accumulate` batches of `batch_tokens`; with
+    `recompute` a layer's inner states are computed again for the gradient instead of being kept.
     """
 
     epochs: Count = 3
     patience: Count = 2
     learning_rate: Positive
+    layer_decay: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
     batch_tokens: Annotated[int, Field(ge=64)] = 4096
+    accumulate: Count = 1
+    recompute: bool = False
     warmup_ratio: Share = 0.1
 
 
@@ -170,7 +176,7 @@ class DecoderSettings(_Part):
     base_model: Text = "google/gemma-3-1b-pt"
     revision: Text = "main"
     lora: Lora = Lora()
-    loss: Literal["mse", "huber"] = "huber"
+    loss: Loss = "huber"
     training: ModelTraining = ModelTraining(learning_rate=2e-4)
 
 
@@ -181,7 +187,7 @@ class EncoderSettings(_Part):
     revision: Text = "main"
     prefix: str = ""
     pooling: Literal["mean", "cls"] = "mean"
-    loss: Literal["mse", "huber"] = "huber"
+    loss: Loss = "huber"
     training: ModelTraining = ModelTraining(learning_rate=5e-5)
 
 

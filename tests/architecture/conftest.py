@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,6 +236,20 @@ class Lab:
         folder = self._make_one("fit", "student", spec)
         answers = load_student(spec, folder / "student").predict(PROBING_TEXTS)
         return how_it_went(folder / "student"), answers.tolist()
+
+    def _passes(self, spec: FilterSpec) -> object:
+        """How often each kind of module computes while the student is fitted."""
+        import torch
+
+        counts: Counter[str] = Counter()
+        hook = torch.nn.modules.module.register_module_forward_pre_hook(
+            lambda module, _inputs: counts.update([type(module).__name__])
+        )
+        try:
+            self._make_one("fit", "student", spec)
+        finally:
+            hook.remove()
+        return counts
 
     def _probe(self, spec: FilterSpec) -> object:
         folder = self._make_one("probe", "probe", spec)

@@ -83,6 +83,8 @@ def test_every_option_that_a_page_names_exists() -> None:
 def problem_of(words: list[str]) -> str | None:
     """Why a command cannot be typed, or None."""
     program, *arguments = words
+    if program == "torchrun" and "--no-python" in words:  # it starts what follows
+        program, *arguments = words[words.index("--no-python") + 1 :]
     if program in PARSERS:
         return parser_problem(PARSERS[program](), arguments)
     if program == "make":

@@ -103,8 +103,11 @@ def model_rules(section: str, other: str, situation: Mapping[str, object]) -> li
         Rule(f"{training}.epochs", 1, seen, situation),
         Rule(f"{training}.patience", 1, seen, {**situation, **under(training, RESTLESS_MODEL)}),
         Rule(f"{training}.learning_rate", times(3), seen, situation),
+        Rule(f"{training}.layer_decay", 0.2, seen, situation),
         Rule(f"{training}.weight_decay", times(100), seen, situation),
         Rule(f"{training}.batch_tokens", 256, seen, situation),
+        Rule(f"{training}.accumulate", 3, seen, situation),
+        Rule(f"{training}.recompute", True, ("passes",), situation),
         Rule(f"{training}.warmup_ratio", 0.8, seen, situation),
     ]
 
@@ -210,7 +213,7 @@ def lab_for(request: pytest.FixtureRequest, lab: Any) -> Callable[[Rule], Any]: 
 
     def prepared(rule: Rule) -> Any:  # Any: as above
         backend = (rule.under or {}).get("student.backend")
-        if "probe" in rule.seen_in or ("student" in rule.seen_in and backend != "static"):
+        if "probe" in rule.seen_in or ({"student", "passes"} & set(rule.seen_in) and backend != "static"):
             request.getfixturevalue("published")
         return lab
 

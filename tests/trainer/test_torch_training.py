@@ -14,8 +14,10 @@ from distillery_runtime.errors import InputError, ModelError
 from distillery_runtime.spec import ModelTraining
 from distillery_runtime.window import TokenIds
 from distillery_trainer import torch_training
+from distillery_trainer.torch_batches import TrainingRows
+from distillery_trainer.torch_group import Group
 from distillery_trainer.torch_steps import learning_rate
-from distillery_trainer.torch_training import TrainingRows, remove_checkpoint, train
+from distillery_trainer.torch_training import remove_checkpoint, train
 
 SETTINGS = ModelTraining(epochs=4, patience=2, learning_rate=0.05, batch_tokens=64)
 
@@ -249,6 +251,15 @@ def test_rows_and_labels_that_do_not_fit_are_all_listed(rows: TrainingRows, tmp_
         train(Bag(), TrainingRows(rows.train_ids, bad, [], rows.val_labels[:, :1]), SETTINGS, "mse", 1, tmp_path)
 
     assert [problem.path for problem in caught.value.problems] == ["train labels", "val", "val labels"]
+
+
+def test_a_step_with_fewer_batches_than_processes_is_refused(
+    rows: TrainingRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_training, "join", lambda: Group(0, 2))
+
+    with pytest.raises(InputError, match="accumulate: 1, expected at least 2, a batch of each step for each process"):
+        train(Bag(), rows, SETTINGS, "mse", 1, tmp_path)
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_towards_zero() -> None:

@@ -12,6 +12,7 @@ from distillery_runtime.command import positive, run_command
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.version import __version__
+from distillery_trainer import processes
 from distillery_trainer.backends.choose import import_torch_side
 from distillery_trainer.base_model import resolve
 from distillery_trainer.filters import CONFIG_NAME, all_filters, filters_root, find_filter, load_filter
@@ -104,6 +105,8 @@ def _fit(options: argparse.Namespace) -> int:
     overrides = named | dict(_setting(text) for text in options.settings)
     request = FitRequest(folder, options.labels, overrides, options.limit, options.seed, options.run_dir)
     run = fit(request, lambda line: print(line, file=sys.stderr))
+    if processes.rank() > 0:
+        return 0
     print(summarise(run))
     print(f"\n{run}")
     return 0

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import yaml
 
-from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.errors import DistilleryError, InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.version import __version__
+from distillery_trainer import processes
 from distillery_trainer.atomic_files import write_text
+from distillery_trainer.backends.choose import call_helpers, help_fits
 from distillery_trainer.files import digest, write_json
 from distillery_trainer.filters import load_filter
 from distillery_trainer.labels import LabelledSet, files_digest, read_labels
@@ -43,7 +45,8 @@ class FitRequest:
 def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
     """Brings a run up to date and gives its folder.
 
-    The same request finds its run again and goes on with it; `run_dir` names the folder instead.
+    The same request finds its run again and goes on with it; `run_dir` names the folder instead. Where a launcher
+    started several processes, the first one does so, and the others help it to train.
 
     Raises:
         InputError: the labels, the overrides or the run folder are not usable.
@@ -52,6 +55,22 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
     spec = apply_overrides(load_filter(request.filter_folder), request.overrides)
     labelled = _take(read_labels(request.labels, spec), request)
     folder = request.run_dir or RUNS_FOLDER / spec.name / f"v{spec.version}" / _run_id(spec, request)
+    pipeline = Pipeline(spec, labelled, folder, request.seed)
+    if processes.rank() > 0:
+        help_fits(spec, pipeline.fit_data, request.seed)
+        return folder
+    try:
+        _execute(request, pipeline, say)
+    except DistilleryError:  # of any other error the helpers hear from their launcher
+        call_helpers(spec, "END")
+        raise
+    call_helpers(spec, "END")
+    return folder
+
+
+def _execute(request: FitRequest, pipeline: Pipeline, say: Callable[[str], None]) -> None:
+    """Brings the run up to date, with its records."""
+    spec, labelled, folder = pipeline.spec, pipeline.labelled, pipeline.folder
     _check_run_folder(folder, spec)
     say(f"run {folder}: {spec.label}, {len(labelled.articles)} articles, student {spec.student.backend}")
     manifest = _manifest(spec, request, labelled)
@@ -64,8 +83,7 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
         write_json(folder / "training_metadata.json", _metadata(spec, folder))
         write_json(folder / "manifest.json", manifest | {"stages": keys})
 
-    RunFolder(folder).execute(Pipeline(spec, labelled, folder, request.seed).stages(), say, begin, finish)
-    return folder
+    RunFolder(folder).execute(pipeline.stages(), say, begin, finish)
 
 
 def _take(labelled: LabelledSet, request: FitRequest) -> LabelledSet:

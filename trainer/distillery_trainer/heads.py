@@ -1,7 +1,7 @@
 """Heads: from pooled embeddings to raw scores. A ridge regression or an MLP, whichever does better on validation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +42,22 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class HeadData:
-    """Embeddings (N, H) float32 and labels (N, D) float32 of the training and the validation articles."""
+    """Embeddings (N, H) float32 and labels (N, D) float32 of the training and the validation articles.
+
+    `train_weights`: (N, D) float32 above 0, what each label counts, or None where all count alike; a head takes an
+    article's mean of them.
+    """
 
     train_x: Matrix
     train_y: Matrix
     val_x: Matrix
     val_y: Matrix
+    train_weights: Matrix | None = None
+
+    @property
+    def article_weights(self) -> Matrix | None:
+        """(N,) float32 above 0, or None where all count alike."""
+        return None if self.train_weights is None else self.train_weights.mean(axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,7 @@ def fit_head(
     """Fits a ridge and an MLP head on standardised embeddings and keeps the one with the lower validation MAE."""
     mean, scale = data.train_x.mean(axis=0), data.train_x.std(axis=0)
     scale = np.where(scale < 1e-6, 1, scale).astype(np.float32)
-    standard = HeadData((data.train_x - mean) / scale, data.train_y, (data.val_x - mean) / scale, data.val_y)
+    standard = replace(data, train_x=(data.train_x - mean) / scale, val_x=(data.val_x - mean) / scale)
     heads = {
         "ridge": Head(mean, scale, _fit_ridge(standard)),
         "mlp": Head(mean, scale, _fit_mlp(standard, hidden, training, seed, progress)),
@@ -96,7 +106,8 @@ def _fit_ridge(data: HeadData) -> tuple[tuple[Matrix, Matrix], ...]:
     """One linear layer, its penalty chosen on validation. Standardised columns: alpha is in articles."""
     best: tuple[float, Ridge] | None = None
     for alpha in RIDGE_ALPHAS:
-        model = Ridge(alpha=alpha, solver="cholesky").fit(data.train_x.astype(np.float64), data.train_y)
+        model = Ridge(alpha=alpha, solver="cholesky")
+        model.fit(data.train_x.astype(np.float64), data.train_y, sample_weight=data.article_weights)
         mae = _mae(model.predict(data.val_x), data.val_y)
         if best is None or mae < best[0]:
             best = (mae, model)
@@ -124,7 +135,7 @@ def _fit_mlp(
     if progress:
         progress.start(training.epochs, 0)
     for _ in range(training.epochs):
-        model.partial_fit(data.train_x, np.squeeze(data.train_y - offset))
+        model.partial_fit(data.train_x, np.squeeze(data.train_y - offset), sample_weight=data.article_weights)
         layers = _layers(model, offset)
         mae = _mae(Head(zero, one, layers).predict(data.val_x), data.val_y)
         if progress:

@@ -13,20 +13,27 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.jsonl import BadLine, read_jsonl
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.text import ArticleText, compose
+from distillery_trainer.label_weights import label_weights
 
 MAX_LISTED = 50
+MAX_WEIGHT = 1e6
 SLICE_FIELDS = ("source", "language", "id")
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledArticle:
-    """One article with its cleaned text, labels in column order, the fields that slices read, and who labelled it."""
+    """One article with its cleaned text, labels in column order, the fields that slices read, and who labelled it.
+
+    `weight`: what it counts in training. `repeats`: the oracle's several answers in column order, where it gave some.
+    """
 
     id: str
     cleaned: ArticleText
     labels: tuple[float, ...]
     fields: Mapping[str, str]
     oracle: str | None
+    weight: float = 1.0
+    repeats: tuple[tuple[float, ...], ...] = ()
 
     @property
     def text(self) -> str:
@@ -44,6 +51,11 @@ class LabelledSet:
         """(N, D) float32 in [0, 10], columns in spec.dimensions order."""
         return np.array([article.labels for article in self.articles], dtype=np.float32)
 
+    def weights(self) -> NDArray[np.float32]:
+        """What each label counts in training: (N, D) float32 above 0."""
+        own, repeats = [a.weight for a in self.articles], [a.repeats for a in self.articles]
+        return label_weights(own, repeats, len(self.articles[0].labels))
+
     def select(self, indices: Sequence[int]) -> "LabelledSet":
         """The articles at these places, in this order."""
         return LabelledSet(tuple(self.articles[i] for i in indices))
@@ -60,7 +72,7 @@ class LabelledSet:
 
 
 def read_labels(files: Sequence[Path], spec: FilterSpec) -> LabelledSet:
-    """Reads labels files: JSON lines with `id`, `title`, `text` and `labels` {dimension: 0-10}.
+    """Reads labels files: JSON lines with `id`, `title`, `text` and `labels` {dimension: 0-10}, `weight`, `repeats`.
 
     Raises:
         InputError: a file cannot be read, a line is no labelled article, a dimension is missing, unknown or out of
@@ -99,7 +111,7 @@ def files_digest(files: Sequence[Path]) -> list[dict[str, str]]:
 def _read_line(line: Mapping[str, object] | BadLine, spec: FilterSpec, where: str) -> LabelledArticle | list[Problem]:
     if isinstance(line, BadLine):
         return [Problem(where, line.reason, "a JSON object")]
-    problems = _label_problems(line.get("labels"), spec, where)
+    problems = [*_label_problems(line.get("labels"), spec, f"{where}.labels"), *_weight_problems(line, spec, where)]
     try:
         article = parse_article(line)
         text = compose(article, spec.text)
@@ -113,12 +125,13 @@ def _read_line(line: Mapping[str, object] | BadLine, spec: FilterSpec, where: st
         for key, v in fields.items()
         if not _is_unicode(v)
     ]
-    labels = line.get("labels")
-    if problems or not isinstance(labels, Mapping):
+    labels, weight, repeats = line.get("labels"), line.get("weight", 1.0), line.get("repeats", [])
+    if problems or not (isinstance(labels, Mapping) and isinstance(weight, int | float) and isinstance(repeats, list)):
         return problems
     oracle = line.get("oracle")
-    values = tuple(float(labels[name]) for name in spec.dimension_names)
-    return LabelledArticle(article.id, text, values, fields, oracle if isinstance(oracle, str) else None)
+    values, *answers = [tuple(float(scores[name]) for name in spec.dimension_names) for scores in (labels, *repeats)]
+    named = oracle if isinstance(oracle, str) else None
+    return LabelledArticle(article.id, text, values, fields, named, float(weight), tuple(answers))
 
 
 def _is_unicode(text: str) -> bool:
@@ -131,13 +144,25 @@ def _is_unicode(text: str) -> bool:
 
 def _label_problems(labels: object, spec: FilterSpec, where: str) -> list[Problem]:
     if not isinstance(labels, Mapping):
-        return [Problem(f"{where}.labels", type(labels).__name__, "an object {dimension: 0-10}")]
-    found = [_label_problem(f"{where}.labels.{name}", labels.get(name)) for name in spec.dimension_names]
+        return [Problem(where, type(labels).__name__, "an object {dimension: 0-10}")]
+    found = [_label_problem(f"{where}.{name}", labels.get(name)) for name in spec.dimension_names]
     unknown = [name for name in labels if name not in spec.dimension_names]
     return [
         *(problem for problem in found if problem is not None),
-        *(Problem(f"{where}.labels.{name}", "an unknown dimension", "only the filter's own") for name in unknown),
+        *(Problem(f"{where}.{name}", "an unknown dimension", "only the filter's own") for name in unknown),
     ]
+
+
+def _weight_problems(line: Mapping[str, object], spec: FilterSpec, where: str) -> list[Problem]:
+    """What is wrong with the optional `weight` and `repeats`."""
+    problems, weight, repeats = [], line.get("weight", 1.0), line.get("repeats", [])
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight <= MAX_WEIGHT:
+        problems.append(Problem(f"{where}.weight", repr(weight), f"a number above 0, at most {MAX_WEIGHT:g}"))
+    if not isinstance(repeats, list):
+        return [*problems, Problem(f"{where}.repeats", type(repeats).__name__, "a list of objects {dimension: 0-10}")]
+    for place, answer in enumerate(repeats):
+        problems += _label_problems(answer, spec, f"{where}.repeats[{place}]")
+    return problems
 
 
 def _label_problem(path: str, value: object) -> Problem | None:

@@ -19,6 +19,7 @@ from distillery_runtime.window import TokenWindow
 from distillery_trainer.backends.choose import (
     STATIC,
     Embedder,
+    call_helpers,
     fit_student,
     load_student,
     open_embedder,
@@ -60,15 +61,16 @@ class Pipeline:
         probe = [spec["cascade"]["probe"], _content_of(self.spec.cascade.probe.embedder)]
         names = list(self.spec.dimension_names)
         data = digest([[a.id, a.text, a.labels, dict(a.fields)] for a in self.labelled.articles])
+        counted = digest(self.labelled.weights().tolist())
         cascade = [self.spec.cascade.target_miss_rate, self.spec.cascade.confidence]
         decided = [rubric, cascade, spec["prefilter"]]
         slices = [spec["evaluation"], spec["prefilter"]]
         weights = [[d["name"], d["weight"]] for d in spec["dimensions"]]
         return (
             Stage("split", "splits.jsonl", (), [data, weights, spec["gatekeepers"], self.seed], 1, self._split),
-            Stage("fit", "student", ("split",), [student, names, self.seed], 1, self._fit),
+            Stage("fit", "student", ("split",), [student, names, counted, self.seed], 2, self._fit),
             Stage("calibrate", "calibration.json", ("fit",), [self.seed], 1, self._calibrate),
-            Stage("probe", "probe", ("split",), [probe, names, self.seed], 1, self._probe),
+            Stage("probe", "probe", ("split",), [probe, names, counted, self.seed], 2, self._probe),
             Stage("certify", "certificate.json", ("calibrate", "probe"), decided, 2, self._certify),
             Stage("evaluate", "eval.json", ("certify",), [rubric, slices], 1, self._evaluate),
         )
@@ -100,9 +102,10 @@ class Pipeline:
     def fit_data(self) -> FitData:
         """The training and validation articles."""
         train, val = self.labelled.select(self.places("train")), self.labelled.select(self.places("val"))
-        return FitData(train.texts, train.labels(), val.texts, val.labels())
+        return FitData(train.texts, train.labels(), val.texts, val.labels(), train.weights())
 
     def _fit(self, output: Path) -> None:
+        call_helpers(self.spec, "FIT")
         with Bar("fit", lines=self.spec.student.backend != STATIC) as bar:
             fit_student(self.spec, self.fit_data(), output, self.seed, bar)
         prefix = self.spec.student.encoder.prefix if self.spec.student.backend == "encoder" else ""
@@ -121,7 +124,7 @@ class Pipeline:
         embedder = open_embedder(settings)
         train, val = (self._embed(self.places(split), embedder) for split in ("train", "val"))
         with Bar("probe") as bar:
-            rows = HeadData(train, data.train_labels, val, data.val_labels)
+            rows = HeadData(train, data.train_labels, val, data.val_labels, data.train_weights)
             fitted = fit_head(rows, settings.hidden, settings.training, self.seed, bar)
         output.mkdir(parents=True, exist_ok=True)
         save_head(fitted.head, output / "head.safetensors")

@@ -37,6 +37,22 @@ def load_encoder(folder: Path) -> PreTrainedModel:
     return load_model(AutoModel, folder, **options)
 
 
+def recompute_layers(model: Any) -> None:  # Any: a PreTrainedModel, whose method is not annotated
+    """Lets a model in training compute its layers again for the gradient, which saves memory and costs a third more.
+
+    Raises:
+        InputError: transformers cannot do so with this model.
+    """
+    enable = (
+        getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    )  # 5.0's name
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        problem = Problem("training.recompute", str(error), "false for this model")
+        raise InputError("student", [problem]) from error
+
+
 def is_causal(config: Any) -> bool:  # Any: as load_config gives it
     """Whether a configuration is that of a text decoder which transformers scores at its last token."""
     architecture: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), object)  # Any: annotated wrongly

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distillery_runtime.cpu import usable_cores
-from distillery_runtime.errors import ModelError
+from distillery_runtime.errors import InputError, ModelError, Problem
 from distillery_runtime.window import TokenIds, TokenWindow, pad, token_batches
+from distillery_trainer.hl_gauss import Distributions
+from distillery_trainer.torch_bins import BinsRegressor
 
 PREDICT_TOKENS = 4096
 
@@ -59,13 +61,13 @@ def run_in_batches(
     """Runs a model over token rows without gradients, similar lengths together.
 
     Args:
-        run: from input_ids and attention_mask, (B, T) int64 each, to (B, K).
+        run: from input_ids and attention_mask, (B, T) int64 each, to (B, ...).
         rows: N rows, N > 0.
         budget: how many tokens a batch may hold, padding included.
         after_batch: hears how many rows were in the batch just done.
 
     Returns:
-        (N, K) float32 in the order of `rows`.
+        (N, ...) float32 in the order of `rows`.
 
     Raises:
         ModelError: an output is not finite.
@@ -81,7 +83,7 @@ def run_in_batches(
             after_batch(len(batch))
     stacked = np.stack(outputs)
     if not np.all(np.isfinite(stacked)):
-        bad = int(np.sum(~np.isfinite(stacked).all(axis=1)))
+        bad = int(np.sum(~np.isfinite(stacked.reshape(len(rows), -1)).all(axis=1)))
         raise ModelError(f"the model gave values that are not finite for {bad} of {len(rows)} texts")
     return stacked
 
@@ -123,3 +125,18 @@ class TorchStudent:
         if not texts:
             return np.empty((0, self._dimensions), dtype=np.float32)
         return run_in_batches(self._model, self.window.encode(texts))
+
+    def distributions(self, texts: Sequence[str]) -> Distributions:
+        """What a student that was trained with `hl_gauss` expects of each score, rows in the order of `texts`.
+
+        Raises:
+            InputError: it was trained with another loss, or there is no text.
+            ModelError: an output is not finite.
+        """
+        if not isinstance(self._model, BinsRegressor) or not texts:
+            found = (
+                f"{len(texts)} texts, a student {'with' if isinstance(self._model, BinsRegressor) else 'without'} bins"
+            )
+            raise InputError("distributions", [Problem("student", found, "texts, and a student of the loss hl_gauss")])
+        shares = run_in_batches(self._model.shares, self.window.encode(texts))
+        return Distributions(shares, self._model.centres.cpu().numpy())

@@ -8,58 +8,26 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import ModelTraining
-from distillery_runtime.window import TokenIds, token_batches
+from distillery_runtime.errors import DistilleryError, InputError, Problem
+from distillery_runtime.spec import Loss, ModelTraining
 from distillery_trainer import torch_checkpoint
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.backends.protocol import Progress
+from distillery_trainer.torch_batches import Schedule, TrainingRows
 from distillery_trainer.torch_checkpoint import Checkpoint, EpochRecord, TrainState
+from distillery_trainer.torch_group import STOP, Group, join
 from distillery_trainer.torch_running import device, run_in_batches, use_cores
-from distillery_trainer.torch_steps import Loss, Plan, Stepper
+from distillery_trainer.torch_steps import Plan, Stepper
 
 CHECKPOINT_STEPS = 500  # a checkpoint is saved after so many steps or seconds, whichever comes first
 CHECKPOINT_S = 60.0
 CHECKPOINT_REST = 10  # but not before ten times as long as the last one took to write
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRows:
-    """What a regressor learns from, and what decides when it stops.
-
-    `train_ids`, `val_ids`: token rows. `train_labels`, `val_labels`: (N, D) float32 in [0, 10].
-    """
-
-    train_ids: Sequence[TokenIds]
-    train_labels: NDArray[np.float32]
-    val_ids: Sequence[TokenIds]
-    val_labels: NDArray[np.float32]
-
-    def check(self) -> None:
-        """Sees that labels and texts fit each other.
-
-        Raises:
-            InputError: an empty part, labels of another shape than (N, D), or a label that is not finite.
-        """
-        pairs = (("train", self.train_ids, self.train_labels), ("val", self.val_ids, self.val_labels))
-        problems = []
-        for name, ids, labels in pairs:
-            if not ids or labels.ndim != 2 or len(labels) != len(ids):
-                found = f"{len(ids)} texts, labels {labels.shape}"
-                problems.append(Problem(name, found, "(N, D) labels for N > 0 texts"))
-            elif not np.all(np.isfinite(labels)):
-                problems.append(Problem(f"{name} labels", "a value that is not finite", "scores in [0, 10]"))
-        if self.train_labels.shape[1:] != self.val_labels.shape[1:]:
-            problems.append(Problem("val labels", str(self.val_labels.shape), "as many columns as the train labels"))
-        if problems:
-            raise InputError("training", problems)
 
 
 def train(
@@ -78,21 +46,34 @@ def train(
     goes on; `remove_checkpoint` deletes it when the model has been saved.
 
     Args:
-        model: from input_ids and attention_mask, (B, T) int64, to (B, D) on the labels' scale; moved to its device.
+        model: from input_ids and attention_mask, (B, T) int64, to (B, D) on the labels' scale, while it trains for
+            `hl_gauss` to (B, D * K) logits of bins; moved to its device.
         lineage: whatever else the weights depend on; a checkpoint with another lineage is not used.
 
     Returns:
-        What happened in each epoch.
+        What happened in each epoch; nothing in a process that only helped another, whose weights are of no use.
 
     Raises:
-        InputError: rows and labels do not fit each other, or a label is not finite.
+        InputError: rows, labels and weights do not fit each other, a label is not finite, or a step has fewer batches
+            than there are processes.
         ModelError: the loss, a gradient or an output is not finite.
     """
     rows.check()
     use_cores()
     model.to(device())
-    training = _Training(model, rows, Plan(settings, loss, seed, lineage), _checkpoint_folder(folder), progress)
-    history = training.run()
+    group = join()
+    _check_shared(settings, group)
+    plan = Plan(settings, loss, seed, lineage)
+    training = _Training(model, rows, plan, _checkpoint_folder(folder), progress, group)
+    if group.rank > 0:
+        training.help()
+        return ()
+    try:
+        history = training.run()
+    except DistilleryError:  # raised between steps; of any other error the others hear from their launcher
+        group.say(STOP)
+        raise
+    group.say(STOP)
     write_text(folder / "training_history.json", _history_json(history))
     return history
 
@@ -106,13 +87,17 @@ class _Training:
     """One training in memory: the model, its optimiser and how far they are."""
 
     def __init__(
-        self, model: nn.Module, rows: TrainingRows, plan: Plan, checkpoint_folder: Path, progress: Progress | None
+        self,
+        model: nn.Module,
+        rows: TrainingRows,
+        plan: Plan,
+        checkpoint_folder: Path,
+        progress: Progress | None,
+        group: Group,
     ) -> None:
         self._model, self._rows, self._plan, self._progress = model, rows, plan, progress
-        self._lengths = [len(row.ids) for row in rows.train_ids]
-        self._steps_per_epoch = len(token_batches(self._lengths, plan.settings.batch_tokens))
-        self._total_steps = self._steps_per_epoch * plan.settings.epochs
-        self._stepper = Stepper(model, plan, self._total_steps)
+        self._schedule = Schedule(rows, plan)
+        self._stepper = Stepper(model, plan, self._schedule.total, group)
         weights = self._stepper.weights
         fingerprint = _fingerprint(rows, plan, weights)
         self._checkpoint = Checkpoint(checkpoint_folder, fingerprint, weights, self._stepper.optimiser)
@@ -121,12 +106,16 @@ class _Training:
         """Trains until the epochs are done or patience is at its end, and restores the best epoch's weights."""
         state = self._checkpoint.restore()
         if self._progress:
-            self._progress.start(self._total_steps, state.step)
+            self._progress.start(self._schedule.total, state.step)
         while not self._is_over(state):
             state = self._end_epoch(self._run_epoch(state))
         if state.best:
             self._checkpoint.restore_best(state.best.epoch)
         return state.history
+
+    def help(self) -> None:
+        """Helps the first process to train; only the gradients of this process's batches come of it."""
+        self._stepper.help(self._schedule.batches)
 
     def _is_over(self, state: TrainState) -> bool:
         waited = len(state.history) - state.best.epoch if state.best else 0
@@ -134,12 +123,10 @@ class _Training:
 
     def _run_epoch(self, state: TrainState) -> TrainState:
         """Takes the epoch's remaining steps, saving now and then."""
-        epoch = len(state.history)
-        batches = self._batches(epoch)
+        end = (len(state.history) + 1) * self._schedule.per_epoch
         saved_at, cost_s = time.monotonic(), 0.0
-        for batch in batches[state.step - epoch * self._steps_per_epoch :]:
-            ids, labels = [self._rows.train_ids[i] for i in batch], self._rows.train_labels[batch]
-            loss = self._stepper.take(state.step, ids, labels)
+        while state.step < end:
+            loss = self._stepper.take(state.step, self._schedule.batches(state.step))
             state = replace(state, step=state.step + 1, loss_total=state.loss_total + loss)
             if self._progress:
                 self._progress.step(loss)
@@ -151,7 +138,7 @@ class _Training:
 
     def _end_epoch(self, state: TrainState) -> TrainState:
         val_mae = self._val_mae()
-        record = EpochRecord(len(state.history) + 1, state.loss_total / self._steps_per_epoch, val_mae)
+        record = EpochRecord(len(state.history) + 1, state.loss_total / self._schedule.per_epoch, val_mae)
         ended = TrainState(state.step, 0.0, (*state.history, record))
         if ended.best is record:
             self._checkpoint.save_best(record.epoch)
@@ -160,16 +147,15 @@ class _Training:
             self._progress.epoch(val_mae)
         return ended
 
-    def _batches(self, epoch: int) -> list[list[int]]:
-        """The epoch's batches of row indices: similar lengths together, ties mixed anew, batches in random order."""
-        rng = np.random.default_rng([self._plan.seed, epoch])
-        mixed = rng.permutation(len(self._lengths)).tolist()
-        batches = token_batches([self._lengths[i] for i in mixed], self._plan.settings.batch_tokens)
-        return [[mixed[i] for i in batches[b]] for b in rng.permutation(len(batches))]
-
     def _val_mae(self) -> float:
         outputs = run_in_batches(self._model.eval(), self._rows.val_ids)
         return float(np.abs(outputs.astype(np.float64) - self._rows.val_labels).mean())
+
+
+def _check_shared(settings: ModelTraining, group: Group) -> None:
+    if settings.accumulate < group.size:
+        expected = f"at least {group.size}, a batch of each step for each process"
+        raise InputError("training", [Problem("accumulate", str(settings.accumulate), expected)])
 
 
 def _fingerprint(rows: TrainingRows, plan: Plan, weights: Mapping[str, Tensor]) -> str:
@@ -178,10 +164,11 @@ def _fingerprint(rows: TrainingRows, plan: Plan, weights: Mapping[str, Tensor]) 
     shapes = {name: list(weight.shape) for name, weight in weights.items()}
     settings = plan.settings.model_dump(mode="json")
     digest.update(json.dumps([settings, plan.loss, plan.seed, plan.lineage, shapes]).encode())
-    for ids, labels in ((rows.train_ids, rows.train_labels), (rows.val_ids, rows.val_labels)):
+    for ids, values in ((rows.train_ids, (rows.train_labels, rows.weights)), (rows.val_ids, (rows.val_labels,))):
         for row in ids:
             digest.update(len(row.ids).to_bytes(4, "little") + row.ids.tobytes())
-        digest.update(np.ascontiguousarray(labels).tobytes())
+        for array in values:
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 

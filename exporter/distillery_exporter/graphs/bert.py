@@ -14,7 +14,7 @@ from onnx import TensorProto
 from distillery_exporter.graphs.bert_settings import BertSettings
 from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.checkpoint import WeightSource
-from distillery_exporter.graphs.head import Floats, add_linear, check_outputs
+from distillery_exporter.graphs.head import Floats, add_linear_head, check_outputs
 from distillery_exporter.graphs.pooling import l2_normalise, mean_weights, weighted_sum
 from distillery_exporter.graphs.ports import IDS, MASK, TOKEN_INPUTS, save_encoder, save_scorer
 from distillery_exporter.graphs.precision import Plain, Precision, lowest, scaled
@@ -61,6 +61,7 @@ def build_bert_regressor(
     head_bias: Floats,
     calibration: Calibration,
     precision: Precision | None = None,
+    centres: Floats | None = None,
 ) -> tuple[Path, ...]:
     """Writes an encoder with a linear head on its pooled state, which is not normalised.
 
@@ -70,10 +71,11 @@ def build_bert_regressor(
         path: the model's file.
         checkpoint: the encoder, as in `build_bert_encoder`.
         pooling: as in `build_bert_encoder`.
-        head_weight: (D, H).
-        head_bias: (D,).
+        head_weight: (D, H); (D * K, H) where the head gives the logits of K bins for each dimension.
+        head_bias: as many as rows of `head_weight`.
         calibration: D maps.
         precision: as in `build_bert_encoder`; the head is in fp32.
+        centres: (K,) the middles of the bins, or None where the head gives scores.
 
     Returns:
         The files written.
@@ -81,12 +83,12 @@ def build_bert_regressor(
     Raises:
         InputError: as in `build_bert_encoder`, or the shapes of head and calibration do not fit.
     """
-    check_outputs([(head_weight, head_bias)], calibration)
+    check_outputs([(head_weight, head_bias)], calibration, centres)
     encoder = BertEncoder(GraphBuilder(path), checkpoint, pooling, precision or Plain())
     expected = (len(head_bias), encoder.settings.hidden_size)
     if head_weight.shape != expected:
         raise InputError("head", [Problem("weight", f"shape {head_weight.shape}", f"{expected}")])
-    raw = add_linear(encoder.g, encoder.add(), head_weight, head_bias)
+    raw = add_linear_head(encoder.g, encoder.add(), head_weight, head_bias, centres)
     return save_scorer(encoder.g, TOKEN_INPUTS, raw, calibration)
 
 

@@ -16,6 +16,7 @@ from distillery_exporter.graphs.builder import MICROSOFT, GraphBuilder
 from distillery_exporter.graphs.checkpoint import WeightSource
 from distillery_exporter.graphs.gemma_attention import Askers, GroupedAttention, Sight, rope_tables
 from distillery_exporter.graphs.gemma_settings import GemmaSettings, LayerType
+from distillery_exporter.graphs.head import Floats, add_linear_head
 from distillery_exporter.graphs.ports import MASK, TOKEN_INPUTS, save_scorer
 from distillery_exporter.graphs.precision import Plain, Precision, Rows, joined, scaled
 from distillery_exporter.graphs.settings import read_settings
@@ -33,6 +34,7 @@ def build_gemma_regressor(
     max_tokens: int,
     precision: Precision | None = None,
     residual_scale: float = 1.0,
+    centres: Floats | None = None,
 ) -> tuple[Path, ...]:
     """Writes a regressor from token ids to scores.
 
@@ -41,13 +43,15 @@ def build_gemma_regressor(
 
     Args:
         path: the model's file.
-        checkpoint: a `gemma3_text` model with a head `score.weight` (D, H), or one with such an adapter merged.
+        checkpoint: a `gemma3_text` model with a head `score.weight` (D, H), or one with such an adapter merged; the
+            head is (D * K, H) where it gives the logits of K bins for each dimension.
         dimensions: D.
         calibration: D maps.
         max_tokens: the longest input that the graph is made for; a longer one is an error when it runs.
         precision: how products are computed; fp32 by default. Norms and attention are in its `dtype`, the head in fp32.
         residual_scale: what the residual stream is divided by, a power of two; it changes no result, and keeps the
             stream of a large model within the range of float16.
+        centres: (K,) the middles of the bins, or None where the head gives scores.
 
     Returns:
         The files written.
@@ -59,7 +63,7 @@ def build_gemma_regressor(
     decoder = GemmaDecoder(GraphBuilder(path), checkpoint, max_tokens, precision or Plain(), residual_scale)
     if len(calibration.maps) != dimensions:
         raise InputError("calibration", [Problem("maps", str(len(calibration.maps)), str(dimensions))])
-    raw = decoder.add(dimensions)
+    raw = decoder.add(dimensions, centres)
     checkpoint.check_complete()
     return save_scorer(decoder.g, TOKEN_INPUTS, raw, calibration)
 
@@ -98,15 +102,16 @@ class GemmaDecoder:
         """How many there are."""
         return self.settings.num_hidden_layers
 
-    def add(self, dimensions: int) -> str:
+    def add(self, dimensions: int, centres: Floats | None = None) -> str:
         """From token ids to raw outputs, (B, dimensions) float32."""
         carried = self.embed()
         for index in range(self.layers):
             carried = self.layer(index, carried)
         g = self.g
         pooled = g.op("Cast", [g.op("Squeeze", [carried[0], g.ints(1)])], to=TensorProto.FLOAT)
-        head = self._checkpoint.get("score.weight", (dimensions, self.settings.hidden_size))
-        return g.op("Gemm", [pooled, g.init(head)], transB=1)
+        outputs = dimensions * (1 if centres is None else len(centres))
+        head = self._checkpoint.get("score.weight", (outputs, self.settings.hidden_size))
+        return add_linear_head(g, pooled, head, np.zeros(outputs, np.float32), centres)
 
     def embed(self) -> list[str]:
         """From token ids to the first layer's states and the residual stream that they are the norm of."""

@@ -1,4 +1,4 @@
-"""The probe's head: a pooled state, standardised, through a small MLP to scores."""
+"""Heads: a pooled state, standardised, through a small MLP to scores; and what a student's linear head may end in."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,20 +64,41 @@ def add_linear(g: GraphBuilder, inputs: str, weights: Floats, bias: Floats) -> s
     return g.op("Gemm", [inputs, g.init(_float32(weights)), g.init(_float32(bias))], transB=1)
 
 
+def add_expectation(g: GraphBuilder, logits: str, dimensions: int, centres: Floats) -> str:
+    """Adds what bins expect: (B, D) float32 from logits (B, D * K) float32 and the bins' middles, (K,)."""
+    bins = g.op("Reshape", [logits, g.ints(0, dimensions, len(centres))])
+    shares = g.op("Softmax", [bins], axis=-1)
+    return g.op("MatMul", [shares, g.init(_float32(centres))])
+
+
+def add_linear_head(g: GraphBuilder, pooled: str, weights: Floats, bias: Floats, centres: Floats | None) -> str:
+    """Adds a student's head: raw outputs (B, D) float32 from pooled states (B, H) float32.
+
+    Args:
+        g: the graph.
+        pooled: the name of the states.
+        weights: (D, H), or (D * K, H) where the head gives the logits of K bins.
+        bias: as many as rows of the weights.
+        centres: (K,) the bins' middles, or None.
+    """
+    outputs = add_linear(g, pooled, weights, bias)
+    return outputs if centres is None else add_expectation(g, outputs, len(bias) // len(centres), centres)
+
+
 def _float32(array: Floats) -> NDArray[np.float32]:
     return np.asarray(array, dtype=np.float32)
 
 
-def check_outputs(layers: Sequence[Layer], calibration: Calibration) -> None:
-    """Sees that there is a calibration map for each output.
+def check_outputs(layers: Sequence[Layer], calibration: Calibration, centres: Floats | None = None) -> None:
+    """Sees that there is a calibration map for each output, or for each set of bins.
 
     Raises:
         InputError: there is not.
     """
-    outputs = len(layers[-1][1]) if layers else 0
-    if outputs != len(calibration.maps):
-        problem = Problem("layers[-1]", f"{outputs} outputs", f"{len(calibration.maps)}, one for each calibration map")
-        raise InputError("head", [problem])
+    outputs, each = len(layers[-1][1]) if layers else 0, 1 if centres is None else len(centres)
+    if outputs != len(calibration.maps) * each:
+        expected = f"{len(calibration.maps) * each}, {each if each > 1 else 'one'} for each calibration map"
+        raise InputError("head", [Problem("layers[-1]", f"{outputs} outputs", expected)])
 
 
 def _problems(mean: Floats, scale: Floats, layers: Sequence[Layer]) -> Iterator[Problem]:

@@ -19,7 +19,7 @@ from distillery_exporter.graphs.bert_settings import BertSettings
 from distillery_exporter.graphs.builder import OPSET, GraphBuilder
 from distillery_exporter.graphs.checkpoint import Checkpoint, WeightSource
 from distillery_exporter.graphs.gemma_settings import GemmaSettings
-from distillery_exporter.graphs.head import Floats, add_linear, check_outputs
+from distillery_exporter.graphs.head import Floats, add_linear_head, check_outputs
 from distillery_exporter.graphs.pooling import l2_normalise, mean_weights, weighted_sum
 from distillery_exporter.graphs.ports import MASK, TOKEN_INPUTS, save_encoder, save_scorer
 from distillery_exporter.graphs.transplant import add_model
@@ -61,6 +61,7 @@ def build_traced_encoder_regressor(
     head_weight: Floats,
     head_bias: Floats,
     calibration: Calibration,
+    centres: Floats | None = None,
 ) -> tuple[Path, ...]:
     """Writes any encoder with a linear head on its pooled state; ports and arguments as `build_bert_regressor`.
 
@@ -71,16 +72,22 @@ def build_traced_encoder_regressor(
         InputError: as `build_traced_encoder`, or the shapes of head and calibration do not fit.
         ProviderError: torch, transformers or onnxscript is not installed.
     """
-    check_outputs([(head_weight, head_bias)], calibration)
+    check_outputs([(head_weight, head_bias)], calibration, centres)
     g = GraphBuilder(path)
     pooled, width = _add_pooled(g, path, checkpoint, pooling)
     if head_weight.shape != (len(head_bias), width):
         raise InputError("head", [Problem("weight", f"shape {head_weight.shape}", f"({len(head_bias)}, {width})")])
-    return save_scorer(g, TOKEN_INPUTS, add_linear(g, pooled, head_weight, head_bias), calibration)
+    raw = add_linear_head(g, pooled, head_weight, head_bias, centres)
+    return save_scorer(g, TOKEN_INPUTS, raw, calibration)
 
 
 def build_traced_decoder_regressor(
-    path: Path, checkpoint: WeightSource, dimensions: int, calibration: Calibration, max_tokens: int
+    path: Path,
+    checkpoint: WeightSource,
+    dimensions: int,
+    calibration: Calibration,
+    max_tokens: int,
+    centres: Floats | None = None,
 ) -> tuple[Path, ...]:
     """Writes any text decoder with a linear head on its last real token; ports and arguments as Gemma's.
 
@@ -100,11 +107,12 @@ def build_traced_decoder_regressor(
     g = GraphBuilder(path)
     trace = _torch_side().trace_decoder
     states, width = _add_states(g, path, partial(trace, checkpoint.where, checkpoint.get))
-    head = checkpoint.get("score.weight", (dimensions, width))
+    outputs = dimensions * (1 if centres is None else len(centres))
+    head = checkpoint.get("score.weight", (outputs, width))
     checkpoint.check_complete()
     last = g.op("Sub", [g.op("ReduceSum", [MASK, g.ints(1)], keepdims=1), g.ints(1)])
     pooled = g.op("GatherND", [states, last], batch_dims=1)
-    raw = add_linear(g, pooled, head, np.zeros(dimensions, np.float32))
+    raw = add_linear_head(g, pooled, head, np.zeros(outputs, np.float32), centres)
     return save_scorer(g, TOKEN_INPUTS, raw, calibration)
 
 

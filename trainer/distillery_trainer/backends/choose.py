@@ -1,17 +1,20 @@
 """Choosing a backend and an embedder by name, importing torch only for those that need it."""
 
+import contextlib
 import importlib
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.errors import ProviderError
+from distillery_runtime.errors import DistilleryError, ProviderError
 from distillery_runtime.spec import FilterSpec, ProbeSettings
 from distillery_runtime.window import TokenWindow
+from distillery_trainer import processes
 from distillery_trainer.backends import static
 from distillery_trainer.backends.protocol import FitData, Progress, Student
 from distillery_trainer.backends.records import BaseRecord, base_folder, find_base
@@ -38,9 +41,30 @@ class Backend(Protocol):
 
 
 def fit_student(spec: FilterSpec, data: FitData, folder: Path, seed: int, progress: Progress | None) -> None:
-    """Fits the student that the spec asks for into `folder`, going on with what an interrupted call left there."""
+    """Fits the student that the spec asks for into `folder`, going on with what an interrupted call left there.
+
+    Where a launcher started several processes, all of them call this, and the first one writes.
+    """
     settings = getattr(spec.student, spec.student.backend)
     _backend(spec.student.backend).fit(settings, spec.student.window, data, folder, seed, progress)
+
+
+def call_helpers(spec: FilterSpec, word: Literal["FIT", "END"]) -> None:
+    """Tells processes that wait in `help_fits` that a fit begins or that there is none any more."""
+    if processes.count() > 1 and spec.student.backend != STATIC:
+        torch_group = import_torch_side("distillery_trainer.torch_group")
+        torch_group.join().say(getattr(torch_group, word))
+
+
+def help_fits(spec: FilterSpec, data: Callable[[], FitData], seed: int) -> None:
+    """Helps the first process with its fits until it has none any more. `data` is asked for when a fit begins."""
+    if spec.student.backend == STATIC:
+        return
+    torch_group = import_torch_side("distillery_trainer.torch_group")
+    while torch_group.join().hear() == torch_group.FIT:
+        # What is wrong with the data or the model, the first process finds too, and says.
+        with tempfile.TemporaryDirectory() as unused, contextlib.suppress(DistilleryError):
+            fit_student(spec, data(), Path(unused), seed, None)
 
 
 def load_student(spec: FilterSpec, folder: Path) -> Student:

@@ -12,10 +12,12 @@ from distillery_runtime.window import TokenWindow
 from distillery_trainer.adapters import check_pairs, normalise_keys
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.backends.fitting import check_reload, prepare, proof_texts
-from distillery_trainer.backends.last_token import HEAD, LastTokenRegressor, build, start_at_mean
+from distillery_trainer.backends.last_token import HEAD, LastTokenRegressor, build, start_at
 from distillery_trainer.backends.protocol import FitData, Progress, Student
-from distillery_trainer.backends.records import BaseRecord, base_folder
+from distillery_trainer.backends.records import BaseRecord, base_folder, read_bins
 from distillery_trainer.tensor_files import read_tensors, write_tensors
+from distillery_trainer.torch_bins import read_by_bins
+from distillery_trainer.torch_loading import recompute_layers
 from distillery_trainer.torch_running import TorchStudent
 from distillery_trainer.torch_training import remove_checkpoint, train
 
@@ -39,15 +41,19 @@ def fit(
         ProviderError: the Hub cannot be reached.
         ModelError: the training diverged, or the saved student does not answer as the trained one.
     """
-    start = prepare(settings.base_model, settings.revision, window, "", data, folder, settings)
+    start = prepare(settings, window, "", data, folder)
     torch.manual_seed(seed)
-    model = build(Path(start.base.folder), start.dimensions, _new_lora(settings))
-    _check_adapted(model, start.base)
-    start_at_mean(model, start.rows)
-    train(model, start.rows, settings.training, settings.loss, seed, folder, progress, start.lineage)
+    regressor = build(Path(start.base.folder), len(start.constant), _new_lora(settings))
+    _check_adapted(regressor, start.base)
+    start_at(start.constant, regressor, start.rows)
+    if settings.training.recompute:
+        recompute_layers(regressor.adapted.get_base_model())
+    model = read_by_bins(regressor, start.bins)
+    if not train(model, start.rows, settings.training, settings.loss, seed, folder, progress, start.lineage):
+        return  # this process helped another, which saves
     expected = TorchStudent(start.window, model, start.dimensions).predict(proof_texts(data))
-    _save(model, start.base, folder)
-    del model  # the reloaded one takes as much memory
+    _save(regressor, start.base, folder)
+    del model, regressor  # the reloaded one takes as much memory
     check_reload(load(folder, window), proof_texts(data), expected)
     remove_checkpoint(folder)
 
@@ -68,12 +74,13 @@ def load(folder: Path, window: Window, *, merged: bool = False) -> Student:
     base = BaseRecord.read(folder / "base.json")
     stored = read_tensors(folder / _ADAPTER)
     tensors = {short: stored[key] for key, short in normalise_keys(stored).items()}
-    dimensions = len(tensors[HEAD]) if HEAD in tensors else 1
-    model = build(base_folder(base), dimensions, _read_lora(folder / _ADAPTER_CONFIG))
+    outputs, bins = len(tensors[HEAD]) if HEAD in tensors else 1, read_bins(folder)
+    model = build(base_folder(base), outputs, _read_lora(folder / _ADAPTER_CONFIG))
     _apply(model, tensors, str(folder / _ADAPTER))
     if merged:
         model.adapted.merge_adapter()
-    return TorchStudent(TokenWindow(folder / "tokenizer.json", window), model, dimensions)
+    dimensions = outputs // (1 if bins is None else len(bins))
+    return TorchStudent(TokenWindow(folder / "tokenizer.json", window), read_by_bins(model, bins), dimensions)
 
 
 def _new_lora(settings: DecoderSettings) -> LoraConfig:

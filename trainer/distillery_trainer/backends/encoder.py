@@ -4,7 +4,9 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -14,9 +16,10 @@ from distillery_runtime.window import TokenWindow
 from distillery_trainer.adapters import check_pairs
 from distillery_trainer.backends.fitting import check_reload, prepare, proof_texts
 from distillery_trainer.backends.protocol import FitData, Progress, Student
-from distillery_trainer.backends.records import EncoderRecord
+from distillery_trainer.backends.records import EncoderRecord, read_bins
 from distillery_trainer.tensor_files import read_tensors, write_tensors
-from distillery_trainer.torch_loading import load_encoder, quiet
+from distillery_trainer.torch_bins import read_by_bins
+from distillery_trainer.torch_loading import load_encoder, quiet, recompute_layers
 from distillery_trainer.torch_running import TorchStudent, pool, score_in_float32
 from distillery_trainer.torch_training import remove_checkpoint, train
 
@@ -38,16 +41,19 @@ def fit(
         ProviderError: the Hub cannot be reached.
         ModelError: the training diverged, or the saved student does not answer as the trained one.
     """
-    start = prepare(settings.base_model, settings.revision, window, settings.prefix, data, folder, settings)
+    start = prepare(settings, window, settings.prefix, data, folder)
     torch.manual_seed(seed)
     encoder = load_encoder(Path(start.base.folder))
-    head = _new_head(encoder, torch.from_numpy(data.train_labels).mean(dim=0))
-    model = PooledRegressor(encoder, head, settings.pooling)
-    train(model, start.rows, settings.training, settings.loss, seed, folder, progress, start.lineage)
+    if settings.training.recompute:
+        recompute_layers(encoder)
+    regressor = PooledRegressor(encoder, _new_head(encoder, start.constant), settings.pooling)
+    model = read_by_bins(regressor, start.bins)
+    if not train(model, start.rows, settings.training, settings.loss, seed, folder, progress, start.lineage):
+        return  # this process helped another, which saves
     expected = TorchStudent(start.window, model, start.dimensions).predict(proof_texts(data))
-    _save(model, folder)
+    _save(regressor, folder)
     EncoderRecord(prefix=settings.prefix, pooling=settings.pooling).write(folder / _RECORD)
-    del model, encoder, head  # the reloaded one takes as much memory
+    del model, regressor, encoder  # the reloaded one takes as much memory
     check_reload(load(folder, window), proof_texts(data), expected)
     remove_checkpoint(folder)
 
@@ -61,8 +67,9 @@ def load(folder: Path, window: Window) -> Student:
     record = EncoderRecord.read(folder / _RECORD)
     encoder = load_encoder(folder)
     head = _read_head(folder / _HEAD, int(encoder.config.hidden_size))
-    tokens = TokenWindow(folder / "tokenizer.json", window, record.prefix)
-    return TorchStudent(tokens, PooledRegressor(encoder, head, record.pooling), head.out_features)
+    tokens, bins = TokenWindow(folder / "tokenizer.json", window, record.prefix), read_bins(folder)
+    model = read_by_bins(PooledRegressor(encoder, head, record.pooling), bins)
+    return TorchStudent(tokens, model, head.out_features // (1 if bins is None else len(bins)))
 
 
 class PooledRegressor(nn.Module):
@@ -75,17 +82,17 @@ class PooledRegressor(nn.Module):
         self.pooling = pooling
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """From input_ids and attention_mask, (B, T) int64, to (B, D) float32."""
+        """From input_ids and attention_mask, (B, T) int64, to the head's outputs, (B, outputs) float32."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return score_in_float32(self.head, pool(states, attention_mask, self.pooling))
 
 
 @torch.no_grad()
-def _new_head(encoder: PreTrainedModel, label_means: Tensor) -> nn.Linear:
-    """A head whose bias is the labels' mean, so that training starts near the best constant answer."""
-    head = nn.Linear(int(encoder.config.hidden_size), len(label_means))
+def _new_head(encoder: PreTrainedModel, constant: NDArray[np.float32]) -> nn.Linear:
+    """A head whose bias is the best constant answer, so that training starts near it."""
+    head = nn.Linear(int(encoder.config.hidden_size), len(constant))
     head.weight.normal_(std=HEAD_DEVIATION)
-    head.bias.copy_(label_means)
+    head.bias.copy_(torch.from_numpy(constant))
     return head
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 from tokenizers import Tokenizer
 
 from distillery_runtime.errors import ModelError
-from distillery_runtime.spec import Window
+from distillery_runtime.spec import DecoderSettings, EncoderSettings, Loss, Window
 from distillery_runtime.window import TokenWindow
+from distillery_trainer import hl_gauss
 from distillery_trainer.atomic_files import replacing
 from distillery_trainer.backends.protocol import FitData, Student
-from distillery_trainer.backends.records import BaseRecord, find_base
+from distillery_trainer.backends.records import BINS_FILE, BaseRecord, BinsRecord, find_base
 from distillery_trainer.base_model import check_window
-from distillery_trainer.torch_training import TrainingRows
+from distillery_trainer.torch_batches import TrainingRows
 
 PROOF_TEXTS = 8
 RELOAD_TOLERANCE = 1e-4  # on the 0-10 scale; the same weights differ only by how a machine orders its sums
@@ -25,39 +25,60 @@ RELOAD_TOLERANCE = 1e-4  # on the 0-10 scale; the same weights differ only by ho
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A fit's beginning: the base model, the tokenizer's window, the token rows, and what the weights depend on."""
+    """A fit's beginning: the base model, the tokenizer's window, the token rows, and what the weights depend on.
+
+    `bins`: (K,) float32, the middles of the bins that the head gives, or None where it gives scores.
+    """
 
     base: BaseRecord
     window: TokenWindow
     rows: TrainingRows
     lineage: str
+    bins: NDArray[np.float32] | None
 
     @property
     def dimensions(self) -> int:
         """How many values the student gives for a text."""
         return int(self.rows.train_labels.shape[1])
 
+    @property
+    def constant(self) -> NDArray[np.float32]:
+        """The head's outputs that suit the training labels best without reading: (D,) means, or (D * K,) logits."""
+        labels = self.rows.train_labels
+        return labels.mean(axis=0) if self.bins is None else hl_gauss.best_constant(labels).reshape(-1)
+
 
 def prepare(
-    model: str, revision: str, window: Window, prefix: str, data: FitData, folder: Path, settings: BaseModel
+    settings: DecoderSettings | EncoderSettings, window: Window, prefix: str, data: FitData, folder: Path
 ) -> Prepared:
-    """Finds the base model, puts its `tokenizer.json` and a `base.json` into `folder`, and makes the token rows.
+    """Finds the base model, puts its tokenizer and the head's records into `folder`, and makes the token rows.
 
     Raises:
         InputError: the base model or the data is not usable, or the model reads fewer tokens than the window may give.
         ProviderError: the Hub cannot be reached.
     """
-    base = find_base(model, revision)
+    base = find_base(settings.base_model, settings.revision)
     check_window(Path(base.folder), window)
     folder.mkdir(parents=True, exist_ok=True)
     _copy_tokenizer(Path(base.folder) / "tokenizer.json", folder / "tokenizer.json")
     base.write(folder / "base.json")
     tokens = TokenWindow(folder / "tokenizer.json", window, prefix)
     train_ids, val_ids = tokens.encode(data.train_texts), tokens.encode(data.val_texts)
-    rows = TrainingRows(train_ids, data.train_labels, val_ids, data.val_labels)
+    rows = TrainingRows(train_ids, data.train_labels, val_ids, data.val_labels, data.train_weights)
     rows.check()
+    bins = _choose_bins(settings.loss, folder)
     lineage = json.dumps([base.identity, settings.model_dump(mode="json")], sort_keys=True)
-    return Prepared(base, tokens, rows, lineage)
+    return Prepared(base, tokens, rows, lineage, bins)
+
+
+def _choose_bins(loss: Loss, folder: Path) -> NDArray[np.float32] | None:
+    """The bins that a loss asks for, recorded in `folder`; an earlier record goes."""
+    if loss != "hl_gauss":
+        (folder / BINS_FILE).unlink(missing_ok=True)
+        return None
+    centres = hl_gauss.centres()
+    BinsRecord(centres=tuple(centres.tolist())).write(folder / BINS_FILE)
+    return centres
 
 
 def proof_texts(data: FitData) -> Sequence[str]:

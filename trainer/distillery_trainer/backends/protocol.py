@@ -15,13 +15,15 @@ class FitData:
     """The articles a student learns from, and those that decide when it stops.
 
     `train_texts`, `val_texts`: composed texts. `train_labels`, `val_labels`: (N, D) float32 in [0, 10], columns in
-    spec.dimensions order.
+    spec.dimensions order. `train_weights`: (N, D) float32 above 0, what each label counts in the loss; None where all
+    count alike.
     """
 
     train_texts: Sequence[str]
     train_labels: NDArray[np.float32]
     val_texts: Sequence[str]
     val_labels: NDArray[np.float32]
+    train_weights: NDArray[np.float32] | None = None
 
 
 class Progress(Protocol):

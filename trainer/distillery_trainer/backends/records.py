@@ -1,9 +1,11 @@
-"""The small JSON files beside a trained student's weights: which base model it came from, how its encoder is read."""
+"""The small JSON files beside a trained student's weights: their base model, how encoder and head are read."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec_checks import describe
@@ -54,6 +56,25 @@ class EncoderRecord(_Record):
 
     prefix: str
     pooling: Literal["mean", "cls"]
+
+
+class BinsRecord(_Record):
+    """`bins.json`: the middles of the bins that a head gives logits for; the score is what they expect."""
+
+    centres: Annotated[tuple[float, ...], Field(min_length=2)]
+
+
+BINS_FILE = "bins.json"
+
+
+def read_bins(folder: Path) -> NDArray[np.float32] | None:
+    """The bins of a saved student's head: (K,) float32, or None where the head gives scores.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    path = folder / BINS_FILE
+    return np.array(BinsRecord.read(path).centres, dtype=np.float32) if path.exists() else None
 
 
 def find_base(model: str, revision: str) -> BaseRecord:

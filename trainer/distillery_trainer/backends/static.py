@@ -37,9 +37,8 @@ def fit(
     """Fits a head on the table's embeddings and writes table, tokenizer and head into `folder`."""
     copy_table(folder)
     embedder = StaticEmbedder(window, folder)
-    rows = HeadData(
-        embedder.embed(data.train_texts), data.train_labels, embedder.embed(data.val_texts), data.val_labels
-    )
+    train, val = embedder.embed(data.train_texts), embedder.embed(data.val_texts)
+    rows = HeadData(train, data.train_labels, val, data.val_labels, data.train_weights)
     fitted = fit_head(rows, settings.hidden, settings.training, seed, progress)
     save_head(fitted.head, folder / "head.safetensors")
     write_json(folder / "head.json", {"kind": fitted.kind, "val_mae": fitted.val_mae})

@@ -1,0 +1,88 @@
+"""What a training learns from, and in which steps: batches of similar lengths that follow from seed and step alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.window import TokenIds, token_batches
+from distillery_trainer.torch_steps import Batch, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """What a regressor learns from, and what decides when it stops.
+
+    `train_ids`, `val_ids`: token rows. `train_labels`, `val_labels`: (N, D) float32 in [0, 10]. `train_weights`: (N, D)
+    float32 above 0, what each label counts in the loss; None where all count alike.
+    """
+
+    train_ids: Sequence[TokenIds]
+    train_labels: NDArray[np.float32]
+    val_ids: Sequence[TokenIds]
+    val_labels: NDArray[np.float32]
+    train_weights: NDArray[np.float32] | None = None
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """(N, D) float32 above 0."""
+        return np.ones_like(self.train_labels) if self.train_weights is None else self.train_weights
+
+    def check(self) -> None:
+        """Sees that labels, weights and texts fit each other.
+
+        Raises:
+            InputError: an empty part, labels of another shape than (N, D), a label that is not finite, or a weight that
+                is not positive.
+        """
+        pairs = (("train", self.train_ids, self.train_labels), ("val", self.val_ids, self.val_labels))
+        problems = []
+        for name, ids, labels in pairs:
+            if not ids or labels.ndim != 2 or len(labels) != len(ids):
+                found = f"{len(ids)} texts, labels {labels.shape}"
+                problems.append(Problem(name, found, "(N, D) labels for N > 0 texts"))
+            elif not np.all(np.isfinite(labels)):
+                problems.append(Problem(f"{name} labels", "a value that is not finite", "scores in [0, 10]"))
+        if self.train_labels.shape[1:] != self.val_labels.shape[1:]:
+            problems.append(Problem("val labels", str(self.val_labels.shape), "as many columns as the train labels"))
+        if self.weights.shape != self.train_labels.shape:
+            problems.append(Problem("train weights", str(self.weights.shape), str(self.train_labels.shape)))
+        elif not (np.all(np.isfinite(self.weights)) and np.all(self.weights > 0)):
+            problems.append(Problem("train weights", "a weight that is not finite and above 0", "weights above 0"))
+        if problems:
+            raise InputError("training", problems)
+
+
+class Schedule:
+    """The steps of a training: `per_epoch` of them in each epoch, `total` at most.
+
+    A step is `accumulate` batches of at most `batch_tokens` tokens each; an epoch's last step has what is left.
+    """
+
+    def __init__(self, rows: TrainingRows, plan: Plan) -> None:
+        self._rows, self._plan = rows, plan
+        self._lengths = [len(row.ids) for row in rows.train_ids]
+        batches = len(token_batches(self._lengths, plan.settings.batch_tokens))
+        self.per_epoch = -(-batches // plan.settings.accumulate)
+        self.total = self.per_epoch * plan.settings.epochs
+        self._epoch = lru_cache(maxsize=1)(self._places)
+
+    def batches(self, step: int) -> list[Batch]:
+        """The batches of a step, counted from 0 through all epochs."""
+        epoch, place = divmod(step, self.per_epoch)
+        count = self._plan.settings.accumulate
+        return [self._batch(places) for places in self._epoch(epoch)[place * count : (place + 1) * count]]
+
+    def _batch(self, places: list[int]) -> Batch:
+        rows = self._rows
+        return Batch([rows.train_ids[i] for i in places], rows.train_labels[places], rows.weights[places])
+
+    def _places(self, epoch: int) -> list[list[int]]:
+        """The epoch's batches of row indices: similar lengths together, ties mixed anew, batches in random order."""
+        rng = np.random.default_rng([self._plan.seed, epoch])
+        mixed = rng.permutation(len(self._lengths)).tolist()
+        batches = token_batches([self._lengths[i] for i in mixed], self._plan.settings.batch_tokens)
+        return [[mixed[i] for i in batches[b]] for b in rng.permutation(len(batches))]
