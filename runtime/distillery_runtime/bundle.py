@@ -106,8 +106,7 @@ def load(
         ProviderError: "cuda" or a variant for it was asked for and does not work here.
     """
     bundle = open_bundle(path)
-    if expected_id is not None and (len(expected_id) < 12 or not bundle.id.startswith(expected_id)):
-        raise BundleError(f"{path}: bundle id {bundle.id}, expected {expected_id}")
+    check_id(str(path), bundle.id, expected_id)
     stages = open_stages(bundle, provider, threads, variant, shared)
     shortest = sorted(bundle.goldens, key=lambda golden: len(golden.text))[:SELF_TEST_GOLDENS]
     problems = replay(stages, bundle.calibration, shortest, bundle.spec.text)
@@ -115,6 +114,16 @@ def load(
         raise BundleError("\n".join(f"{path}: self-test: {line}" for line in problems))
     logger.info("bundle loaded", extra={"bundle": bundle.name, "provider": stages[0].provider})
     return HybridScorer(bundle.spec, stages, bundle.name)
+
+
+def check_id(where: str, bundle_id: str, expected_id: str | None) -> None:
+    """Sees that a bundle is the expected one; None expects nothing.
+
+    Raises:
+        BundleError: it is another bundle, or fewer than 12 digits are expected.
+    """
+    if expected_id is not None and (len(expected_id) < 12 or not bundle_id.startswith(expected_id)):
+        raise BundleError(f"{where}: bundle id {bundle_id}, expected {expected_id}")
 
 
 def open_stages(

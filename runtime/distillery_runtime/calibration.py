@@ -1,6 +1,6 @@
 """Calibration: per dimension a monotone map from a model's raw output to a score in [0, 10].
 
-Every kind of map (identity, affine, isotonic) is kept as the knots of a piecewise linear function and applied as
+Every kind of map is kept as the knots of a piecewise linear function and applied as
 `numpy.interp` does, flat beyond its ends. The exporter embeds the same knots in the graph.
 """
 
@@ -22,7 +22,7 @@ class CalibrationMap(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     dimension: str
-    method: Literal["identity", "affine", "isotonic"]
+    method: Literal["identity", "affine", "isotonic", "centred_isotonic"]
     x: Annotated[tuple[Knot, ...], Field(min_length=1)]
     y: Annotated[tuple[KnotScore, ...], Field(min_length=1)]
 

@@ -1,7 +1,6 @@
 """What one filter decides for itself: who is admitted, who is answered by which stage, and what the result says."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -65,10 +64,10 @@ class Cascade:
             ModelError: a score is not finite or outside [0, 10].
         """
         stage = self.stages[depth]
-        threshold = stage.threshold if depth < len(self.stages) - 1 else inf
+        is_last = depth == len(self.stages) - 1
         for item, values in zip(waiting, round_scores(scores).tolist(), strict=True):
             verdict = self._rules.decide(values)
-            if threshold is None or verdict.overall >= threshold:
+            if not is_last and stage.routing.hands_on(values, verdict.overall, self.spec.operating_overall):
                 yield None
                 continue
             row = rows[item.place]

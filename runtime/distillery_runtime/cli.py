@@ -1,4 +1,4 @@
-"""The `distillery` command: score articles, look into a bundle, verify one, measure one. Exit codes as in `command`."""
+"""The `distillery` command: score articles; inspect, verify, measure and pull bundles. Exit codes as in `command`."""
 
 import argparse
 import io
@@ -20,8 +20,10 @@ from distillery_runtime.errors import BundleError, InputError, Problem, Provider
 from distillery_runtime.golden import replay
 from distillery_runtime.jsonl import read_jsonl
 from distillery_runtime.panel import load_panel
+from distillery_runtime.pull_command import add_pull_command
 from distillery_runtime.report import Tally, json_line, table_of
 from distillery_runtime.scorer import HybridScorer
+from distillery_runtime.starter import starter_bundle
 from distillery_runtime.version import __version__
 
 BUNDLES_FOLDER = Path("bundles")
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         metavar="DIR",
-        help="the bundle (default: $DISTILLERY_BUNDLE, or bundles/*); again for each further filter",
+        help="the bundle (default: $DISTILLERY_BUNDLE, bundles/*, or the starter); again for each further filter",
     )
     score.add_argument("--out", type=Path, metavar="FILE", help="write results here instead of stdout")
     score.add_argument("--format", choices=("jsonl", "table"), default="jsonl", help="what to write (default: jsonl)")
@@ -73,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.set_defaults(run=_verify)
     add_bench_command(commands, find_bundle, writing)
+    add_pull_command(commands, BUNDLES_FOLDER)
     return parser
 
 
@@ -141,7 +144,8 @@ def _describe(bundle: Bundle) -> Iterator[str]:
     for gate in spec.gatekeepers:
         yield f"  gatekeeper   {gate.dimension} below {gate.below:g} caps the overall at {gate.overall_cap:g}"
     for stage in manifest.stages:
-        stops = "answers what it gets" if stage.threshold is None else f"answers below {stage.threshold:g}"
+        what = "a chance of " if stage.router else ""
+        stops = "answers what it gets" if stage.threshold is None else f"answers below {what}{stage.threshold:g}"
         if stage.threshold is None and stage is not manifest.stages[-1]:
             stops = "answers nothing (no threshold was certified)"
         variants = ", ".join(variant.name for variant in stage.variants)
@@ -179,7 +183,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def find_bundle(given: Path | None) -> Path:
-    """The bundle to use: the one given, `$DISTILLERY_BUNDLE`, or the only one under `bundles/`.
+    """The bundle to use: the one given, `$DISTILLERY_BUNDLE`, the only one under `bundles/`, or else the starter.
 
     Raises:
         InputError: none was given, and there is not exactly one to be found.
@@ -191,8 +195,12 @@ def find_bundle(given: Path | None) -> Path:
     found = sorted(path.parent for path in BUNDLES_FOLDER.glob("*/bundle.json"))
     if len(found) == 1:
         return found[0]
+    starter = starter_bundle()
+    if not found and starter:
+        return starter
     names = ", ".join(str(path) for path in found) or "none"
-    raise InputError("--bundle", [Problem("bundles/", f"bundles found: {names}", "exactly one, or --bundle DIR")])
+    expected = "exactly one, or --bundle DIR, or the extra [starter]"
+    raise InputError("--bundle", [Problem("bundles/", f"bundles found: {names}", expected)])
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What our commands share: running one, and turning every way it can end into an exit code and a message on stderr.
 
-Exit codes: 0 done, 1 some articles invalid with --strict, 2 wrong use or bad input files, 70 a fault of ours,
-130 interrupted.
+Exit codes: 0 done, 1 some articles invalid with --strict or a gate not passed, 2 wrong use or bad input files, 70 a
+fault of ours, 130 interrupted.
 """
 
 import argparse

@@ -22,6 +22,22 @@ def open_manifest(folder: Path) -> tuple[Manifest, str]:
     Raises:
         BundleError: with every problem found: a missing, unlisted, linked or changed file, or a bad manifest.
     """
+    manifest, bundle_id = read_manifest(folder)
+    problems = [*_unlisted(folder, manifest), *_changed(folder, manifest)]
+    if problems:
+        raise BundleError("\n".join(f"{folder}: {line}" for line in problems))
+    return manifest, bundle_id
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """Reads a bundle's manifest and checks it alone, without the files that it lists.
+
+    Returns:
+        The manifest and the bundle id, the SHA-256 of `bundle.json`.
+
+    Raises:
+        BundleError: there is no plain `bundle.json` of an acceptable size, or it is a bad manifest.
+    """
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder, expected a bundle made by `exporter build`")
     path = folder / MANIFEST_NAME
@@ -31,11 +47,7 @@ def open_manifest(folder: Path) -> tuple[Manifest, str]:
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise BundleError(f"{path}: {path.stat().st_size} bytes, expected at most {MAX_MANIFEST_BYTES}")
     data = path.read_bytes()
-    manifest = parse_manifest(data, str(path))
-    problems = [*_unlisted(folder, manifest), *_changed(folder, manifest)]
-    if problems:
-        raise BundleError("\n".join(f"{folder}: {line}" for line in problems))
-    return manifest, hashlib.sha256(data).hexdigest()
+    return parse_manifest(data, str(path)), hashlib.sha256(data).hexdigest()
 
 
 def file_digest(path: Path) -> tuple[int, str]:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from distillery_runtime.errors import BundleError
+from distillery_runtime.routing import Router, Routing
 from distillery_runtime.spec import Name, Window
 from distillery_runtime.spec_checks import describe
 
@@ -40,6 +41,9 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class FileEntry(_Part):
     """One file of the bundle."""
 
@@ -56,8 +60,18 @@ class VariantEntry(_Part):
     graphs: Annotated[tuple[SafePath, ...], Field(min_length=1, max_length=2)]
 
 
+class RouterEntry(_Part):
+    """A stage's router, its weights in the spec's dimension order."""
+
+    weights: Annotated[tuple[Finite, ...], Field(min_length=1)]
+    intercept: Finite
+
+
 class StageEntry(_Part):
-    """One stage of the cascade. An article whose overall is below `threshold` stops here; None stops none."""
+    """One stage of the cascade. An article below `threshold` stops here; None stops none.
+
+    What is compared with it is the router's chance, in [0, 1], or without a router the article's overall.
+    """
 
     name: Name
     tokenizer: SafePath
@@ -65,6 +79,13 @@ class StageEntry(_Part):
     prefix: str
     threshold: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None
     variants: Annotated[tuple[VariantEntry, ...], Field(min_length=1)]
+    router: RouterEntry | None = Field(default=None, exclude_if=lambda entry: entry is None)  # of old bundles
+
+    @property
+    def routing(self) -> Routing:
+        """Which articles the stage answers."""
+        found = self.router
+        return Routing(self.threshold, Router(found.weights, found.intercept) if found else None)
 
 
 class FilterEntry(_Part):
@@ -104,6 +125,8 @@ class Manifest(_Part):
             raise ValueError("stage names not used twice")
         if self.stages[-1].threshold is not None:
             raise ValueError("no threshold on the last stage")
+        if any(stage.router and stage.threshold is not None and stage.threshold >= 1 for stage in self.stages):
+            raise ValueError("a threshold below 1 beside a router")
         return self
 
     def path_of(self, role: Role) -> str:

@@ -19,6 +19,8 @@ Score = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Licence = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=64)]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 Loss = Literal["mse", "huber", "hl_gauss"]
 
 
@@ -72,12 +74,24 @@ class Gatekeeper(_Part):
     overall_cap: Score
 
 
+class Flag(_Part):
+    """A kind of article that the oracle is asked to recognise before it scores.
+
+    `question` says when the flag is raised. Where it is, no label is above its dimension's cap in `caps`, by arithmetic
+    on the oracle's reply: the oracle scores as if there were no flag.
+    """
+
+    name: Name
+    question: Text
+    caps: Annotated[dict[Name, Annotated[float, Field(ge=0, lt=10, allow_inf_nan=False)]], Field(min_length=1)]
+
+
 class PrefilterRule(_Part):
     """A rule that blocks an article (mode `block`) or only says that it would (mode `shadow`).
 
     `words` are phrases matched without case at word boundaries of any script, `*` at the end matching any word ending;
-    `patterns` are RE2. A rule matches when any of them is found in `where` and none of the `unless` phrases is found
-    anywhere in the article.
+    `patterns` are RE2. A rule matches when any of them is found in `where` and none of the `unless` phrases, the rule's
+    own and the filter's `prefilter_unless`, is found anywhere in the article.
     """
 
     name: Name
@@ -223,6 +237,25 @@ class EvaluationSettings(_Part):
     slices: tuple[Slice, ...] = ()
 
 
+class CardSettings(_Part):
+    """What a bundle's model card states that nothing can be computed from.
+
+    `license`: under which a bundle is given away, as the Hugging Face Hub names it (`mit`, `apache-2.0`, `gemma`).
+    `language`: of the articles that it is meant for, ISO 639 codes (`en`, `nl`).
+    """
+
+    license: Licence | None = None
+    language: tuple[Language, ...] = ()
+
+
+class Targets(_Part):
+    """What the student must reach on the test articles before it is deployed, 95 % intervals included."""
+
+    mae: Positive | None = None
+    recall_operating: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    better_than_tfidf_ridge_by: Positive | None = None
+
+
 class FilterSpec(_Part):
     """Everything that defines a filter. Dimension order here is the column order of every score array."""
 
@@ -234,17 +267,26 @@ class FilterSpec(_Part):
     tiers: Annotated[tuple[Tier, ...], Field(min_length=2)]
     operating_tier: Name
     gatekeepers: tuple[Gatekeeper, ...] = ()
+    flags: tuple[Flag, ...] = ()
     prefilter: tuple[PrefilterRule, ...] = ()
+    prefilter_unless: tuple[Phrase, ...] = ()
     text: TextPolicy = TextPolicy()
     oracle: OracleSettings
     cascade: Cascade = Cascade()
     student: StudentSettings = StudentSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    card: CardSettings = CardSettings()
+    targets: Targets = Targets()
 
     @property
     def dimension_names(self) -> tuple[str, ...]:
         """The dimensions' names in column order."""
         return tuple(dimension.name for dimension in self.dimensions)
+
+    @property
+    def flag_names(self) -> tuple[str, ...]:
+        """The flags' names in the order in which the oracle is asked about them."""
+        return tuple(flag.name for flag in self.flags)
 
     @property
     def label(self) -> str:

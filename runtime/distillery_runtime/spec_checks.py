@@ -84,11 +84,12 @@ def _number(row: Mapping[str, object], key: str) -> float:
 
 def _between_fields(data: Mapping[str, object]) -> Iterator[Problem]:
     """The rules between fields. Broken single fields are reported elsewhere and are passed over here."""
-    for key in ("dimensions", "tiers", "prefilter"):
+    for key in ("dimensions", "tiers", "flags", "prefilter"):
         yield from _duplicates(key, _rows(data, key))
     yield from _check_dimensions(_rows(data, "dimensions"))
     yield from _check_tiers(_rows(data, "tiers"), data.get("operating_tier"))
     yield from _check_gatekeepers(data)
+    yield from _check_flags(_rows(data, "flags"), [d.get("name") for d in _rows(data, "dimensions")])
     for index, rule in enumerate(_rows(data, "prefilter")):
         if not rule.get("words") and not rule.get("patterns"):
             yield Problem(f"prefilter[{index}]", "neither words nor patterns", "at least one of them")
@@ -128,6 +129,18 @@ def _check_tiers(tiers: Sequence[Mapping[str, object]], operating: object) -> It
     names = [tier.get("name") for tier in tiers[:-1]]
     if tiers and operating not in names:
         yield Problem("operating_tier", repr(operating), f"one of {', '.join(map(str, names))} (not the lowest)")
+
+
+def _check_flags(flags: Sequence[Mapping[str, object]], dimensions: Sequence[object]) -> Iterator[Problem]:
+    for index, flag in enumerate(flags):
+        if flag.get("name") in dimensions:
+            yield Problem(
+                f"flags[{index}].name", repr(flag["name"]), "a name that no dimension has: a reply holds both"
+            )
+        caps = flag.get("caps")
+        for name in caps if isinstance(caps, Mapping) else ():
+            if name not in dimensions:
+                yield Problem(f"flags[{index}].caps", repr(name), f"one of {', '.join(map(str, dimensions))}")
 
 
 def _check_gatekeepers(data: Mapping[str, object]) -> Iterator[Problem]:

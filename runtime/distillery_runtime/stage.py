@@ -65,7 +65,7 @@ class Stage:
         reason: str = "",
     ) -> None:
         self.name = entry.name
-        self.threshold = entry.threshold
+        self.routing = entry.routing
         self.variant = variant.name
         self.reason = reason
         self._max_tokens = entry.window.max_tokens
