@@ -7,6 +7,7 @@ from pathlib import Path
 from distillery_exporter.bundle_writer import replacing_folder, write_manifest
 from distillery_exporter.card import model_card
 from distillery_exporter.goldens import choose_goldens, record_goldens
+from distillery_exporter.origins import origin
 from distillery_exporter.parity import Report, check_stage, probe_reference, student_reference
 from distillery_exporter.quality import quality_record, reference_record
 from distillery_exporter.run_reader import Run, labelled_articles
@@ -20,9 +21,11 @@ from distillery_runtime.text import compose
 from distillery_runtime.variants import FORMS, REFERENCE
 from distillery_runtime.version import __version__
 from distillery_trainer.backends.records import BaseRecord
+from distillery_trainer.calibration_file import read_calibration
 from distillery_trainer.files import write_json
 from distillery_trainer.labels import LabelledSet
-from distillery_trainer.pipeline import Pipeline, read_calibration
+from distillery_trainer.pipeline import Pipeline
+from distillery_trainer.route import read_routing
 
 PARITY_ARTICLES = 32
 MEASURED_TEXTS = 96  # which a variant is fitted to
@@ -37,7 +40,8 @@ def build(run: Run, out: Path, variants: Sequence[str], parity_articles: int, sa
     Args:
         run: a finished run.
         out: the bundle's folder.
-        variants: names of the variants to write; fp32 is always written, the others where the gate lets them through.
+        variants: names of the variants to ship, where the gate lets them through. Without cpu-fp32 among them it is
+            written all the same, to compare with, and shipped only for a stage that has no other variant for a CPU.
         parity_articles: how many texts to compare fp32 with the trained models on.
         say: hears what happens, a line at a time.
 
@@ -56,7 +60,8 @@ def build(run: Run, out: Path, variants: Sequence[str], parity_articles: int, sa
         others = [name for name in FORMS if name in variants and name != REFERENCE.name]
         evidence = gather_evidence(run, _pipeline(run, labelled)) if labelled and others else None
         trials = try_variants(exact, others, evidence, say)
-        _write_data(run, labelled, exact, trials, parity, folder)
+        kept = _kept(exact, trials, with_exact=REFERENCE.name in variants)
+        _write_data(run, labelled, kept, trials, (parity, exact), folder)
         load(folder, provider="cpu")
     return load(out, provider="cpu")
 
@@ -69,10 +74,9 @@ def _check_variants(variants: Sequence[str]) -> None:
 
 def _open_models(run: Run, labelled: LabelledSet | None, folder: Path) -> list[StageModel]:
     """The run's stages, cheapest first."""
-    threshold = run.certificate["threshold"]
-    limit = float(threshold) if isinstance(threshold, (int, float)) else None
+    routing = read_routing(run.certificate, run.spec)
     texts = _measured_texts(run, labelled)
-    return [open_probe(run.spec, run.folder, limit, texts, folder), open_student(run.spec, run.folder, texts, folder)]
+    return [open_probe(run.spec, run.folder, routing, texts, folder), open_student(run.spec, run.folder, texts, folder)]
 
 
 def _write_exact(run: Run, model: StageModel) -> Written:
@@ -117,26 +121,47 @@ def _check(run: Run, exact: Sequence[Written], texts: Sequence[str], say: Say) -
     return reports
 
 
+def _kept(exact: Sequence[Written], trials: Sequence[Trial], with_exact: bool) -> list[list[Written]]:
+    """What is shipped of each stage: without its fp32 form only where another runs on a CPU."""
+    kept = []
+    for item in exact:
+        others = [t.written for t in trials if t.written and t.written.model is item.model]
+        replaced = any(FORMS[other.entry.name].device == REFERENCE.device for other in others)
+        kept.append([*([] if replaced and not with_exact else [item]), *others])
+    return kept
+
+
+def _delete(item: Written) -> None:
+    """Removes a variant's files from the bundle's folder."""
+    for path in [path for graph in item.entry.graphs for path in item.model.bundle.glob(f"{graph}*")]:
+        path.unlink()
+
+
 def _write_data(
     run: Run,
     labelled: LabelledSet | None,
-    exact: Sequence[Written],
+    kept: Sequence[Sequence[Written]],
     trials: Sequence[Trial],
-    parity: Mapping[str, Report],
+    compared: tuple[Mapping[str, Report], Sequence[Written]],
     folder: Path,
 ) -> None:
-    """Writes all that is no graph, and seals the bundle."""
-    kept = [[item, *(t.written for t in trials if t.written and t.written.model is item.model)] for item in exact]
+    """Writes all that is no graph, and seals the bundle. `compared`: fp32's parity, and the fp32 forms."""
+    parity, exact = compared
     goldens = record_goldens(choose_goldens(run), (open_written(w) for each in kept for w in each), run.spec.text)
     (folder / "golden.jsonl").write_text("".join(f"{g.model_dump_json()}\n" for g in goldens), encoding="utf-8")
     write_json(folder / "filter.json", published_spec(run.spec))
     maps = {each[0].model.name: {w.entry.name: w.calibration.maps for w in each} for each in kept}
     write_json(folder / "calibration.json", CalibrationFile(schema_version=1, stages=maps).model_dump(mode="json"))
-    write_json(folder / "quality.json", quality_record(run, exact, trials, parity))
+    left_out = [item for item, each in zip(exact, kept, strict=True) if item not in each]
+    record = quality_record(run, exact, trials, parity, left_out)
+    write_json(folder / "quality.json", record)
     write_json(folder / "reference.json", reference_record(run, _pipeline(run, labelled) if labelled else None))
     lineage = _lineage(run)
-    (folder / "README.md").write_text(model_card(run, lineage, parity, trials), encoding="utf-8")
+    origins = [origin(run.folder, stage) for stage in (PROBE, STUDENT)]
+    (folder / "README.md").write_text(model_card(run, origins, lineage, record, trials), encoding="utf-8")
     entries = [each[0].model.entry([w.entry for w in each]) for each in kept]
+    for item in left_out:
+        _delete(item)
     write_manifest(folder, run.spec, entries, lineage)
 
 

@@ -33,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="DIR", help="the bundle's folder (default: bundles/<filter>-<version>)"
     )
     make.add_argument("--variants", type=lambda text: text.split(","), default=VARIANTS, metavar="NAME,...",
-                      help=f"{', '.join(FORMS)}; cpu-fp32 is always written, the others where they keep the scores "
+                      help=f"{', '.join(FORMS)}, where they keep fp32's scores; without cpu-fp32 that ships only where "
+                           "no other form for a CPU does "
                            f"(default: {','.join(VARIANTS)})")  # fmt: skip
     make.add_argument("--parity-articles", type=positive, default=PARITY_ARTICLES, metavar="N",
                       help=f"texts to compare with the trained models on (default: {PARITY_ARTICLES})")  # fmt: skip

@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from distillery_runtime.calibration import Calibration, CalibrationMap
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.routing import Routing, handed_on
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.verdict import Verdict, decide, round_scores
 
@@ -63,17 +64,13 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which articles a stage hands on: those whose overall is not below `threshold`; None hands on all.
+    """Which articles a stage hands on.
 
     `wanted`: (N,) bool, the articles that the next stage places at or above the operating tier.
     """
 
-    threshold: float | None
+    routing: Routing
     wanted: NDArray[np.bool_]
-
-    def hands_on(self, verdict: Verdict) -> bool:
-        """Whether an article with this verdict goes on to the next stage."""
-        return self.threshold is None or verdict.overall >= self.threshold
 
 
 def compare(
@@ -105,13 +102,12 @@ def compare(
         raise InputError("gate", [Problem("scores, labels", shapes, "the same (N, D), N at least 1")])
     before, after = round_scores(reference), round_scores(candidate)
     verdicts = [(decide(old, spec), decide(new, spec)) for old, new in zip(before, after, strict=True)]
-    routes = np.array([[route is not None and route.hands_on(verdict) for verdict in pair] for pair in verdicts])
+    routes = np.stack([_handed_on(scores, route, spec) for scores in (before, after)], axis=1)
     answered, moved = ~routes.all(axis=1), routes[:, 0] != routes[:, 1]
     tiers = answered & np.array([old.tier != new.tier for old, new in verdicts])
     gates = answered & np.array([old.gatekeeper != new.gatekeeper for old, new in verdicts])
-    limit = route.threshold if route else None
     weights = np.array([dimension.weight for dimension in spec.dimensions])
-    near = np.array([_is_near(row, old, spec, limit) for row, (old, _) in zip(before, verdicts, strict=True)])
+    near = np.array([_is_near(row, old, spec, route) for row, (old, _) in zip(before, verdicts, strict=True)])
     return Comparison(
         articles=len(before),
         mae_to_fp32=float(np.abs(after - before).mean()),
@@ -187,12 +183,17 @@ def _moved(old: CalibrationMap, said: NDArray[np.float64], meant: NDArray[np.flo
     )
 
 
-def _is_near(scores: NDArray[np.float64], verdict: Verdict, spec: FilterSpec, threshold: float | None) -> bool:
-    """Whether an article is near to a tier's or a gatekeeper's boundary, or to the threshold."""
+def _handed_on(scores: Scores, route: Route | None, spec: FilterSpec) -> NDArray[np.bool_]:
+    """Which articles the stage hands on; the last one none."""
+    return handed_on(scores, route.routing, spec) if route else np.zeros(len(scores), bool)
+
+
+def _is_near(scores: NDArray[np.float64], verdict: Verdict, spec: FilterSpec, route: Route | None) -> bool:
+    """Whether an article is near to a tier's or a gatekeeper's boundary, or to where it is handed on."""
     by_name = dict(zip(spec.dimension_names, scores.tolist(), strict=True))
     gaps = [abs(verdict.overall - tier.min_overall) for tier in spec.tiers if tier.min_overall > 0]
     gaps += [abs(by_name[gate.dimension] - gate.below) for gate in spec.gatekeepers]
-    gaps += [] if threshold is None else [abs(verdict.overall - threshold)]
+    gaps += [route.routing.margin(scores.tolist(), verdict.overall)] if route else []
     return min(gaps, default=10.0) <= NEAR
 
 

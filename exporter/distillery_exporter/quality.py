@@ -17,13 +17,23 @@ BINS = 20
 Record = dict[str, object]
 
 
-def quality_record(run: Run, exact: Sequence[Written], trials: Sequence[Trial], parity: Mapping[str, Report]) -> Record:
-    """The content of `quality.json`, for the variants that are in the bundle's folder and those that were refused."""
+def quality_record(
+    run: Run,
+    exact: Sequence[Written],
+    trials: Sequence[Trial],
+    parity: Mapping[str, Report],
+    left_out: Sequence[Written] = (),
+) -> Record:
+    """The content of `quality.json`, for the variants that are in the bundle's folder and those that were refused.
+
+    `left_out`: fp32 forms that the others were compared with and that are not shipped.
+    """
     variants: dict[str, dict[str, dict[str, Record]]] = {}
     for item in exact:
         name = item.model.name
         for variant, record in _stage_records(item, trials, parity[name]):
-            variants.setdefault(variant, {"stages": {}})["stages"][name] = {**_size(item.model, variant), **record}
+            about = {**_size(item.model, variant), "shipped": not (variant == item.entry.name and item in left_out)}
+            variants.setdefault(variant, {"stages": {}})["stages"][name] = {**about, **record}
     return {
         "schema_version": 1,
         "evaluation": run.evaluation,
@@ -62,7 +72,7 @@ def reference_record(run: Run, pipeline: Pipeline | None) -> Record:
     """What scores look like on the test articles: histograms in half points and shares by tier; empty without them."""
     if pipeline is None:
         return {"schema_version": 1, "articles": 0, "overall": [], "dimensions": {}, "tiers": {}}
-    scores = pipeline.student_scores(pipeline.places("test"))
+    scores = pipeline.models.student_scores(pipeline.labelled.select(pipeline.places("test")).texts)
     verdicts = [decide(row, run.spec) for row in scores]
     tiers = [verdict.tier for verdict in verdicts]
     return {

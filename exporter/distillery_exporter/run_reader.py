@@ -1,21 +1,21 @@
 """Opening a finished run: its spec, its stages' results, and articles to compare models on."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.spec_checks import parse_spec
+from distillery_trainer import finished_run
 from distillery_trainer.files import digest
 from distillery_trainer.fit import RUNS_FOLDER
 from distillery_trainer.labels import LabelledSet, files_digest, read_labels
 from distillery_trainer.run import RunFolder
-from distillery_trainer.split import limit_articles
 
 NEEDED = ("manifest.json", "config.resolved.yaml", "splits.jsonl", "student", "probe", "calibration.json",
           "certificate.json", "eval.json")  # fmt: skip
@@ -28,8 +28,8 @@ class Run:
     folder: Path
     spec: FilterSpec
     manifest: Mapping[str, object]
-    certificate: Mapping[str, object]
-    evaluation: Mapping[str, object]
+    certificate: Mapping[str, Any]  # Any: nested JSON of known shape
+    evaluation: Mapping[str, Any]  # Any: as above
     examples: LabelledSet | None
 
 
@@ -47,9 +47,10 @@ def open_run(folder: Path) -> Run:
         ]
         raise InputError("exporter build", problems)
     config = folder / "config.resolved.yaml"
-    spec = parse_spec(yaml.safe_load(config.read_text(encoding="utf-8")), str(config))
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    spec = parse_spec(content, str(config))
     manifest = _read(folder / "manifest.json")
-    if digest(spec.model_dump(mode="json")) != manifest["spec_sha256"]:
+    if digest(content) != manifest["spec_sha256"]:  # as it stands there: a later version's spec has further fields
         raise InputError("exporter build", [Problem(str(config), "changed", "the config that the run was made with")])
     _check_stages(folder, manifest)
     examples = sorted((Path(str(manifest["filter_folder"])) / "examples").glob("*.jsonl"))
@@ -79,18 +80,7 @@ def latest_run(root: Path = RUNS_FOLDER) -> Path:
 
 def labelled_articles(run: Run) -> LabelledSet | None:
     """The articles that the run was made from, or None when its labels files are gone or have changed."""
-    entries = run.manifest["labels"]
-    if not isinstance(entries, list):
-        return None
-    paths = [Path(str(entry["path"])) for entry in entries]
-    for path, entry in zip(paths, entries, strict=True):
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-            return None
-    labelled = read_labels(paths, run.spec)
-    limit, seed = run.manifest["limit"], run.manifest["seed"]
-    if isinstance(limit, int) and isinstance(seed, int):
-        return labelled.select(limit_articles([article.id for article in labelled.articles], limit, seed))
-    return labelled
+    return finished_run.labelled_articles(run.manifest, run.spec)
 
 
 def _check_stages(folder: Path, manifest: Mapping[str, object]) -> None:

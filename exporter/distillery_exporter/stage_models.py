@@ -10,7 +10,8 @@ from distillery_exporter.graphs.head import build_head
 from distillery_exporter.graphs.tables import replace_calibration
 from distillery_exporter.models import Model, Texts, probe_encoder, student
 from distillery_runtime.calibration import Calibration
-from distillery_runtime.manifest import StageEntry, VariantEntry
+from distillery_runtime.manifest import RouterEntry, StageEntry, VariantEntry
+from distillery_runtime.routing import Routing
 from distillery_runtime.spec import FilterSpec, Window
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.backends.choose import STATIC, reopen_embedder
@@ -28,7 +29,7 @@ class StageModel:
     bundle: Path
     window: Window
     prefix: str
-    threshold: float | None
+    routing: Routing
     model: Model
     head: Head | None = None
 
@@ -53,17 +54,19 @@ class StageModel:
 
     def entry(self, variants: Sequence[VariantEntry]) -> StageEntry:
         """The stage as the manifest has it."""
+        router = self.routing.router
         return StageEntry(
             name=self.name,
             tokenizer=f"{self.name}/tokenizer.json",
             window=self.window,
             prefix=self.prefix,
-            threshold=self.threshold,
+            threshold=self.routing.threshold,
             variants=tuple(variants),
+            router=RouterEntry(weights=router.weights, intercept=router.intercept) if router else None,
         )
 
 
-def open_probe(spec: FilterSpec, run: Path, threshold: float | None, texts: Sequence[str], bundle: Path) -> StageModel:
+def open_probe(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[str], bundle: Path) -> StageModel:
     """The probe of a run, its tokenizer copied to the bundle's folder; `texts` as for `open_student`."""
     settings = spec.cascade.probe
     embedder = reopen_embedder(settings, run / PROBE)
@@ -72,7 +75,7 @@ def open_probe(spec: FilterSpec, run: Path, threshold: float | None, texts: Sequ
     reader = TokenWindow(bundle / PROBE / "tokenizer.json", settings.window, prefix)
     model = probe_encoder(embedder, settings.pooling, Texts(lambda: reader.encode(texts), bundle))
     head = load_head(run / PROBE / "head.safetensors")
-    return StageModel(PROBE, bundle, settings.window, prefix, threshold, model, head)
+    return StageModel(PROBE, bundle, settings.window, prefix, routing, model, head)
 
 
 def open_student(spec: FilterSpec, run: Path, texts: Sequence[str], bundle: Path) -> StageModel:
@@ -89,7 +92,7 @@ def open_student(spec: FilterSpec, run: Path, texts: Sequence[str], bundle: Path
     prefix = EncoderRecord.read(source / "encoder.json").prefix if spec.student.backend == "encoder" else ""
     reader = TokenWindow(source / "tokenizer.json", window, prefix)
     model = student(spec, source, Texts(lambda: reader.encode(texts), bundle))
-    return StageModel(STUDENT, bundle, window, prefix, None, model)
+    return StageModel(STUDENT, bundle, window, prefix, Routing(None), model)
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:

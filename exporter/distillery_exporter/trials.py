@@ -137,7 +137,7 @@ def _route(item: Written, last: Written, last_raw: Matrix, spec: FilterSpec) -> 
     """Where a stage hands on, and what the last one wants; None for the last itself."""
     if item is last:
         return None
-    return Route(item.model.threshold, overalls(last.calibration.apply(last_raw), spec) >= spec.operating_overall)
+    return Route(item.model.routing, overalls(last.calibration.apply(last_raw), spec) >= spec.operating_overall)
 
 
 def _why_not(model: StageModel, variant: str, kept: set[str], evidence: Evidence | None) -> str | None:
@@ -164,7 +164,7 @@ def _try(exact: Written, reference: Matrix, variant: str, evidence: Evidence, ro
 
     def on(mask: Mask) -> Comparison:
         before, after = exact.calibration.apply(reference[mask]), written.calibration.apply(raw[mask])
-        masked = route and Route(route.threshold, route.wanted[mask])
+        masked = route and Route(route.routing, route.wanted[mask])
         bad = int((~np.isfinite(raw)).sum())
         return compare(evidence.spec, before, after, evidence.labels[mask], difference, bad, masked)
 

@@ -129,8 +129,9 @@ class BertEncoder:
         positions = self._get("embeddings.position_embeddings.weight", s.max_position_embeddings, s.hidden_size)
         # Every token is of the first type, whose row is part of its position's.
         positions += self._get("embeddings.token_type_embeddings.weight", s.type_vocab_size, s.hidden_size)[0]
-        length = g.op("Shape", [IDS], start=1, end=2)
-        here = g.op("Slice", [self._init(positions[s.first_position :]), g.ints(0), length, g.ints(0)])
+        length = g.op("Squeeze", [g.op("Shape", [IDS], start=1, end=2)])
+        places = g.op("Range", [g.const(np.array(0)), length, g.const(np.array(1))])
+        here = self._precision.embed(g, positions[s.first_position :], places)
         scale, bias = self._norm("embeddings.LayerNorm")
         total = g.op("Add", [words, here])
         return [g.op("LayerNormalization", [total, scale, bias], axis=-1, epsilon=s.layer_norm_eps)]
@@ -149,7 +150,7 @@ class BertEncoder:
         states = self._add_norm(f"{name}.attention.output.LayerNorm", projected, states, bias)
         inner, bias = self._linear(f"{name}.intermediate.dense", states, s.intermediate_size, s.hidden_size)
         inner = g.ms("BiasGelu", [inner, bias])
-        outer, bias = self._linear(f"{name}.output.dense", inner, s.hidden_size, s.intermediate_size)
+        outer, bias = self._linear(f"{name}.output.dense", inner, s.hidden_size, s.intermediate_size, after_gelu=True)
         return self._add_norm(f"{name}.output.LayerNorm", outer, states, bias)
 
     def _attend(self, name: str, states: str) -> str:
@@ -176,10 +177,10 @@ class BertEncoder:
         """The first token's states alone: (B, 1, H)."""
         return self.g.op("Slice", [states, self.g.ints(0), self.g.ints(1), self.g.ints(1)])
 
-    def _linear(self, name: str, states: str, outputs: int, inputs: int) -> tuple[str, str]:
+    def _linear(self, name: str, states: str, outputs: int, inputs: int, after_gelu: bool = False) -> tuple[str, str]:
         """A product without its bias, and the bias."""
         weight = self._get(f"{name}.weight", outputs, inputs)
-        rows = self._precision.rows(self.g, name, states, inputs)
+        rows = self._precision.rows(self.g, name, states, inputs, after_gelu)
         product = self._precision.products(self.g, name, rows, [weight])[0]
         return scaled(self.g, product, rows), self._init(self._get(f"{name}.bias", outputs))
 

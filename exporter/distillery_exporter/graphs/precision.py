@@ -20,6 +20,7 @@ from distillery_exporter.graphs.ports import IDS
 
 _INT8_LIMIT = 127
 _ZERO_POINT = 128
+_GELU_ZERO_POINT = 16  # a GELU gives -0.17 at least: half the steps that 128 would leave to it were never used
 _AT_ONCE = 4096  # rows of a table that are rounded together: all at once would be in memory several times
 _SMALLEST_ROW = 1e-10
 BLOCK = 32
@@ -27,10 +28,14 @@ BLOCK = 32
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The input of products: the tensor that they read, and each row's factor, (B, T, 1) float32, if it has one."""
+    """The input of products: the tensor that they read, and each row's factor, (B, T, 1) float32, if it has one.
+
+    `zero`: which integer stands for 0, where they are integers.
+    """
 
     tensor: str
     factor: str | None = None
+    zero: int = _ZERO_POINT
 
 
 class Precision(Protocol):
@@ -42,10 +47,10 @@ class Precision(Protocol):
     dtype: type[np.generic]
     fused: bool
 
-    def embed(self, g: GraphBuilder, table: Weights) -> str:
-        """The rows of a table (V, H) for the graph's token ids: (B, T, H)."""
+    def embed(self, g: GraphBuilder, table: Weights, ids: str = IDS) -> str:
+        """The rows of a table (V, H) for the graph's token ids, (B, T, H), or for other ids."""
 
-    def rows(self, g: GraphBuilder, site: str, states: str, width: int) -> Rows:
+    def rows(self, g: GraphBuilder, site: str, states: str, width: int, after_gelu: bool = False) -> Rows:
         """Makes states (B, T, width) ready for products; `site` names the place in the model."""
 
     def products(self, g: GraphBuilder, site: str, rows: Rows, weights: Sequence[Weights]) -> list[str]:
@@ -78,13 +83,13 @@ class Plain:
         self.dtype = dtype
         self.fused = fused
 
-    def embed(self, g: GraphBuilder, table: Weights) -> str:
+    def embed(self, g: GraphBuilder, table: Weights, ids: str = IDS) -> str:
         """As in `Precision`."""
-        return g.op("Gather", [g.init(table.astype(self.dtype, copy=False)), IDS])
+        return g.op("Gather", [g.init(table.astype(self.dtype, copy=False)), ids])
 
-    def rows(self, g: GraphBuilder, site: str, states: str, width: int) -> Rows:
+    def rows(self, g: GraphBuilder, site: str, states: str, width: int, after_gelu: bool = False) -> Rows:
         """As in `Precision`."""
-        del g, site, width
+        del g, site, width, after_gelu
         return Rows(states)
 
     def products(self, g: GraphBuilder, site: str, rows: Rows, weights: Sequence[Weights]) -> list[str]:
@@ -108,7 +113,8 @@ GramsOf = Callable[[str], Weights]
 class RowInt8:
     """uint8 rows, each with a scale of its own, times int8 weights, with a scale for each output column.
 
-    A text's answer does not depend on its batch, as no scale is shared between rows. Rows are symmetric around 128.
+    A text's answer does not depend on its batch, as no scale is shared between rows. Rows are symmetric around 128, or
+    after a GELU lie from 16 units below zero to 239 above.
 
     Args:
         grams: for a site the products of its input's channels; without them weights are rounded to the nearest.
@@ -121,23 +127,29 @@ class RowInt8:
         self._grams = grams
         self._shapes: dict[int, str] = {}
 
-    def embed(self, g: GraphBuilder, table: Weights) -> str:
+    def embed(self, g: GraphBuilder, table: Weights, ids: str = IDS) -> str:
         """As in `Precision`, from a table of int8 rows with a scale each."""
         values, scales = quantise_rows(table, _INT8_LIMIT)
-        row = g.op("Cast", [g.op("Gather", [g.init(values), IDS])], to=TensorProto.FLOAT)
-        return g.op("Mul", [row, g.op("Gather", [g.init(scales), IDS])])
+        row = g.op("Cast", [g.op("Gather", [g.init(values), ids])], to=TensorProto.FLOAT)
+        return g.op("Mul", [row, g.op("Gather", [g.init(scales), ids])])
 
-    def rows(self, g: GraphBuilder, site: str, states: str, width: int) -> Rows:
+    def rows(self, g: GraphBuilder, site: str, states: str, width: int, after_gelu: bool = False) -> Rows:
         """As in `Precision`; the tensor is (B * T, width) uint8."""
         del site
+        zero_point = _GELU_ZERO_POINT if after_gelu else _ZERO_POINT
         flat = g.op("Reshape", [states, g.ints(-1, width)])
         # Two reductions read the rows once each; the maximum of magnitudes wrote them anew first (4 % of a Gemma).
         top, bottom = (g.op(kind, [flat, g.ints(1)], keepdims=0) for kind in ("ReduceMax", "ReduceMin"))
-        largest = g.op("Max", [top, g.op("Neg", [bottom])])
-        scale = g.op("Mul", [g.op("Max", [largest, g.floats(_SMALLEST_ROW)]), g.floats(1 / _INT8_LIMIT)])
-        zero = g.op("Expand", [g.const(np.array([_ZERO_POINT], dtype=np.uint8)), g.op("Shape", [scale])])
+        if after_gelu:
+            above, below = g.floats(1 / (255 - zero_point)), g.floats(-1 / zero_point)
+            step = g.op("Max", [g.op("Mul", [top, above]), g.op("Mul", [bottom, below])])
+            scale = g.op("Max", [step, g.floats(_SMALLEST_ROW)])
+        else:
+            largest = g.op("Max", [top, g.op("Neg", [bottom])])
+            scale = g.op("Mul", [g.op("Max", [largest, g.floats(_SMALLEST_ROW)]), g.floats(1 / _INT8_LIMIT)])
+        zero = g.op("Expand", [g.const(np.array([zero_point], dtype=np.uint8)), g.op("Shape", [scale])])
         values = g.op("QuantizeLinear", [flat, scale, zero], axis=0)
-        return Rows(values, g.op("Reshape", [scale, self._states(g, 1)]))
+        return Rows(values, g.op("Reshape", [scale, self._states(g, 1)]), zero_point)
 
     def products(self, g: GraphBuilder, site: str, rows: Rows, weights: Sequence[Weights]) -> list[str]:
         """As in `Precision`, a product for each: splitting a packed one costs more than it gains."""
@@ -151,7 +163,7 @@ class RowInt8:
 
     def _product(self, g: GraphBuilder, rows: Rows, values: NDArray[np.int8], scales: Weights) -> str:
         # Each weight has a zero point of its own: onnxruntime cannot make it unsigned without (see `session_options`).
-        zeros = g.const(np.array([_ZERO_POINT], dtype=np.uint8)), g.init(np.array([0], dtype=np.int8))
+        zeros = g.const(np.array([rows.zero], dtype=np.uint8)), g.init(np.array([0], dtype=np.int8))
         inputs = [rows.tensor, g.init(values.T), g.floats(1), g.init(scales[:, 0]), *zeros]
         return g.op("Reshape", [g.ms("MatMulIntegerToFloat", inputs), self._states(g, len(values))])
 
@@ -179,13 +191,13 @@ class Int4:
     def __init__(self, grams: GramsOf | None = None) -> None:
         self._grams = grams
 
-    def embed(self, g: GraphBuilder, table: Weights) -> str:
+    def embed(self, g: GraphBuilder, table: Weights, ids: str = IDS) -> str:
         """As in `Precision`, from a table of int8 rows with a scale each: 4 bits move scores too far."""
-        return RowInt8().embed(g, table)
+        return RowInt8().embed(g, table, ids)
 
-    def rows(self, g: GraphBuilder, site: str, states: str, width: int) -> Rows:
+    def rows(self, g: GraphBuilder, site: str, states: str, width: int, after_gelu: bool = False) -> Rows:
         """As in `Precision`."""
-        del g, site, width
+        del g, site, width, after_gelu
         return Rows(states)
 
     def products(self, g: GraphBuilder, site: str, rows: Rows, weights: Sequence[Weights]) -> list[str]:

@@ -66,10 +66,10 @@ class Maxima(Plain):
         super().__init__(fused=False)
         self.sites: dict[str, str] = {}
 
-    def rows(self, g: GraphBuilder, site: str, states: str, width: int) -> Rows:
+    def rows(self, g: GraphBuilder, site: str, states: str, width: int, after_gelu: bool = False) -> Rows:
         """As in `Precision`."""
         self.watch(g, site, states)
-        return super().rows(g, site, states, width)
+        return super().rows(g, site, states, width, after_gelu)
 
     def watch(self, g: GraphBuilder, site: str, states: str) -> None:
         """As in `Precision`."""
@@ -93,14 +93,14 @@ class Grams(Plain):
         super().__init__(fused=False)
         self.sites: dict[str, str] = {}
 
-    def rows(self, g: GraphBuilder, site: str, states: str, width: int) -> Rows:
+    def rows(self, g: GraphBuilder, site: str, states: str, width: int, after_gelu: bool = False) -> Rows:
         """As in `Precision`."""
         if site not in self.sites:
             blocks = next(n for n in range(-(-width // MOST_CHANNELS), width + 1) if width % n == 0)
             parts = g.op("Reshape", [states, g.ints(-1, blocks, width // blocks)])
             left, right = (g.op("Transpose", [parts], perm=order) for order in ([1, 2, 0], [1, 0, 2]))
             self.sites[site] = g.op("MatMul", [left, right])
-        return super().rows(g, site, states, width)
+        return super().rows(g, site, states, width, after_gelu)
 
     def combine(self, one: Weights, other: Weights) -> Weights:
         """As in `Watcher`; the first is overwritten, for these are large."""
