@@ -20,9 +20,10 @@ from pydantic import JsonValue
 from distillery_runtime.errors import DistilleryError, InputError, Problem, ProviderError
 from distillery_runtime.integrity import file_digest
 from distillery_runtime.spec import Window
+from distillery_trainer.model_card import CARD_NAME
 
 _NEEDED = ["config.json", "tokenizer.json", "*.safetensors"]
-_FETCHED = ["*.json", "*.safetensors"]
+_FETCHED = ["*.json", "*.safetensors", CARD_NAME]
 _LEFT_OUT = ["*/*"]  # other formats of the same model live in sub-folders
 
 # The common base of the Hub client's transport errors: httpx2.HTTPError in huggingface_hub 2, httpx.HTTPError in 1.

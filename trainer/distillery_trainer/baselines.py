@@ -1,4 +1,4 @@
-"""What a student must beat: the training mean, and a bag of words with ridge regression."""
+"""What a student must beat: the training mean, a bag of words with ridge regression, and the static token table."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,10 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
+from distillery_runtime.spec import StaticSettings, Window
 from distillery_trainer.backends.protocol import FitData
+from distillery_trainer.heads import HeadData, fit_head
+from distillery_trainer.static_embedder import StaticEmbedder
 
 ALPHAS = (0.3, 1.0, 3.0, 10.0)
 MAX_FEATURES = 100_000
@@ -37,6 +40,18 @@ def tfidf_ridge(data: FitData, texts: Sequence[str]) -> Matrix:
     predicted = chosen.predict(vectorizer.transform(texts)).reshape(len(texts), -1)
     clipped: Matrix = np.clip(predicted, 0, 10).astype(np.float64)
     return clipped
+
+
+def static(data: FitData, texts: Sequence[str], seed: int) -> Matrix:
+    """A head on the static token table's embeddings, not calibrated: (N, D) in [0, 10].
+
+    With the default settings whatever the filter says of its own static student: the same baseline in every run.
+    """
+    embedder, settings = StaticEmbedder(Window()), StaticSettings()
+    train, val = embedder.embed(data.train_texts), embedder.embed(data.val_texts)
+    rows = HeadData(train, data.train_labels, val, data.val_labels, data.train_weights)
+    head = fit_head(rows, settings.hidden, settings.training, seed).head
+    return np.clip(head.predict(embedder.embed(texts)), 0, 10).astype(np.float64)
 
 
 def _vectorizer(texts: Sequence[str]) -> TfidfVectorizer | None:

@@ -1,21 +1,56 @@
-"""The routing threshold and its certificate: an upper bound on what the probe drops that the student would keep.
+"""The routing threshold and its certificate: an upper bound on what the probe drops that its judge would keep.
 
-A miss is an article whose student verdict reaches the operating tier and whose probe overall is below the threshold.
-Thresholds are tested from the lowest up, each by an exact one-sided binomial bound (Clopper and Pearson, "The use of
-confidence or fiducial limits", Biometrika 1934), until one fails; such fixed-sequence testing needs no correction for
-having tested many (Angelopoulos et al., "Learn then Test", 2021). It holds for articles drawn as the calibration
-articles were, which no model was fitted or calibrated on.
+The judge is the student, whose verdict the cascade gives up for speed, or the oracle, who is right. A miss is an
+article that the judge places at the operating tier or above and whose chance, which the router tells from the probe's
+scores, is below the threshold. Thresholds are tested from the lowest up, each by an upper bound on its miss rate
+(`bounds.py`), until one fails; such fixed-sequence testing needs no correction for having tested many (Angelopoulos et
+al., "Learn then Test", 2021). It holds for articles drawn as these were, which no model was fitted or calibrated on.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
-STEP = 0.25
+from distillery_trainer.bounds import positives_needed, positives_planned, upper_bound, weighted_upper_bound
+
+# Log odds of -8 to 0 in steps of 1/4: chances of 0.000335 to 0.5.
+LADDER = tuple(round(1 / (1 + math.exp(-step / 4)), 6) for step in range(-32, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Articles that were used for nothing else, as the two stages see them.
+
+    `probe`: (N,) chances in [0, 1]. `judge`: (N,) overalls in [0, 10]. `weights`: (N,) above 0, one over the
+    probability with which each article was drawn, where these differ; the highest is that of the whole population.
+    """
+
+    probe: NDArray[np.floating]
+    judge: NDArray[np.floating]
+    weights: NDArray[np.floating] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be certified: where the operating tier begins, the highest miss rate in (0, 1), the confidence."""
+
+    operating_overall: float
+    target_miss_rate: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One threshold: the share of articles that the probe answers, and its miss rate's count and bound."""
+
+    threshold: float
+    share_below: float
+    misses: int
+    positives: int
+    upper_bound: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +72,7 @@ class Certificate:
     upper_bound: float
     positives_needed: int
     share_below: float
+    judge: str = "student"
 
     def to_record(self) -> dict[str, object]:
         """The JSON form, with the certificate in words."""
@@ -47,73 +83,80 @@ class Certificate:
         confidence = f"{self.confidence * 100:g} % confidence"
         if self.threshold is None:
             return (
-                f"No threshold is certified: {self.positives} articles at the operating tier are too few, or too many "
-                f"of them were missed; {self.positives_needed} without a miss would certify a miss rate of "
+                f"No threshold is certified: {self.positives} articles that the {self.judge} places at the operating "
+                f"tier are too few, or too many of them were missed; {self.positives_needed} without a miss would "
+                f"certify a miss rate of "
                 f"{self.target_miss_rate * 100:g} % at {confidence}. Every article goes to the student."
             )
         bound = math.ceil(self.upper_bound * 1000) / 10  # rounded up: never less than what was proved
         return (
-            f"Of articles that the student places at the operating tier or above, the probe drops at most {bound:g} % "
-            f"({confidence}; {self.misses} missed of {self.positives})."
+            f"Of articles that the {self.judge} places at the operating tier or above, the probe drops at most "
+            f"{bound:g} % ({confidence}; {self.misses} missed of {self.positives})."
         )
 
 
-def certify(
-    probe_overall: NDArray[np.floating],
-    student_overall: NDArray[np.floating],
-    operating_overall: float,
-    target_miss_rate: float,
-    confidence: float,
-) -> Certificate:
-    """Finds the highest threshold up to the operating tier that fixed-sequence testing certifies.
+def certificate(judges: Mapping[str, Drawn], wanted: Wanted, drawn_from: str) -> dict[str, object]:
+    """The content of `certificate.json`: the first judge's certificate and curve, the others' by their names within.
 
     Args:
-        probe_overall, student_overall: (N,) overalls in [0, 10] of articles used for nothing else.
-        operating_overall: where the operating tier begins.
-        target_miss_rate: the highest tolerable share of missed positives, in (0, 1).
-        confidence: of the bound, in (0.5, 1).
+        judges: the articles that each judges. drawn_from: what the first one's are, `calibration` or `unlabelled`.
     """
-    positive = np.asarray(student_overall) >= operating_overall
-    of_positives = np.asarray(probe_overall)[positive]
-    count = len(of_positives)
-    best: tuple[float | None, int, float] = (None, 0, upper_bound(0, count, confidence))
-    for threshold in _ladder(operating_overall):
-        misses = int(np.sum(of_positives < threshold))
-        bound = upper_bound(misses, count, confidence)
-        if bound > target_miss_rate:
+    first, *others = (
+        (judge, certify(drawn, wanted, judge).to_record() | {"curve": curve(drawn, wanted)})
+        for judge, drawn in judges.items()
+    )
+    return first[1] | {"drawn_from": drawn_from} | dict(others)
+
+
+def certify(drawn: Drawn, wanted: Wanted, judge: str = "student") -> Certificate:
+    """Finds the highest threshold of the ladder that fixed-sequence testing certifies."""
+    found = None
+    for point in points(drawn, wanted):
+        if point.upper_bound > wanted.target_miss_rate:
             break
-        best = (threshold, misses, bound)
-    threshold_found, misses, bound = best
-    below = float(np.mean(np.asarray(probe_overall) < threshold_found)) if threshold_found is not None else 0.0
+        found = point
+    none = _point(drawn, wanted, -math.inf, {})
     return Certificate(
-        threshold=threshold_found,
-        target_miss_rate=target_miss_rate,
-        confidence=confidence,
-        articles=len(positive),
-        positives=count,
-        misses=misses,
-        upper_bound=round(bound, 6),
-        positives_needed=positives_needed(target_miss_rate, confidence),
-        share_below=round(below, 6),
+        threshold=found.threshold if found else None,
+        target_miss_rate=wanted.target_miss_rate,
+        confidence=wanted.confidence,
+        articles=len(drawn.probe),
+        positives=none.positives,
+        misses=(found or none).misses,
+        upper_bound=round((found or none).upper_bound, 6),
+        positives_needed=positives_needed(wanted.target_miss_rate, wanted.confidence),
+        share_below=round((found or none).share_below, 6),
+        judge=judge,
     )
 
 
-def upper_bound(misses: int, positives: int, confidence: float) -> float:
-    """The one-sided Clopper-Pearson bound on a rate; 1 when nothing was seen."""
-    if misses >= positives:
-        return 1.0
-    return float(beta.ppf(confidence, misses + 1, positives - misses))
+def points(drawn: Drawn, wanted: Wanted) -> Iterator[Point]:
+    """What each threshold would save and might miss, from the lowest to even odds: the trade-off's curve.
+
+    Each bound holds alone; that several hold at once is not said.
+    """
+    known: dict[int, float] = {}  # bounds by number of misses: higher thresholds miss what lower ones do, and more
+    return (_point(drawn, wanted, threshold, known) for threshold in LADDER)
 
 
-def positives_needed(target_miss_rate: float, confidence: float) -> int:
-    """How many positives without a single miss certify the target: 59 for 5 % at 95 %."""
-    return math.ceil(math.log(1 - confidence) / math.log(1 - target_miss_rate))
+def curve(drawn: Drawn, wanted: Wanted) -> list[dict[str, object]]:
+    """The curve as JSON, each point with how many positives would certify the target at the rate seen there."""
+    return [
+        asdict(point)
+        | {"upper_bound": round(point.upper_bound, 6), "share_below": round(point.share_below, 6),
+           "positives_planned": positives_planned(wanted.target_miss_rate, wanted.confidence,
+                                                  point.misses / max(point.positives, 1))}
+        for point in points(drawn, wanted)
+    ]  # fmt: skip
 
 
-def _ladder(operating_overall: float) -> Iterator[float]:
-    """Thresholds from low to high; none above the operating tier, so the probe never announces a find."""
-    step = 1
-    while step * STEP < operating_overall:
-        yield step * STEP
-        step += 1
-    yield operating_overall
+def _point(drawn: Drawn, wanted: Wanted, threshold: float, known: dict[int, float]) -> Point:
+    below, positive = np.asarray(drawn.probe) < threshold, np.asarray(drawn.judge) >= wanted.operating_overall
+    missed = below[positive]
+    weights = np.ones(len(below)) if drawn.weights is None else np.asarray(drawn.weights, np.float64)
+    misses = int(missed.sum())
+    if misses not in known and np.ptp(weights) == 0:
+        known[misses] = upper_bound(misses, len(missed), wanted.confidence)
+    elif misses not in known:
+        known[misses] = weighted_upper_bound(missed, weights[positive], weights.max(), wanted.confidence)
+    return Point(threshold, float(np.average(below, weights=weights)), misses, len(missed), known[misses])

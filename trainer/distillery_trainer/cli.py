@@ -1,6 +1,7 @@
-"""The `trainer` command: fit a filter's models, check filters, start one. Exit codes as in the runtime's `command`."""
+"""The `trainer` command: fit and judge models, check, start, publish. Exit codes as in the runtime's `command`."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -8,19 +9,24 @@ from pathlib import Path
 
 import yaml
 
+from distillery_runtime.cli import main as distillery
 from distillery_runtime.command import positive, run_command
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.version import __version__
-from distillery_trainer import processes
+from distillery_trainer import judge_cli, label_cli, prefilter_cli, processes
 from distillery_trainer.backends.choose import import_torch_side
 from distillery_trainer.base_model import resolve
+from distillery_trainer.curate import cli as curate_cli
 from distillery_trainer.filters import CONFIG_NAME, all_filters, filters_root, find_filter, load_filter
 from distillery_trainer.fit import FitRequest, fit
 from distillery_trainer.lint import lint_filter
 from distillery_trainer.overrides import named_overrides
 from distillery_trainer.pool import read_pool
+from distillery_trainer.publish import publish
+from distillery_trainer.report.command import report_run
 from distillery_trainer.scaffold import init_filter
+from distillery_trainer.seeds import fit_seeds, seed_spread
 from distillery_trainer.summary import summarise
 
 
@@ -35,11 +41,25 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_fit(commands.add_parser("fit", help="fit, calibrate, certify and evaluate a filter's models on labels"))
 
+    report = commands.add_parser("report", help="tell of a finished run on one page, for those who decide")
+    report.add_argument("run_folder", type=Path, metavar="RUN", help="the run's folder")
+    report.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE",
+                        help="the page to write (default: report.html)")  # fmt: skip
+    report.set_defaults(run=_report)
+
     lint = commands.add_parser("lint", help="list every problem of a filter's config, prompt and examples")
     lint.add_argument("--filter", metavar="NAME|PATH", help="one filter (default: all of them)")
     lint.set_defaults(run=_lint)
 
     _add_shrink(commands.add_parser("shrink", help="make a smaller base model of an encoder, for a filter's articles"))
+
+    _add_publish(commands.add_parser("publish", help="verify a bundle and upload it to the Hugging Face Hub"))
+
+    judge_cli.register(commands)
+    prefilter_cli.register(commands)
+    label_cli.register(commands)
+
+    curate_cli.register(commands)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml, for editors")
     schema.set_defaults(run=_schema)
@@ -62,9 +82,20 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=positive, metavar="N", help="the student's window, specials included")
     parser.add_argument("--epochs", type=positive, metavar="N", help="the most epochs to train")
     parser.add_argument("--limit", type=positive, metavar="N", help="use N of the articles, chosen by the seed")
-    parser.add_argument(
-        "--seed", type=_seed, default=0, metavar="N", help="of split, models and intervals (default: 0)"
-    )
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=_seed, default=0, metavar="N",
+                       help="of split, models and intervals (default: 0)")  # fmt: skip
+    seeds.add_argument("--seeds", nargs="+", type=_seed, metavar="N", help="a run for each of these, and their spread")
+    parser.add_argument("--distil-from", nargs="+", action="extend", default=[], type=Path, metavar="RUN",
+                        help="finished runs from whose scores on --pool the student learns too")  # fmt: skip
+    parser.add_argument("--pool", nargs="+", action="extend", default=[], type=Path, metavar="FILE",
+                        help="JSON lines of articles without labels")  # fmt: skip
+    parser.add_argument("--distil-weight", type=_weight, default=0.5, metavar="W",
+                        help="what such a score counts against a label's 1 (default: 0.5)")  # fmt: skip
+    parser.add_argument("--certify-on", nargs="+", action="extend", default=[], type=Path, metavar="FILE",
+                        help="certify against the student on these articles, which need no labels")  # fmt: skip
+    parser.add_argument("--splits", type=Path, metavar="FILE",
+                        help="the splits.jsonl of `trainer prepare` (default: the fit splits by itself)")  # fmt: skip
     parser.add_argument("--run-dir", type=Path, metavar="DIR",
                         help="the run's folder (default: runs/<filter>/v<N>/<id>)")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
@@ -78,17 +109,33 @@ def _add_shrink(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", default="main", help="of a Hub id (default: main)")
     parser.add_argument("--articles", required=True, nargs="+", action="extend", type=Path, metavar="FILE",
                         help="JSON lines of articles whose words decide what stays")  # fmt: skip
-    parser.add_argument("--layers", required=True, type=positive, metavar="N", help="layers to keep, evenly spaced")
+    parser.add_argument("--layers", required=True, type=positive, metavar="N", help="layers to keep, the lowest ones")
     parser.add_argument("--pieces", required=True, type=positive, metavar="N",
                         help="pieces of the vocabulary to keep, beside specials and single characters")  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the new base model's folder")
     parser.set_defaults(run=_shrink)
 
 
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument("repository", metavar="OWNER/NAME", help="of the Hub; made if it is not there")
+    parser.add_argument("--revision", default="main", metavar="BRANCH", help="made if it is not there (default: main)")
+    parser.add_argument("--private", action="store_true", help="make it private; one that is public is refused")
+    parser.add_argument("--message", metavar="TEXT", help="of the commit (default: the bundle's name)")
+    parser.set_defaults(run=_publish)
+
+
 def _seed(text: str) -> int:
     value = int(text)
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"{value}, expected 0 to {2**32 - 1}")
+    return value
+
+
+def _weight(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value}, expected above 0")
     return value
 
 
@@ -103,13 +150,33 @@ def _fit(options: argparse.Namespace) -> int:
         epochs=options.epochs,
     )
     overrides = named | dict(_setting(text) for text in options.settings)
-    request = FitRequest(folder, options.labels, overrides, options.limit, options.seed, options.run_dir)
-    run = fit(request, lambda line: print(line, file=sys.stderr))
+    request = FitRequest(
+        folder,
+        options.labels,
+        overrides,
+        options.limit,
+        options.seed,
+        options.run_dir,
+        options.distil_from,
+        options.pool,
+        options.distil_weight,
+        options.certify_on,
+        options.splits,
+    )
+    if options.seeds:
+        runs = fit_seeds(request, options.seeds, _say)
+        print("\n".join([seed_spread(runs), "", *map(str, runs)]))
+        return 0
+    run = fit(request, _say)
     if processes.rank() > 0:
         return 0
     print(summarise(run))
     print(f"\n{run}")
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _shrink(options: argparse.Namespace) -> int:
@@ -120,6 +187,24 @@ def _shrink(options: argparse.Namespace) -> int:
     )
     print(f"{options.out}: layers {report.layers} of {report.layers_before}, {report.pieces} of {report.pieces_before} "
           f"pieces, which {report.kept_share:.2%} of the tokens of {report.texts} articles are")  # fmt: skip
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    with contextlib.redirect_stdout(sys.stderr):
+        code = distillery(["verify", str(options.bundle)])
+    if code:
+        print(f"{options.bundle}: not published", file=sys.stderr)
+        return code
+    done = publish(options.bundle, options.repository, options.revision, options.private, options.message)
+    print(done.commit)
+    print(f"pinned: distillery pull {done.pin} --expected-id {done.bundle_id}", file=sys.stderr)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    report_run(options.run_folder, options.out)
+    print(options.out)
     return 0
 
 

@@ -1,5 +1,6 @@
 """Evaluation on the test split: every system on the same articles, with intervals, slices and baselines."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,98 +8,145 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.prefilter import Prefilter
-from distillery_runtime.spec import FilterSpec, Slice
+from distillery_runtime.routing import Routing, handed_on
+from distillery_runtime.spec import FilterSpec
 from distillery_runtime.verdict import overalls
 from distillery_trainer import baselines, metrics
 from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.labels import LabelledArticle, LabelledSet
 from distillery_trainer.metrics import Array, Report
+from distillery_trainer.noise import Answers, noise_floor, shares_of_reachable
+from distillery_trainer.paired import differences
+from distillery_trainer.parts import Parts, all_parts
 
-MIN_SLICE = 10
+PAIRS = (("student", "tfidf_ridge"), ("probe", "tfidf_ridge"))
+TOP_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The test articles with their groups, the calibrated scores (N, D) of both stages, and the routing threshold."""
+    """The test articles with their groups, the calibrated scores (N, D) of both stages, and the routing.
+
+    `truncated`: whether the student's window cut each article. `repeats`: of all labelled articles, the oracle's
+    answers where it gave several.
+    """
 
     articles: LabelledSet
     groups: Sequence[str]
-    probe: NDArray[np.float32]
-    student: NDArray[np.float32]
-    threshold: float | None
+    probe: NDArray[np.floating]
+    student: NDArray[np.floating]
+    routing: Routing
+    truncated: Sequence[bool]
+    repeats: Sequence[Answers]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The systems' scores beside the labels, (N, D) float64 each, with each article's group."""
+
+    spec: FilterSpec
+    systems: Mapping[str, Array]
+    labels: Array
+    groups: Sequence[str]
+    seed: int
+
+    def select(self, places: Sequence[int]) -> "Judged":
+        """The articles at these places."""
+        chosen = np.array(places, dtype=np.int64)
+        systems = {name: scores[chosen] for name, scores in self.systems.items()}
+        return Judged(self.spec, systems, self.labels[chosen], [self.groups[i] for i in places], self.seed)
 
 
 def evaluate(spec: FilterSpec, data: FitData, evidence: Evidence, seed: int) -> Report:
     """The content of `eval.json`. Free of times and paths, so that the same run gives the same bytes."""
     labels = evidence.articles.labels().astype(np.float64)
-    stopped = probe_answers(evidence.probe, evidence.threshold, spec)
-    systems: dict[str, Array] = {
-        "constant": baselines.constant(data, evidence.articles.texts),
-        "tfidf_ridge": baselines.tfidf_ridge(data, evidence.articles.texts),
-        "probe": evidence.probe.astype(np.float64),
-        "student": evidence.student.astype(np.float64),
-        "cascade": np.where(stopped[:, None], evidence.probe, evidence.student).astype(np.float64),
-    }
-    parts = {"total": list(range(len(labels)))} | _slices(spec.evaluation.slices, evidence.articles.articles)
+    stopped = ~handed_on(evidence.probe, evidence.routing, spec)
+    judged = Judged(spec, _systems(data, evidence, stopped, seed), labels, evidence.groups, seed)
+    parts = {name: judged.select(places) for name, places in _parts(spec, evidence).items()}
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "filter": spec.label,
         "backend": spec.student.backend,
         "split_sizes": {"train": len(data.train_texts), "val": len(data.val_texts), "test": len(labels)},
-        "parts": {
-            name: _part(spec, systems, labels, places, evidence.groups, seed)
-            for name, places in parts.items()
-            if len(places) >= MIN_SLICE or name == "total"
-        },
+        "parts": {name: _part(part) for name, part in parts.items()},
+        "differences": {name: _differences(part) for name, part in parts.items()},
+        "noise_floor": _noise_floor(judged, evidence.repeats),
         "cascade": {
-            "threshold": evidence.threshold,
+            "threshold": evidence.routing.threshold,
             "share_probe": metrics.rounded(stopped.mean()),
-            "missed": _missed(systems, spec, stopped),
+            "missed": _missed(judged.systems, spec, stopped),
         },
         "prefilter": _prefilter(spec, evidence.articles.articles, overalls(labels, spec)),
     }
 
 
-def probe_answers(probe: NDArray[np.floating], threshold: float | None, spec: FilterSpec) -> NDArray[np.bool_]:
-    """Which articles the cascade leaves with the probe: (N,) bool."""
-    return overalls(probe, spec) < (-1.0 if threshold is None else threshold)
+def _systems(data: FitData, evidence: Evidence, stopped: NDArray[np.bool_], seed: int) -> dict[str, Array]:
+    """The calibrated scores of every system: (N, D) float64 in [0, 10]."""
+    texts = evidence.articles.texts
+    return {
+        "constant": baselines.constant(data, texts),
+        "tfidf_ridge": baselines.tfidf_ridge(data, texts),
+        "static": baselines.static(data, texts, seed),
+        "probe": evidence.probe.astype(np.float64),
+        "student": evidence.student.astype(np.float64),
+        "cascade": np.where(stopped[:, None], evidence.probe, evidence.student).astype(np.float64),
+    }
 
 
-def _part(
-    spec: FilterSpec,
-    systems: Mapping[str, Array],
-    labels: Array,
-    places: Sequence[int],
-    groups: Sequence[str],
-    seed: int,
-) -> Report:
-    chosen = np.array(places, dtype=np.int64)
-    kept_groups = [groups[i] for i in places]
-    return {name: _system(spec, scores[chosen], labels[chosen], kept_groups, seed) for name, scores in systems.items()}
+def _parts(spec: FilterSpec, evidence: Evidence) -> Parts:
+    articles = evidence.articles.articles
+    fields, characters = [article.fields for article in articles], [len(article.text) for article in articles]
+    return all_parts(spec.evaluation.slices, fields, characters, evidence.truncated)
 
 
-def _system(spec: FilterSpec, scores: Array, labels: Array, groups: Sequence[str], seed: int) -> Report:
-    report = metrics.describe(scores, labels, spec)
+def _part(part: Judged) -> Report:
+    return {name: _system(part, scores) for name, scores in part.systems.items()}
+
+
+def _system(part: Judged, scores: Array) -> Report:
+    spec, labels = part.spec, part.labels
     said, true = overalls(scores, spec), overalls(labels, spec)
     thresholds = {tier.name: tier.min_overall for tier in spec.tiers[:-1]}
-    report["tiers"] = metrics.decisions(said, true, thresholds)
-    errors = np.abs(scores - labels).mean(axis=1)
-    recall = metrics.weighted_recall(said, true, spec.operating_overall)
-    report["intervals"] = {
-        "mae": metrics.group_interval(metrics.weighted_mean(errors), groups, seed),
-        f"recall_{spec.operating_tier}": metrics.group_interval(recall, groups, seed),
+    statistics = {
+        "mae": metrics.weighted_mean(np.abs(scores - labels).mean(axis=1)),
+        f"recall_{spec.operating_tier}": metrics.weighted_recall(said, true, spec.operating_overall),
+        "spearman": metrics.weighted_spearman(said, true),
     }
-    return report
+    return {
+        **metrics.describe(scores, labels, spec),
+        "tiers": metrics.decisions(said, true, thresholds),
+        "recall_at": _recall_at(said, true, spec.operating_overall),
+        "intervals": {
+            name: metrics.group_interval(statistic, part.groups, part.seed) for name, statistic in statistics.items()
+        },
+    }
 
 
-def _slices(slices: Sequence[Slice], articles: Sequence[LabelledArticle]) -> dict[str, list[int]]:
-    return {s.name: [i for i, article in enumerate(articles) if in_slice(s, article.fields)] for s in slices}
+def _recall_at(said: Array, true: Array, threshold: float) -> Report:
+    """What the highest ranked articles hold of what is to be found: as many as there are, and a tenth of all."""
+    counts = {"positives": max(1, int(np.sum(true >= threshold))), "top_tenth": math.ceil(TOP_SHARE * len(true))}
+    return {
+        name: {"k": k, "recall": metrics.rounded(metrics.recall_at(said, true, threshold, k))}
+        for name, k in counts.items()
+    }
 
 
-def in_slice(part: Slice, fields: Mapping[str, str]) -> bool:
-    """Whether an article with these fields belongs to a slice."""
-    value = fields[part.field]
-    return part.includes in value and (part.excludes is None or part.excludes not in value)
+def _differences(part: Judged) -> Report:
+    return {f"{one}_minus_{other}": _difference(part, one, other) for one, other in PAIRS}
+
+
+def _difference(part: Judged, one: str, other: str) -> Report:
+    found = differences(part.spec, part.systems[one], part.systems[other], part.labels, part.groups, part.seed)
+    return {name: measure.to_record() for name, measure in found.items()}
+
+
+def _noise_floor(judged: Judged, repeats: Sequence[Answers]) -> Report | None:
+    """The oracle's own error, and what each system has achieved of the way there."""
+    found = noise_floor(repeats, judged.spec.dimension_names)
+    if found is None:
+        return None
+    maes = {name: float(np.abs(scores - judged.labels).mean()) for name, scores in judged.systems.items()}
+    return found | {"share_of_reachable": shares_of_reachable(maes, maes["constant"], float(str(found["mae"])))}
 
 
 def _missed(systems: Mapping[str, Array], spec: FilterSpec, stopped: NDArray[np.bool_]) -> Report:

@@ -16,11 +16,14 @@ from distillery_runtime.version import __version__
 from distillery_trainer import processes
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.backends.choose import call_helpers, help_fits
-from distillery_trainer.files import digest, write_json
+from distillery_trainer.curate.prepare import read_splits
+from distillery_trainer.distil import Distillation
+from distillery_trainer.files import digest, tree_digest, write_json
 from distillery_trainer.filters import load_filter
 from distillery_trainer.labels import LabelledSet, files_digest, read_labels
 from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.pipeline import Pipeline
+from distillery_trainer.pool import read_pool
 from distillery_trainer.prompt import read_template, render_prompt
 from distillery_trainer.run import RunFolder
 from distillery_trainer.split import SHARES, limit_articles
@@ -32,7 +35,12 @@ RECORDED_PACKAGES = ("numpy", "scikit-learn", "tokenizers", "torch", "transforme
 
 @dataclass(frozen=True, slots=True)
 class FitRequest:
-    """What to fit: a filter's folder, labels files, overrides of its config, and how much of the labels to use."""
+    """What to fit: a filter's folder, labels files, overrides of its config, and how much of the labels to use.
+
+    `distil_from`: finished runs from whose scores on the articles of `pool` the student learns too, each counting
+    `distil_weight` of a label. `certify_on`: files of unlabelled articles that the certificate rests on. `splits`: a
+    split that `trainer prepare` wrote, instead of one of the fit's own.
+    """
 
     filter_folder: Path
     labels: Sequence[Path]
@@ -40,6 +48,11 @@ class FitRequest:
     limit: int | None = None
     seed: int = 0
     run_dir: Path | None = None
+    distil_from: Sequence[Path] = ()
+    pool: Sequence[Path] = ()
+    distil_weight: float = 0.5
+    certify_on: Sequence[Path] = ()
+    splits: Path | None = None
 
 
 def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
@@ -55,9 +68,11 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
     spec = apply_overrides(load_filter(request.filter_folder), request.overrides)
     labelled = _take(read_labels(request.labels, spec), request)
     folder = request.run_dir or RUNS_FOLDER / spec.name / f"v{spec.version}" / _run_id(spec, request)
-    pipeline = Pipeline(spec, labelled, folder, request.seed)
+    certify_on = read_pool(request.certify_on, spec.text) if request.certify_on else None
+    splits = read_splits(request.splits, [article.id for article in labelled.articles]) if request.splits else ()
+    pipeline = Pipeline(spec, labelled, folder, request.seed, _distillation(spec, request), certify_on, splits)
     if processes.rank() > 0:
-        help_fits(spec, pipeline.fit_data, request.seed)
+        help_fits(spec, pipeline.student_data, request.seed)
         return folder
     try:
         _execute(request, pipeline, say)
@@ -96,8 +111,24 @@ def _take(labelled: LabelledSet, request: FitRequest) -> LabelledSet:
     return labelled
 
 
+def _distillation(spec: FilterSpec, request: FitRequest) -> Distillation | None:
+    if bool(request.distil_from) != bool(request.pool):
+        found = "--distil-from alone" if request.distil_from else "--pool alone"
+        raise InputError("trainer fit", [Problem("--distil-from, --pool", found, "both or none")])
+    if not request.distil_from:
+        return None
+    return Distillation(request.distil_from, read_pool(request.pool, spec.text), request.distil_weight)
+
+
 def _run_id(spec: FilterSpec, request: FitRequest) -> str:
-    return digest([spec.model_dump(mode="json"), files_digest(request.labels), request.limit, request.seed])[:12]
+    content: list[object] = [spec.model_dump(mode="json"), files_digest(request.labels), request.limit, request.seed]
+    if request.distil_from:
+        content += [[str(run) for run in request.distil_from], files_digest(request.pool), request.distil_weight]
+    if request.certify_on:
+        content.append(files_digest(request.certify_on))
+    if request.splits:
+        content.append(files_digest([request.splits]))
+    return digest(content)[:12]
 
 
 def _check_run_folder(folder: Path, spec: FilterSpec) -> None:
@@ -139,12 +170,22 @@ def _manifest(spec: FilterSpec, request: FitRequest, labelled: LabelledSet) -> d
         "oracles": labelled.oracles,
         "overrides": dict(request.overrides),
         "examples": files_digest(sorted((request.filter_folder / "examples").glob("*.jsonl"))),
+        "distil_from": [_source(run) for run in request.distil_from],
+        "pool": files_digest(request.pool),
+        "distil_weight": request.distil_weight if request.distil_from else None,
+        "certify_on": files_digest(request.certify_on),
+        "splits": files_digest([request.splits])[0] if request.splits else None,
         "limit": request.limit,
         "seed": request.seed,
         "split_shares": dict(SHARES),
         "versions": {"distillery": __version__, "python": platform.python_version(), **_package_versions()},
         "command": " ".join(["trainer", *sys.argv[1:]]),
     }
+
+
+def _source(run: Path) -> dict[str, object]:
+    """A run that was learned from, as the manifest names it."""
+    return {"run": run.name, "student_sha256": tree_digest(run / "student")}
 
 
 def _prompt_digest(folder: Path, spec: FilterSpec) -> str | None:

@@ -73,9 +73,7 @@ def fit_head(
     data: HeadData, hidden: Sequence[int], training: HeadTraining, seed: int, progress: Progress | None = None
 ) -> FittedHead:
     """Fits a ridge and an MLP head on standardised embeddings and keeps the one with the lower validation MAE."""
-    mean, scale = data.train_x.mean(axis=0), data.train_x.std(axis=0)
-    scale = np.where(scale < 1e-6, 1, scale).astype(np.float32)
-    standard = replace(data, train_x=(data.train_x - mean) / scale, val_x=(data.val_x - mean) / scale)
+    mean, scale, standard = _standardised(data)
     heads = {
         "ridge": Head(mean, scale, _fit_ridge(standard)),
         "mlp": Head(mean, scale, _fit_mlp(standard, hidden, training, seed, progress)),
@@ -83,6 +81,20 @@ def fit_head(
     val_mae = {kind: _mae(head.predict(data.val_x), data.val_y) for kind, head in heads.items()}
     kind = min(val_mae, key=lambda k: (val_mae[k], k))
     return FittedHead(heads[kind], kind, {k: round(v, 6) for k, v in val_mae.items()})
+
+
+def fit_ridge(data: HeadData) -> Head:
+    """Fits a ridge head on standardised embeddings."""
+    mean, scale, standard = _standardised(data)
+    return Head(mean, scale, _fit_ridge(standard))
+
+
+def fit_linear(data: HeadData) -> tuple[Matrix, Matrix]:
+    """A ridge head as one linear layer on embeddings as they are: weight (D, H) and bias (D,), float32."""
+    head = fit_ridge(data)
+    ((weight, bias),) = head.layers
+    folded = weight / head.scale
+    return folded.astype(np.float32), (bias - folded @ head.mean).astype(np.float32)
 
 
 def save_head(head: Head, path: Path) -> None:
@@ -100,6 +112,13 @@ def load_head(path: Path) -> Head:
     count = sum(name.endswith(".weight") for name in tensors)
     layers = tuple((tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(count))
     return Head(tensors["mean"], tensors["scale"], layers)
+
+
+def _standardised(data: HeadData) -> tuple[Matrix, Matrix, HeadData]:
+    """The training columns' mean and scale, and the data by them."""
+    mean, scale = data.train_x.mean(axis=0), data.train_x.std(axis=0)
+    scale = np.where(scale < 1e-6, 1, scale).astype(np.float32)
+    return mean, scale, replace(data, train_x=(data.train_x - mean) / scale, val_x=(data.val_x - mean) / scale)
 
 
 def _fit_ridge(data: HeadData) -> tuple[tuple[Matrix, Matrix], ...]:

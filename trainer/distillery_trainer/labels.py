@@ -17,6 +17,7 @@ from distillery_trainer.label_weights import label_weights
 
 MAX_LISTED = 50
 MAX_WEIGHT = 1e6
+MAX_COST = 1e6
 SLICE_FIELDS = ("source", "language", "id")
 
 
@@ -25,6 +26,8 @@ class LabelledArticle:
     """One article with its cleaned text, labels in column order, the fields that slices read, and who labelled it.
 
     `weight`: what it counts in training. `repeats`: the oracle's several answers in column order, where it gave some.
+    `inclusion`: the probability in (0, 1] with which an article like it was drawn to be labelled.
+    `cost_usd`: what the labels cost, where it is stated. `flags`: those that the oracle raised.
     """
 
     id: str
@@ -34,6 +37,9 @@ class LabelledArticle:
     oracle: str | None
     weight: float = 1.0
     repeats: tuple[tuple[float, ...], ...] = ()
+    inclusion: float = 1.0
+    cost_usd: float | None = None
+    flags: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -56,6 +62,10 @@ class LabelledSet:
         own, repeats = [a.weight for a in self.articles], [a.repeats for a in self.articles]
         return label_weights(own, repeats, len(self.articles[0].labels))
 
+    def sampling_weights(self) -> NDArray[np.float64]:
+        """How many articles of the source each stands for, up to a factor: (N,) float64, 1 or above."""
+        return 1 / np.array([article.inclusion for article in self.articles], np.float64)
+
     def select(self, indices: Sequence[int]) -> "LabelledSet":
         """The articles at these places, in this order."""
         return LabelledSet(tuple(self.articles[i] for i in indices))
@@ -72,7 +82,7 @@ class LabelledSet:
 
 
 def read_labels(files: Sequence[Path], spec: FilterSpec) -> LabelledSet:
-    """Reads labels files: JSON lines with `id`, `title`, `text` and `labels` {dimension: 0-10}, `weight`, `repeats`.
+    """Reads labels files: JSON lines with `id`, `title`, `text`, `labels` {dimension: 0-10} and optional parts.
 
     Raises:
         InputError: a file cannot be read, a line is no labelled article, a dimension is missing, unknown or out of
@@ -111,7 +121,12 @@ def files_digest(files: Sequence[Path]) -> list[dict[str, str]]:
 def _read_line(line: Mapping[str, object] | BadLine, spec: FilterSpec, where: str) -> LabelledArticle | list[Problem]:
     if isinstance(line, BadLine):
         return [Problem(where, line.reason, "a JSON object")]
-    problems = [*_label_problems(line.get("labels"), spec, f"{where}.labels"), *_weight_problems(line, spec, where)]
+    problems = [
+        *_label_problems(line.get("labels"), spec, f"{where}.labels"),
+        *_weight_problems(line, spec, where),
+        *_cost_problems(line, where),
+        *_flag_problems(line.get("flags", []), spec, f"{where}.flags"),
+    ]
     try:
         article = parse_article(line)
         text = compose(article, spec.text)
@@ -126,12 +141,19 @@ def _read_line(line: Mapping[str, object] | BadLine, spec: FilterSpec, where: st
         if not _is_unicode(v)
     ]
     labels, weight, repeats = line.get("labels"), line.get("weight", 1.0), line.get("repeats", [])
-    if problems or not (isinstance(labels, Mapping) and isinstance(weight, int | float) and isinstance(repeats, list)):
+    inclusion, flags = line.get("inclusion_probability", 1.0), line.get("flags", [])
+    if problems or not (isinstance(labels, Mapping) and isinstance(repeats, list) and isinstance(flags, list)):
+        return problems
+    if not (isinstance(weight, int | float) and isinstance(inclusion, int | float)):
         return problems
     oracle = line.get("oracle")
     values, *answers = [tuple(float(scores[name]) for name in spec.dimension_names) for scores in (labels, *repeats)]
     named = oracle if isinstance(oracle, str) else None
-    return LabelledArticle(article.id, text, values, fields, named, float(weight), tuple(answers))
+    cost = line.get("cost_usd")
+    paid = float(cost) if isinstance(cost, int | float) else None
+    return LabelledArticle(
+        article.id, text, values, fields, named, float(weight), tuple(answers), float(inclusion), paid, tuple(flags)
+    )
 
 
 def _is_unicode(text: str) -> bool:
@@ -154,15 +176,33 @@ def _label_problems(labels: object, spec: FilterSpec, where: str) -> list[Proble
 
 
 def _weight_problems(line: Mapping[str, object], spec: FilterSpec, where: str) -> list[Problem]:
-    """What is wrong with the optional `weight` and `repeats`."""
-    problems, weight, repeats = [], line.get("weight", 1.0), line.get("repeats", [])
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight <= MAX_WEIGHT:
-        problems.append(Problem(f"{where}.weight", repr(weight), f"a number above 0, at most {MAX_WEIGHT:g}"))
+    """What is wrong with the optional `weight`, `inclusion_probability` and `repeats`."""
+    problems, repeats = [], line.get("repeats", [])
+    for name, most in (("weight", MAX_WEIGHT), ("inclusion_probability", 1.0)):
+        value = line.get(name, 1.0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
+            problems.append(Problem(f"{where}.{name}", repr(value), f"a number above 0, at most {most:g}"))
     if not isinstance(repeats, list):
         return [*problems, Problem(f"{where}.repeats", type(repeats).__name__, "a list of objects {dimension: 0-10}")]
     for place, answer in enumerate(repeats):
         problems += _label_problems(answer, spec, f"{where}.repeats[{place}]")
     return problems
+
+
+def _cost_problems(line: Mapping[str, object], where: str) -> list[Problem]:
+    """What is wrong with the optional `cost_usd`."""
+    cost = line.get("cost_usd")
+    if cost is None or (isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost <= MAX_COST):
+        return []
+    return [Problem(f"{where}.cost_usd", repr(cost), f"a number from 0 to {MAX_COST:g}")]
+
+
+def _flag_problems(flags: object, spec: FilterSpec, where: str) -> list[Problem]:
+    """What is wrong with the optional `flags`."""
+    known = ", ".join(spec.flag_names) or "none: the filter has no flags"
+    if not isinstance(flags, list):
+        return [Problem(where, type(flags).__name__, "a list of flags")]
+    return [Problem(where, repr(flag), f"one of {known}") for flag in flags if flag not in spec.flag_names]
 
 
 def _label_problem(path: str, value: object) -> Problem | None:

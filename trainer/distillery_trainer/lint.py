@@ -7,7 +7,8 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec_checks import find_problems, parse_spec
 from distillery_trainer.filters import CONFIG_NAME, read_config
 from distillery_trainer.labels import read_labels
-from distillery_trainer.prompt import check_template, read_template
+from distillery_trainer.prompt import check_names, check_placeholders, read_template
+from distillery_trainer.reply import lowest_caps
 
 REQUIRED_FILES = ("prompt.md", "README.md")
 DATA_SUFFIXES = {".yaml", ".md", ".jsonl", ".json"}
@@ -15,15 +16,11 @@ DATA_SUFFIXES = {".yaml", ".md", ".jsonl", ".json"}
 
 def lint_filter(folder: Path) -> list[Problem]:
     """All problems of one filter's folder; their paths begin with the file's name."""
-    problems = [*_check_config(folder), *_check_files(folder)]
-    template = folder / "prompt.md"
-    if template.is_file():
-        problems.extend(_check_prompt(template))
-    return problems
+    return [*_check_config(folder), *_check_files(folder)]
 
 
 def _check_config(folder: Path) -> Iterator[Problem]:
-    """The config by itself, as the filter of its folder, and with the examples that it is to fit."""
+    """The config by itself, as the filter of its folder, and with the prompt and examples that are to fit it."""
     try:
         data = read_config(folder)
     except InputError as error:
@@ -33,6 +30,7 @@ def _check_config(folder: Path) -> Iterator[Problem]:
     yield from (Problem(f"{CONFIG_NAME}: {p.path}", p.found, p.expected) for p in problems)
     if isinstance(data, dict):
         yield from _check_place(folder, data)
+        yield from _check_prompt(folder / "prompt.md", data, bool(problems))
     if not problems:
         yield from _check_examples(folder, data)
 
@@ -59,12 +57,16 @@ def _check_files(folder: Path) -> Iterator[Problem]:
             yield Problem(str(path.relative_to(folder)), "a file that is no data", expected)
 
 
-def _check_prompt(template: Path) -> list[Problem]:
+def _check_prompt(path: Path, data: dict[str, object], is_config_broken: bool) -> Iterator[Problem]:
+    if not path.is_file():
+        return  # which `_check_files` says
     try:
-        found = check_template(read_template(template))
+        template = read_template(path)
+        found = check_placeholders(template, bool(data.get("flags")))
+        found += [] if is_config_broken else check_names(template, parse_spec(data, CONFIG_NAME))
     except InputError as error:
         found = list(error.problems)
-    return [Problem(f"prompt.md: {problem.path}", problem.found, problem.expected) for problem in found]
+    yield from (Problem(f"{path.name}: {problem.path}", problem.found, problem.expected) for problem in found)
 
 
 def _check_examples(folder: Path, data: object) -> Iterator[Problem]:
@@ -78,6 +80,10 @@ def _check_examples(folder: Path, data: object) -> Iterator[Problem]:
         yield from error.problems
         return
     for article in examples.articles:
+        caps = lowest_caps(() if article.repeats else article.flags, spec)  # of repeats only some may be under a cap
         for name, label in zip(spec.dimension_names, article.labels, strict=True):
+            if label > caps[name]:
+                expected = f"at most {caps[name]:g}, under {', '.join(article.flags)}"
+                yield Problem(f"examples: {article.id}.labels.{name}", str(label), expected)
             if label * 2 != int(label * 2):
                 yield Problem(f"examples: {article.id}.labels.{name}", str(label), "a half point")

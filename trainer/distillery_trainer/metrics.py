@@ -11,6 +11,7 @@ from distillery_runtime.verdict import overalls
 
 Array = NDArray[np.float64]
 Report = dict[str, object]
+Statistic = Callable[[Array], float | None]
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -54,20 +55,21 @@ def decisions(predicted: Array, labels: Array, thresholds: Mapping[str, float]) 
 
 
 def group_interval(
-    statistic: Callable[[Array], float | None], groups: Sequence[str], seed: int, resamples: int = RESAMPLES
+    statistic: Statistic, groups: Sequence[str], seed: int, resamples: int | None = None
 ) -> list[float] | None:
     """A percentile bootstrap interval at 95 %, resampling whole groups.
 
     Args:
         statistic: takes (N,) weights (how often each article is drawn) and gives a number, or None if undefined.
         groups: each article's group.
+        resamples: how many; None is `RESAMPLES`.
 
     Returns:
         [low, high], or None when the statistic was undefined in most resamples.
     """
     _, places = np.unique(np.array(groups), return_inverse=True)
     count = int(places.max()) + 1
-    generator = np.random.default_rng(seed)
+    generator, resamples = np.random.default_rng(seed), resamples or RESAMPLES
     draws = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
     values = [value for draw in draws if (value := statistic(draw[places].astype(np.float64))) is not None]
     if len(values) < resamples / 2:
@@ -76,16 +78,51 @@ def group_interval(
     return [round(float(low), DECIMALS), round(float(high), DECIMALS)]
 
 
-def weighted_mean(values: Array) -> Callable[[Array], float | None]:
+def weighted_mean(values: Array) -> Statistic:
     """The statistic for the mean of (N,) values under resampling."""
     return lambda weights: float(weights @ values / weights.sum()) if weights.sum() else None
 
 
-def weighted_recall(predicted: Array, labels: Array, threshold: float) -> Callable[[Array], float | None]:
+def weighted_recall(predicted: Array, labels: Array, threshold: float) -> Statistic:
     """The statistic for recall at a threshold under resampling."""
     true = (labels >= threshold).astype(np.float64)
     hit = true * (predicted >= threshold)
     return lambda weights: float(weights @ hit / (weights @ true)) if weights @ true else None
+
+
+def weighted_recall_difference(one: Array, other: Array, labels: Array, threshold: float) -> Statistic:
+    """The statistic for the recall of `one` minus that of `other`, (N,) overalls each, under resampling."""
+    true = (labels >= threshold).astype(np.float64)
+    gain = true * ((one >= threshold).astype(np.float64) - (other >= threshold))
+    return lambda weights: float(weights @ gain / (weights @ true)) if weights @ true else None
+
+
+def weighted_spearman(a: Array, b: Array) -> Statistic:
+    """The statistic for Spearman's rank correlation, ties averaged, under resampling."""
+    rank_a, rank_b = _weighted_ranks(a), _weighted_ranks(b)
+
+    def statistic(weights: Array) -> float | None:
+        x, y, total = rank_a(weights), rank_b(weights), weights.sum()
+        x, y = x - weights @ x / total, y - weights @ y / total
+        spread = np.sqrt((weights @ x**2) * (weights @ y**2))
+        return float(weights @ (x * y) / spread) if spread > 0 else None
+
+    return statistic
+
+
+def recall_at(predicted: Array, labels: Array, threshold: float, k: int) -> float | None:
+    """The share of what is to be found that is among the k articles with the highest predictions.
+
+    Articles tied at the last place share what is left of the k, so that their order does not matter. None where no
+    label reaches the threshold.
+    """
+    true = labels >= threshold
+    if not true.any():
+        return None
+    last = np.sort(predicted)[len(predicted) - k]
+    above, tied = predicted > last, predicted == last
+    hits = np.sum(true & above) + np.sum(true & tied) * (k - above.sum()) / tied.sum()
+    return float(hits / true.sum())
 
 
 def rounded(value: float | np.floating | None) -> float | None:
@@ -107,3 +144,15 @@ def spearman(a: Array, b: Array) -> float | None:
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+
+
+def _weighted_ranks(values: Array) -> Callable[[Array], Array]:
+    """Takes (N,) weights and gives the (N,) ranks that `values` have when each counts as often as its weight."""
+    _, place = np.unique(values, return_inverse=True)
+
+    def ranks(weights: Array) -> Array:
+        counts = np.bincount(place, weights)
+        middle: Array = (np.cumsum(counts) - counts / 2)[place]
+        return middle
+
+    return ranks

@@ -1,78 +1,107 @@
-"""The chain of a fit: split -> fit -> calibrate -> probe -> certify -> evaluate, on one run folder."""
+"""The chain of a fit: split, fit, calibrate, probe, certify, predict, evaluate, report, on one run folder."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.calibration import Calibration, CalibrationMap
+from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.golden import ids_digest
 from distillery_runtime.prefilter import Prefilter
+from distillery_runtime.routing import Router, chances
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.verdict import overalls
 from distillery_runtime.window import TokenWindow
+from distillery_trainer.atomic_files import write_text
 from distillery_trainer.backends.choose import (
     STATIC,
-    Embedder,
     call_helpers,
     fit_student,
-    load_student,
     open_embedder,
     pin_embedder,
-    reopen_embedder,
 )
-from distillery_trainer.backends.protocol import FitData, Student
-from distillery_trainer.base_model import identity
+from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.calibrate import fit_calibration
-from distillery_trainer.certify import certify
-from distillery_trainer.chunk_cache import ChunkCache
+from distillery_trainer.calibration_file import write_calibration
+from distillery_trainer.certify import Drawn, Wanted, certificate
+from distillery_trainer.distil import Distillation
 from distillery_trainer.evaluate import Evidence, evaluate
-from distillery_trainer.files import digest, tree_digest, write_json, write_jsonl
-from distillery_trainer.heads import HeadData, fit_head, load_head, save_head
+from distillery_trainer.files import digest, write_json, write_jsonl
+from distillery_trainer.heads import HeadData, fit_head, save_head
 from distillery_trainer.labels import LabelledSet
+from distillery_trainer.metrics import Report
+from distillery_trainer.pool import Pool, admitted, new_texts
+from distillery_trainer.predictions import Predictions, read_predictions, rounded_scores, write_predictions
 from distillery_trainer.progress import Bar
+from distillery_trainer.report.build import render
+from distillery_trainer.report.facts import read_facts
+from distillery_trainer.report.learning import Embeddings, Exam, Lesson, learn
+from distillery_trainer.route import fit_router, read_routing, router_record
 from distillery_trainer.run import Stage
-from distillery_trainer.split import SHARES, near_duplicate_groups, split_by_group
-from distillery_trainer.static_embedder import TABLE_FILES, TABLE_FOLDER
+from distillery_trainer.run_models import RunModels, content_of
+from distillery_trainer.split import SHARES, Assignment, near_duplicate_groups, split_by_group
 
 Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One fit: its spec (overrides applied), its labelled articles, its run folder and seed."""
+    """One fit: its spec (overrides applied), its labelled articles, its folder and its seed.
+
+    `distillation`: whom the models learn from beside the oracle. `certify_on`: the unlabelled articles that the
+    certificate rests on, where it is not the calibration split's. `splits`: a split made before, of the same articles.
+    """
 
     spec: FilterSpec
     labelled: LabelledSet
     folder: Path
     seed: int
+    distillation: Distillation | None = None
+    certify_on: Pool | None = None
+    splits: Sequence[Assignment] = ()
+
+    @cached_property
+    def models(self) -> RunModels:
+        """The run's two models."""
+        return RunModels(self.spec, self.folder)
 
     def stages(self) -> Sequence[Stage]:
         """The chain, each stage with the part of the spec that it depends on."""
         spec = self.spec.model_dump(mode="json")
         rubric = {key: spec[key] for key in ("dimensions", "tiers", "operating_tier", "gatekeepers")}
         backend = self.spec.student.backend
-        student = [backend, spec["student"]["window"], spec["student"][backend], _content_of(self._base_model)]
-        probe = [spec["cascade"]["probe"], _content_of(self.spec.cascade.probe.embedder)]
+        student = [backend, spec["student"]["window"], spec["student"][backend], content_of(self._base_model)]
+        probe = [spec["cascade"]["probe"], content_of(self.spec.cascade.probe.embedder)]
         names = list(self.spec.dimension_names)
         data = digest([[a.id, a.text, a.labels, dict(a.fields)] for a in self.labelled.articles])
         counted = digest(self.labelled.weights().tolist())
+        repeats = digest([article.repeats for article in self.labelled.articles])
         cascade = [self.spec.cascade.target_miss_rate, self.spec.cascade.confidence]
-        decided = [rubric, cascade, spec["prefilter"]]
-        slices = [spec["evaluation"], spec["prefilter"]]
+        distilled = self.distillation.key() if self.distillation else []
+        drawn = digest(self.labelled.sampling_weights().tolist())
+        rules = [spec["prefilter"], spec["prefilter_unless"]]
+        decided = [rubric, cascade, rules, drawn]
+        certified = [*decided, digest(list(self.certify_on.texts))] if self.certify_on else decided
+        slices = [spec["evaluation"], rules]
         weights = [[d["name"], d["weight"]] for d in spec["dimensions"]]
+        given = [digest([[a.id, a.split, a.group] for a in self.splits])] if self.splits else []
+        split = [data, weights, spec["gatekeepers"], self.seed, *given]
+        costs = digest([article.cost_usd for article in self.labelled.articles])
+        told = [self.spec.label, self.spec.summary, self.labelled.oracles, costs, self.seed]
         return (
-            Stage("split", "splits.jsonl", (), [data, weights, spec["gatekeepers"], self.seed], 1, self._split),
-            Stage("fit", "student", ("split",), [student, names, counted, self.seed], 2, self._fit),
+            Stage("split", "splits.jsonl", (), split, 1, self._split),
+            Stage("fit", "student", ("split",), [student, names, counted, self.seed, *distilled], 3, self._fit),
             Stage("calibrate", "calibration.json", ("fit",), [self.seed], 1, self._calibrate),
-            Stage("probe", "probe", ("split",), [probe, names, counted, self.seed], 2, self._probe),
-            Stage("certify", "certificate.json", ("calibrate", "probe"), decided, 2, self._certify),
-            Stage("evaluate", "eval.json", ("certify",), [rubric, slices], 1, self._evaluate),
+            Stage("probe", "probe", ("split",), [probe, names, counted, self.seed, *distilled], 3, self._probe),
+            Stage("certify", "certificate.json", ("calibrate", "probe"), certified, 5, self._certify),
+            Stage("predict", "predictions.jsonl", ("calibrate", "probe"), [], 1, self._predict),
+            Stage("evaluate", "eval.json", ("certify", "predict"), [rubric, slices, repeats], 3, self._evaluate),
+            Stage("report", "report.html", ("evaluate", "predict"), told, 1, self._report),
         )
 
     @cached_property
@@ -90,6 +119,10 @@ class Pipeline:
         return [json.loads(line) for line in lines if line]
 
     def _split(self, output: Path) -> None:
+        assigned = self.splits or self._assigned()
+        write_jsonl(output, [{"id": a.id, "split": a.split, "group": a.group} for a in assigned])
+
+    def _assigned(self) -> Sequence[Assignment]:
         ids = [article.id for article in self.labelled.articles]
         groups = near_duplicate_groups(ids, self.labelled.texts)
         assigned = split_by_group(ids, groups, overalls(self.labelled.labels(), self.spec), self.seed)
@@ -97,32 +130,42 @@ class Pipeline:
         if empty:
             found = f"{len(ids)} articles in {len(set(groups))} near-duplicate groups"
             raise InputError("--labels", [Problem(f"split {name}", found, "enough for each split") for name in empty])
-        write_jsonl(output, [{"id": a.id, "split": a.split, "group": a.group} for a in assigned])
+        return assigned
 
     def fit_data(self) -> FitData:
         """The training and validation articles."""
         train, val = self.labelled.select(self.places("train")), self.labelled.select(self.places("val"))
         return FitData(train.texts, train.labels(), val.texts, val.labels(), train.weights())
 
+    def student_data(self) -> FitData:
+        """What the student learns from: the training and validation articles, and other students' scores, if asked.
+
+        Raises:
+            InputError: a run to learn from does not suit.
+        """
+        data, source = self.fit_data(), self.distillation
+        if source is None:
+            return data
+        source.check(self.spec, {row["id"]: row["split"] for row in self._split_rows})
+        return source.added(data, self.labelled, self.folder / "cache" / "distil")
+
     def _fit(self, output: Path) -> None:
         call_helpers(self.spec, "FIT")
+        data = self.student_data()
         with Bar("fit", lines=self.spec.student.backend != STATIC) as bar:
-            fit_student(self.spec, self.fit_data(), output, self.seed, bar)
-        prefix = self.spec.student.encoder.prefix if self.spec.student.backend == "encoder" else ""
-        window = TokenWindow(output / "tokenizer.json", self.spec.student.window, prefix)
-        self._write_inputs(window, output / "inputs.jsonl")
+            fit_student(self.spec, data, output, self.seed, bar)
+        self._write_inputs(self.models.student_window(output), output / "inputs.jsonl")
 
     def _calibrate(self, output: Path) -> None:
         places = self.places("val")
-        raw = self.student_raw(places)
-        calibration = self._fit_calibration(raw, places)
-        write_json(output, _calibration_record(calibration))
+        raw = self.models.student_raw(self.labelled.select(places).texts)
+        write_calibration(output, self._fit_calibration(raw, places))
 
     def _probe(self, output: Path) -> None:
         settings = self.spec.cascade.probe
-        data = self.fit_data()
+        data = self.student_data()
         embedder = open_embedder(settings)
-        train, val = (self._embed(self.places(split), embedder) for split in ("train", "val"))
+        train, val = (self.models.embeddings(texts, embedder) for texts in (data.train_texts, data.val_texts))
         with Bar("probe") as bar:
             rows = HeadData(train, data.train_labels, val, data.val_labels, data.train_weights)
             fitted = fit_head(rows, settings.hidden, settings.training, self.seed, bar)
@@ -131,19 +174,41 @@ class Pipeline:
         pin_embedder(settings, output)
         write_json(output / "head.json", {"kind": fitted.kind, "val_mae": fitted.val_mae})
         calibration = self._fit_calibration(fitted.head.predict(val), self.places("val"))
-        write_json(output / "calibration.json", _calibration_record(calibration))
+        write_calibration(output / "calibration.json", calibration)
         self._write_inputs(embedder.window, output / "inputs.jsonl")
 
     def _certify(self, output: Path) -> None:
         places = self._one_of_each_group(self._admitted(self.places("calibration")))
-        certificate = certify(
-            overalls(self.probe_scores(places), self.spec),
-            overalls(self.student_scores(places), self.spec),
-            self.spec.operating_overall,
-            self.spec.cascade.target_miss_rate,
-            self.spec.cascade.confidence,
-        )
-        write_json(output, certificate.to_record())
+        drawn, asked, router = self.labelled.select(places), self.spec.cascade, self._router()
+        held_out = self._seen(drawn.texts, router, drawn.sampling_weights())
+        judges = {
+            "student": self._seen(self._unlabelled(self.certify_on), router) if self.certify_on else held_out,
+            "oracle": replace(held_out, judge=overalls(drawn.labels(), self.spec)),
+        }
+        wanted = Wanted(self.spec.operating_overall, asked.target_miss_rate, asked.confidence)
+        found = certificate(judges, wanted, "unlabelled" if self.certify_on else "calibration")
+        write_json(output, found | {"router": router_record(router, self.spec)})
+
+    def _router(self) -> Router:
+        """Fitted on the validation articles, whose scores neither model learnt."""
+        texts = self.labelled.select(self.places("val")).texts
+        kept = overalls(self.models.student_scores(texts), self.spec) >= self.spec.operating_overall
+        return fit_router(self.models.probe_scores(texts), kept, self.spec)
+
+    def _seen(self, texts: Sequence[str], router: Router, weights: NDArray[np.float64] | None = None) -> Drawn:
+        """Articles as the probe and the student see them."""
+        chance = chances(self.models.probe_scores(texts), router, self.spec)
+        return Drawn(chance, overalls(self.models.student_scores(texts), self.spec), weights)
+
+    def _unlabelled(self, articles: Pool) -> list[str]:
+        """The texts to certify on, which no model of this run knows."""
+        pool = admitted(articles, self.spec)
+        learnt = self.distillation.pool.texts if self.distillation else ()
+        texts = new_texts(pool, [*self.labelled.texts, *learnt])
+        if not texts:
+            found = f"all {len(pool)} articles that the prefilter lets through are near-duplicates of known ones"
+            raise InputError("--certify-on", [Problem("(all files)", found, "others")])
+        return texts
 
     def _admitted(self, places: Sequence[int]) -> list[int]:
         """The articles that the prefilter lets through: the cascade sees no others."""
@@ -155,61 +220,61 @@ class Pipeline:
         first = {self.groups[i]: i for i in reversed(places)}
         return sorted(first.values())
 
-    def _evaluate(self, output: Path) -> None:
+    def _predict(self, output: Path) -> None:
         places = self.places("test")
-        certificate = json.loads((self.folder / "certificate.json").read_text(encoding="utf-8"))
+        made = self.predictions(places, [self.groups[i] for i in places])
+        write_predictions(output, made, self.spec.dimension_names)
+
+    def predictions(self, places: Sequence[int], groups: Sequence[str]) -> Predictions:
+        """What both models say of articles, whose near-duplicate groups these are."""
+        articles = self.labelled.select(places)
+        texts = articles.texts
+        rows = self.models.student_window().encode(texts)
+        return Predictions(
+            ids=[article.id for article in articles.articles],
+            groups=groups,
+            tokens=[len(row.ids) for row in rows],
+            truncated=[row.truncated for row in rows],
+            characters=[len(text) for text in texts],
+            labels=rounded_scores(articles.labels()),
+            probe=rounded_scores(self.models.probe_scores(texts)),
+            student=rounded_scores(self.models.student_scores(texts)),
+            student_raw=rounded_scores(self.models.student_raw(texts)),
+        )
+
+    def _evaluate(self, output: Path) -> None:
+        made = read_predictions(self.folder / "predictions.jsonl", self.spec.dimension_names)
+        write_json(output, self.evaluation(self.labelled.select(self.places("test")), made))
+
+    def evaluation(self, articles: LabelledSet, made: Predictions) -> Report:
+        """The content of `eval.json` for articles and what the models said of them."""
+        certified = json.loads((self.folder / "certificate.json").read_text(encoding="utf-8"))
         evidence = Evidence(
-            articles=self.labelled.select(places),
-            groups=[self.groups[i] for i in places],
-            probe=self.probe_scores(places),
-            student=self.student_scores(places),
-            threshold=certificate["threshold"],
+            articles=articles,
+            groups=made.groups,
+            probe=made.probe,
+            student=made.student,
+            routing=read_routing(certified, self.spec),
+            truncated=made.truncated,
+            repeats=[article.repeats for article in self.labelled.articles],
         )
-        write_json(output, evaluate(self.spec, self.fit_data(), evidence, self.seed))
+        return evaluate(self.spec, self.fit_data(), evidence, self.seed)
 
-    def student_raw(self, places: Sequence[int]) -> Scores:
-        """The student's raw outputs for articles: (N, D) float32, kept as they are made."""
-        key = tree_digest(self.folder / "student")
-        return self._cached("student", key, places, lambda texts: self._student.predict(texts))
+    def _report(self, output: Path) -> None:
+        write_text(output, render(read_facts(self.folder, self.spec, self.labelled, self.lessons(), self.seed)))
 
-    def student_scores(self, places: Sequence[int]) -> Scores:
-        """The student's calibrated scores: (N, D) float32 in [0, 10]."""
-        return read_calibration(self.folder / "calibration.json").apply(self.student_raw(places))
-
-    def probe_scores(self, places: Sequence[int]) -> Scores:
-        """The probe's calibrated scores: (N, D) float32 in [0, 10]."""
-        head = load_head(self.folder / "probe" / "head.safetensors")
-        return read_calibration(self.folder / "probe" / "calibration.json").apply(
-            head.predict(self._embed(places, self._embedder))
-        )
-
-    @cached_property
-    def _student(self) -> Student:
-        """The fitted student, loaded when its first answer is needed that is not kept."""
-        return load_student(self.spec, self.folder / "student")
-
-    @cached_property
-    def _embedder(self) -> Embedder:
-        """The encoder that the fitted probe stands on."""
-        return reopen_embedder(self.spec.cascade.probe, self.folder / "probe")
+    def lessons(self) -> tuple[Lesson, ...]:
+        """Learning curves of cheap models, on the embeddings that the probe was fitted on."""
+        places = self.places("test")
+        data, held_out = self.fit_data(), self.labelled.select(places)
+        seen = (self.models.embeddings(texts) for texts in (data.train_texts, data.val_texts, held_out.texts))
+        embeddings = Embeddings(*seen)
+        exam = Exam(held_out.texts, held_out.labels(), [self.groups[i] for i in places])
+        return learn(data, embeddings, exam, self.seed)
 
     @property
     def _base_model(self) -> str:
         return str(getattr(getattr(self.spec.student, self.spec.student.backend), "base_model", STATIC))
-
-    def _embed(self, places: Sequence[int], embedder: Embedder) -> Scores:
-        settings = self.spec.cascade.probe
-        content = _content_of(settings.embedder if settings.embedder == STATIC else str(embedder.folder))
-        key = digest([settings.model_dump(mode="json", exclude={"embedder", "training", "hidden"}), content])
-        return self._cached("embeddings", key, places, embedder.embed)
-
-    def _cached(
-        self, name: str, key: str, places: Sequence[int], function: Callable[[Sequence[str]], Scores]
-    ) -> Scores:
-        texts = self.labelled.select(places).texts
-        with Bar(name) as bar:
-            cache = ChunkCache(self.folder / "cache" / name, key)
-            return cache.compute(texts, function, lambda done: bar.advance_to(done, len(texts)))
 
     def _fit_calibration(self, raw: Scores, places: Sequence[int]) -> Calibration:
         groups = [self.groups[i] for i in places]
@@ -226,20 +291,3 @@ class Pipeline:
                 for a, r in rows
             ],
         )
-
-
-def read_calibration(path: Path) -> Calibration:
-    """Reads calibration maps written by a run."""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    return Calibration(tuple(CalibrationMap.model_validate_json(json.dumps(m)) for m in record["maps"]))
-
-
-def _content_of(model: str) -> object:
-    """What a key says of a model beside its name: its content, which may change under the name (not for a Hub id)."""
-    if model == STATIC:
-        return [tree_digest(TABLE_FOLDER / name) for name in TABLE_FILES]
-    return identity(Path(model)) if Path(model).is_dir() else None
-
-
-def _calibration_record(calibration: Calibration) -> dict[str, object]:
-    return {"schema_version": 1, "maps": [m.model_dump(mode="json") for m in calibration.maps]}

@@ -7,17 +7,24 @@ from pathlib import Path
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.jsonl import BadLine, read_jsonl
-from distillery_runtime.spec import TextPolicy
-from distillery_runtime.text import compose
+from distillery_runtime.prefilter import Prefilter
+from distillery_runtime.spec import FilterSpec, TextPolicy
+from distillery_runtime.text import ArticleText, compose
+from distillery_trainer.split import near_duplicate_groups
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The articles' ids and composed texts, equally many; `unusable`: lines that hold no article with a text."""
+    """The articles' ids and cleaned texts, equally many; `unusable`: lines that hold no article with a text."""
 
     ids: tuple[str, ...]
-    texts: tuple[str, ...]
+    cleaned: tuple[ArticleText, ...]
     unusable: int
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The composed texts that models read."""
+        return tuple(text.joined for text in self.cleaned)
 
 
 def read_pool(files: Sequence[Path], policy: TextPolicy) -> Pool:
@@ -30,7 +37,7 @@ def read_pool(files: Sequence[Path], policy: TextPolicy) -> Pool:
     if missing:
         problems = [Problem(str(file), "no such file", "a JSON lines file with articles") for file in missing]
         raise InputError("articles", problems)
-    ids, texts, unusable = [], [], 0
+    ids, cleaned, unusable = [], [], 0
     for file in files:
         with file.open("rb") as stream:
             for line in read_jsonl(stream):
@@ -39,17 +46,35 @@ def read_pool(files: Sequence[Path], policy: TextPolicy) -> Pool:
                     unusable += 1
                 else:
                     ids.append(found[0])
-                    texts.append(found[1])
-    if not texts:
+                    cleaned.append(found[1])
+    if not cleaned:
         problem = Problem(", ".join(map(str, files)), f"no usable article, {unusable} other lines", "at least one")
         raise InputError("articles", [problem])
-    return Pool(tuple(ids), tuple(texts), unusable)
+    return Pool(tuple(ids), tuple(cleaned), unusable)
 
 
-def _read(record: object, policy: TextPolicy) -> tuple[str, str] | None:
+def admitted(pool: Pool, spec: FilterSpec) -> list[str]:
+    """The texts of the articles that the filter's rules let through: a cascade sees no others."""
+    prefilter = Prefilter(spec)
+    return [text.joined for text in pool.cleaned if prefilter.check(text).blocked_by is None]
+
+
+def new_texts(texts: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The texts that are no near-duplicates of a known one, nor of one another."""
+    every = [*known, *texts]
+    groups = near_duplicate_groups([str(i) for i in range(len(every))], every)
+    taken, kept = set(groups[: len(known)]), []
+    for text, group in zip(texts, groups[len(known) :], strict=True):
+        if group not in taken:
+            taken.add(group)
+            kept.append(text)
+    return kept
+
+
+def _read(record: object, policy: TextPolicy) -> tuple[str, ArticleText] | None:
     try:
         article = parse_article(record)
     except ArticleError:
         return None
-    text = compose(article, policy).joined
-    return (article.id, text) if text else None
+    text = compose(article, policy)
+    return (article.id, text) if text.joined else None

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class Bar:
     """A progress bar on stderr. It hears a training (`start`, `step`, `epoch`) or counts done items (`advance_to`).
 
-    Where stderr is no terminal it prints a line per epoch if `lines` is asked for, and else nothing.
+    Where stderr is no terminal it prints nothing, or with `lines` where a training begins and a line per epoch.
     """
 
     def __init__(self, label: str, *, lines: bool = False) -> None:
@@ -38,6 +38,7 @@ class Bar:
     def start(self, total_steps: int, done: int) -> None:
         """A training of `total_steps` begins, `done` of them already behind it."""
         self._bar.update(self._task, total=total_steps, completed=done)
+        self._say(f"from step {done} of {total_steps}")
 
     def step(self, loss: float) -> None:
         """One more step is done."""
@@ -49,9 +50,12 @@ class Bar:
         self._epochs += 1
         news = f"loss {self._loss:.3f}, val MAE {val_mae:.3f}"
         self._bar.update(self._task, news=news)
-        if self._lines and not self._console.is_terminal:
-            self._console.print(f"{self._label}: epoch {self._epochs}, {news}", highlight=False)
+        self._say(f"epoch {self._epochs}, {news}")
 
     def advance_to(self, done: int, total: int) -> None:
         """So many of so many items are done."""
         self._bar.update(self._task, total=total, completed=done)
+
+    def _say(self, news: str) -> None:
+        if self._lines and not self._console.is_terminal:
+            self._console.print(f"{self._label}: {news}", highlight=False)

@@ -1,27 +1,29 @@
-"""The oracle's prompt: the filter's prose with dimensions, anchors and reply schema rendered from its spec."""
+"""The oracle's prompt: the filter's prose with flags, dimensions, anchors and reply schema rendered from its spec."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import BANDS, Dimension, FilterSpec
+from distillery_runtime.spec import BANDS, Dimension, FilterSpec, Flag
 
 PLACEHOLDERS = ("summary", "dimensions", "reply_schema")
+FLAGS = "flags"  # a placeholder of those filters that have any
 
 
 def render_prompt(template: str, spec: FilterSpec, where: str = "prompt.md") -> str:
-    """Fills `{{summary}}`, `{{dimensions}}` and `{{reply_schema}}`.
+    """Fills `{{summary}}`, `{{dimensions}}` and `{{reply_schema}}`, and `{{flags}}` where the filter has any.
 
     Raises:
-        InputError: a placeholder is missing, used twice, or unknown.
+        InputError: a placeholder is missing, used twice, or unknown, or a name is none of the filter's.
     """
-    problems = check_template(template)
+    problems = [*check_placeholders(template, bool(spec.flags)), *check_names(template, spec)]
     if problems:
         raise InputError(where, problems)
     values = {
         "summary": " ".join(spec.summary.split()),
+        "flags": _flags(spec.flags),
         "dimensions": "\n\n".join(_dimension(dimension) for dimension in spec.dimensions),
         "reply_schema": json.dumps(reply_schema(spec), indent=2),
     }
@@ -40,26 +42,40 @@ def read_template(path: Path) -> str:
         raise InputError(str(path), [Problem("(file)", str(error), "UTF-8 text")]) from error
 
 
-def check_template(template: str) -> list[Problem]:
+def check_placeholders(template: str, has_flags: bool) -> list[Problem]:
     """What is wrong with a template's placeholders."""
     found = re.findall(r"\{\{\s*(.*?)\s*\}\}", template)
+    known = (*PLACEHOLDERS, *((FLAGS,) if has_flags else ()))
     problems = [
         Problem(f"{{{{{name}}}}}", f"{found.count(name)} times", "exactly once")
-        for name in PLACEHOLDERS
+        for name in known
         if found.count(name) != 1
     ]
-    unknown = sorted(set(found) - set(PLACEHOLDERS))
-    expected = f"one of {', '.join(PLACEHOLDERS)}"
+    unknown = sorted(set(found) - set(known))
+    expected = f"one of {', '.join(known)}"
     return [*problems, *(Problem(f"{{{{{name}}}}}", "unknown", expected) for name in unknown)]
 
 
+def check_names(template: str, spec: FilterSpec) -> list[Problem]:
+    """The names in a template's prose that no reply can hold: words with `_` are taken for names."""
+    known = (*spec.flag_names, *spec.dimension_names)
+    prose = re.sub(r"\{\{.*?\}\}", "", template, flags=re.DOTALL)
+    used = dict.fromkeys(re.findall(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b", prose))
+    expected = f"a dimension or flag: {', '.join(known)}"
+    return [Problem(name, "a name that no reply can hold", expected) for name in used if name not in known]
+
+
 def reply_schema(spec: FilterSpec) -> Mapping[str, object]:
-    """The JSON Schema of the oracle's reply: one half-point score for each dimension and nothing else."""
+    """The JSON Schema of the oracle's reply: a boolean for each flag, a half-point score for each dimension, no more.
+
+    Flags come first: what kind of article it is is settled before it is scored.
+    """
+    flag = {"type": "boolean"}
     score = {"type": "number", "minimum": 0, "maximum": 10, "multipleOf": 0.5}
     return {
         "type": "object",
-        "properties": dict.fromkeys(spec.dimension_names, score),
-        "required": list(spec.dimension_names),
+        "properties": dict.fromkeys(spec.flag_names, flag) | dict.fromkeys(spec.dimension_names, score),
+        "required": [*spec.flag_names, *spec.dimension_names],
         "additionalProperties": False,
     }
 
@@ -67,3 +83,8 @@ def reply_schema(spec: FilterSpec) -> Mapping[str, object]:
 def _dimension(dimension: Dimension) -> str:
     rows = "\n".join(f"| {band} | {' '.join(dimension.anchors[band].split())} |" for band in BANDS)
     return f"### {dimension.name}\n{dimension.question}\n\n| score | evidence |\n|---|---|\n{rows}"
+
+
+def _flags(flags: Sequence[Flag]) -> str:
+    rows = "\n".join(f"| {flag.name} | {' '.join(flag.question.split())} |" for flag in flags)
+    return f"| flag | true when |\n|---|---|\n{rows}"

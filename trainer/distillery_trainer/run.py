@@ -5,16 +5,15 @@ in `stages/<name>.json` with the stage's key and the output's digest. A kill at 
 work to go on with, or a finished output that is found and recorded next time.
 """
 
-import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.errors import Problem
 from distillery_trainer.files import digest, promote, tree_digest, write_json
+from distillery_trainer.locks import only_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,8 @@ class RunFolder:
         Raises:
             InputError: another process is at work in this folder.
         """
-        with self._locked():
+        problem = Problem(str(self.folder), "another trainer is at work in this run", "one at a time")
+        with only_process(self.folder / ".lock", "trainer fit", problem):
             begin()
             keys = stage_keys(stages)
             for stage in stages:
@@ -99,17 +99,6 @@ class RunFolder:
             return bool(record["key"] == key and target.exists() and record["sha256"] == tree_digest(target))
         except (ValueError, KeyError, TypeError):  # a damaged record proves nothing
             return False
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                problem = Problem(str(self.folder), "another trainer is at work in this run", "one at a time")
-                raise InputError("trainer fit", [problem]) from error
-            yield
 
 
 def stage_keys(stages: Sequence[Stage]) -> dict[str, str]:

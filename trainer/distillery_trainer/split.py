@@ -20,7 +20,7 @@ PERMUTATIONS = 64
 BANDS = 4
 
 # Scripts written without spaces: each character is a word (Thai, Lao, kana, Han).
-_UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def near_duplicate_groups(ids: Sequence[str], texts: Sequence[str]) -> list[str]
 
     for place, text in enumerate(texts):
         sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
-        sketch.update_batch(_shingles(text))
+        sketch.update_batch(shingles(text))
         for other in sorted(index.query(sketch)):
             low, high = sorted((root(place), root(other)))
             parent[high] = low
@@ -74,7 +74,7 @@ def split_by_group(
     chosen: dict[str, Split] = {}
     counts: dict[Split, int] = dict.fromkeys(SHARES, 0)
     for start in range(0, len(ordered), size):
-        band = sorted(ordered[start : start + size], key=lambda group: _shuffle_key(group, seed))
+        band = sorted(ordered[start : start + size], key=lambda group: shuffle_key(group, seed))
         for group in band:
             total = sum(counts.values()) + len(members[group])
             name = max(SHARES, key=lambda s: (SHARES[s] * total - counts[s], SHARES[s]))
@@ -85,15 +85,17 @@ def split_by_group(
 
 def limit_articles(ids: Sequence[str], limit: int, seed: int) -> list[int]:
     """The places of `limit` articles, chosen by seed and id alone, in file order."""
-    order = sorted(range(len(ids)), key=lambda i: _shuffle_key(ids[i], seed))
+    order = sorted(range(len(ids)), key=lambda i: shuffle_key(ids[i], seed))
     return sorted(order[:limit])
 
 
-def _shuffle_key(name: str, seed: int) -> str:
+def shuffle_key(name: str, seed: int) -> str:
+    """What to sort by for an order that depends on the seed and the names alone."""
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
-def _shingles(text: str) -> list[bytes]:
-    words = re.findall(f"[{_UNSPACED}]|[^\\s{_UNSPACED}]+", text.lower())
+def shingles(text: str) -> list[bytes]:
+    """The text's runs of 3 words in lower case, with repetitions; of a shorter text the whole."""
+    words = re.findall(f"[{UNSPACED}]|[^\\s{UNSPACED}]+", text.lower())
     spans = range(max(1, len(words) - SHINGLE_WORDS + 1))
     return [" ".join(words[i : i + SHINGLE_WORDS]).encode() for i in spans]

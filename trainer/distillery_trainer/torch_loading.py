@@ -21,9 +21,14 @@ from transformers.utils import logging as transformers_logging
 
 from distillery_runtime.errors import InputError, Problem
 
+ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")  # BERT's name, ModernBERT's
+
 
 def load_encoder(folder: Path) -> PreTrainedModel:
-    """Loads a BERT-like encoder in float32, without a pooling layer.
+    """Loads a BERT-like encoder in float32, without a pooling layer and without dropout of attention weights.
+
+    That dropout keeps torch from its fused attention: e5-small learnt from 512 tokens 2.6 times as fast without it (two
+    cores with AMX, torch 2.13), and the dropout of hidden states stays.
 
     Raises:
         InputError: the folder holds no such model, or not all of its weights.
@@ -34,6 +39,7 @@ def load_encoder(folder: Path) -> PreTrainedModel:
     architecture: Any = MODEL_MAPPING[type(config)]  # Any: transformers annotates its mapping wrongly
     takes_option = "add_pooling_layer" in inspect.signature(architecture).parameters
     options: dict[str, Any] = {"add_pooling_layer": False} if takes_option else {}  # Any: as load_model takes them
+    options |= {name: 0.0 for name in ATTENTION_DROPOUTS if hasattr(config, name)}
     return load_model(AutoModel, folder, **options)
 
 

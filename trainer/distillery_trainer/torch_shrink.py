@@ -1,25 +1,25 @@
 """A smaller base model out of a larger encoder: some of its layers, and the pieces of its vocabulary that texts use.
 
 A multilingual encoder's weights are mostly the embeddings of pieces that a filter's articles never show (Abdaoui et al.
-2020, arXiv 2010.05609), and half of its layers do most of its work once it is fine-tuned (Sanh et al. 2019, DistilBERT,
-arXiv 1910.01108). What is left is a base model like any other, to be fine-tuned and distilled.
+2020, arXiv 2010.05609), and once it is fine-tuned its lowest layers do most of its work (Sajjad et al. 2020, arXiv
+2004.03844). What is left is a base model like any other, to be fine-tuned and distilled.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.base_model import identity
 from distillery_trainer.files import write_json
+from distillery_trainer.model_card import CARD_NAME, Stated, stated, text_of
 from distillery_trainer.tensor_files import read_tensors, write_tensors
 
 BATCH_TEXTS = 256
@@ -43,11 +43,11 @@ class Shrunk:
 
 
 def shrink(base: Path, texts: Iterable[str], layers: int, pieces: int, out: Path) -> Shrunk:
-    """Writes a base model with fewer layers and pieces: `config.json`, `tokenizer.json`, `model.safetensors`.
+    """Writes a base model with fewer layers and pieces: config, tokenizer, weights and a short card.
 
-    The layers are evenly spaced, the first and the last among them. The pieces are those that the texts use most, and
-    beside them all special tokens and each single character that the texts have, so that rarer words fall into shorter
-    pieces and not into the unknown. Ids keep their order.
+    The layers are the lowest ones. The pieces are those that the texts use most, and beside them all special tokens and
+    each single character that the texts have, so that rarer words fall into shorter pieces and not into the unknown.
+    Ids keep their order.
 
     Args:
         base: an encoder's folder, its tokenizer of the kind Unigram or WordPiece.
@@ -62,7 +62,7 @@ def shrink(base: Path, texts: Iterable[str], layers: int, pieces: int, out: Path
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     tokenizer = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = _pieces(tokenizer, base)
-    chosen = _spaced(config.get("num_hidden_layers"), layers, base)
+    chosen = _lowest(config.get("num_hidden_layers"), layers, base)
     counts, characters, read = _count(base / "tokenizer.json", texts)
     ids = _keep(tokenizer, vocabulary, counts, characters, pieces)
     new_ids = {old: new for new, old in enumerate(ids)}
@@ -72,8 +72,17 @@ def shrink(base: Path, texts: Iterable[str], layers: int, pieces: int, out: Path
     write_json(out / "config.json", _configured(config, len(chosen), new_ids))
     kept = sum(count for old, count in counts.items() if old in new_ids) / max(1, sum(counts.values()))
     report = Shrunk(tuple(chosen), int(config["num_hidden_layers"]), len(ids), len(vocabulary), read, round(kept, 6))
+    write_text(
+        out / CARD_NAME, text_of(_origin(base), f"A smaller {identity(base)['name']}, made by `trainer shrink`.")
+    )
     write_json(out / "shrink.json", {"schema_version": 1, "base": identity(base), **asdict(report)})
     return report
+
+
+def _origin(base: Path) -> Stated:
+    """The base's licence, and where it comes from: its own Hub id, else what it derives from."""
+    found, known = stated(base), identity(base)
+    return replace(found, base_models=(str(known["name"]),)) if known["commit"] else found
 
 
 def _pieces(tokenizer: Json, base: Path) -> list[str]:
@@ -89,12 +98,11 @@ def _pieces(tokenizer: Json, base: Path) -> list[str]:
     return [by_id[index] for index in range(len(by_id))]
 
 
-def _spaced(available: object, wanted: int, base: Path) -> list[int]:
+def _lowest(available: object, wanted: int, base: Path) -> list[int]:
     if not isinstance(available, int) or not 1 <= wanted <= available:
         problem = Problem("layers", str(wanted), f"1 to num_hidden_layers, {available}")
         raise InputError(str(base / "config.json"), [problem])
-    places = np.linspace(0, available - 1, wanted) if wanted > 1 else np.array([available - 1])
-    return [int(place) for place in np.rint(places)]
+    return list(range(wanted))
 
 
 def _count(path: Path, texts: Iterable[str]) -> tuple[Counter[int], set[str], int]:

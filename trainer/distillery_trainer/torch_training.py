@@ -27,7 +27,8 @@ from distillery_trainer.torch_steps import Plan, Stepper
 
 CHECKPOINT_STEPS = 500  # a checkpoint is saved after so many steps or seconds, whichever comes first
 CHECKPOINT_S = 60.0
-CHECKPOINT_REST = 10  # but not before ten times as long as the last one took to write
+CHECKPOINT_SHARE = 0.01  # of the whole training's time, where that is sooner: ten kills then cost a twentieth of it
+CHECKPOINT_REST = 20  # but not before so many times as long as the last one took to write
 
 
 def train(
@@ -124,14 +125,17 @@ class _Training:
     def _run_epoch(self, state: TrainState) -> TrainState:
         """Takes the epoch's remaining steps, saving now and then."""
         end = (len(state.history) + 1) * self._schedule.per_epoch
-        saved_at, cost_s = time.monotonic(), 0.0
+        began_at, began = time.monotonic(), state.step
+        saved_at, cost_s = began_at, 0.0
         while state.step < end:
             loss = self._stepper.take(state.step, self._schedule.batches(state.step))
             state = replace(state, step=state.step + 1, loss_total=state.loss_total + loss)
             if self._progress:
                 self._progress.step(loss)
             waited_s = time.monotonic() - saved_at
-            if state.step % CHECKPOINT_STEPS == 0 or waited_s > max(CHECKPOINT_S, CHECKPOINT_REST * cost_s):
+            expected_s = (time.monotonic() - began_at) / (state.step - began) * self._schedule.total
+            rest_s = max(min(CHECKPOINT_S, CHECKPOINT_SHARE * expected_s), CHECKPOINT_REST * cost_s)
+            if state.step % CHECKPOINT_STEPS == 0 or waited_s > rest_s:
                 self._checkpoint.save(state)
                 saved_at, cost_s = time.monotonic(), time.monotonic() - saved_at - waited_s
         return state

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,18 +14,19 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import EncoderSettings, Window
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.adapters import check_pairs
-from distillery_trainer.backends.fitting import check_reload, prepare, proof_texts
+from distillery_trainer.backends.fitting import Prepared, check_reload, prepare, proof_texts
 from distillery_trainer.backends.protocol import FitData, Progress, Student
 from distillery_trainer.backends.records import EncoderRecord, read_bins
+from distillery_trainer.heads import HeadData, fit_linear
 from distillery_trainer.tensor_files import read_tensors, write_tensors
+from distillery_trainer.torch_batches import TrainingRows
 from distillery_trainer.torch_bins import read_by_bins
 from distillery_trainer.torch_loading import load_encoder, quiet, recompute_layers
-from distillery_trainer.torch_running import TorchStudent, pool, score_in_float32
+from distillery_trainer.torch_running import TorchStudent, pool, ready, run_in_batches, score_in_float32
 from distillery_trainer.torch_training import remove_checkpoint, train
 
-HEAD_DEVIATION = 0.02  # of the new head's weights, as transformers starts a head
-
 _HEAD = "head.safetensors"
+_START = "head-start.safetensors"
 _RECORD = "encoder.json"
 
 
@@ -46,7 +47,7 @@ def fit(
     encoder = load_encoder(Path(start.base.folder))
     if settings.training.recompute:
         recompute_layers(encoder)
-    regressor = PooledRegressor(encoder, _new_head(encoder, start.constant), settings.pooling)
+    regressor = PooledRegressor(encoder, _new_head(encoder, start, settings, folder), settings.pooling)
     model = read_by_bins(regressor, start.bins)
     if not train(model, start.rows, settings.training, settings.loss, seed, folder, progress, start.lineage):
         return  # this process helped another, which saves
@@ -56,6 +57,7 @@ def fit(
     del model, regressor, encoder  # the reloaded one takes as much memory
     check_reload(load(folder, window), proof_texts(data), expected)
     remove_checkpoint(folder)
+    (folder / _START).unlink(missing_ok=True)
 
 
 def load(folder: Path, window: Window) -> Student:
@@ -87,12 +89,40 @@ class PooledRegressor(nn.Module):
         return score_in_float32(self.head, pool(states, attention_mask, self.pooling))
 
 
+def _new_head(encoder: PreTrainedModel, start: Prepared, settings: EncoderSettings, folder: Path) -> nn.Linear:
+    """The head that suits the encoder as it is, kept in `folder` until the training is done.
+
+    Fine-tuning from a random head first bends the encoder to it; from a ridge regression on the frozen encoder's states
+    it begins where the probe ends (Kumar et al. 2022, "Fine-tuning can distort pretrained features", arXiv 2202.10054).
+    A head of bins begins at the best constant answer.
+    """
+    hidden = int(encoder.config.hidden_size)
+    if start.bins is not None:
+        return _as_linear(np.zeros((len(start.constant), hidden), np.float32), start.constant)
+    path = folder / _START
+    if not path.exists():
+        weight, bias = fit_linear(_states(encoder, start.rows, settings.pooling))
+        write_tensors(path, {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+    return _read_head(path, hidden)
+
+
+def _states(encoder: PreTrainedModel, rows: TrainingRows, pooling: Literal["mean", "cls"]) -> HeadData:
+    """The pooled states of all articles, before any training."""
+    frozen: Any = ready(encoder)  # Any: a model's output has fields of its own
+
+    def run(ids: Tensor, mask: Tensor) -> Tensor:
+        return pool(frozen(input_ids=ids, attention_mask=mask).last_hidden_state, mask, pooling)
+
+    states = run_in_batches(run, [*rows.train_ids, *rows.val_ids])
+    count = len(rows.train_ids)
+    return HeadData(states[:count], rows.train_labels, states[count:], rows.val_labels, rows.train_weights)
+
+
 @torch.no_grad()
-def _new_head(encoder: PreTrainedModel, constant: NDArray[np.float32]) -> nn.Linear:
-    """A head whose bias is the best constant answer, so that training starts near it."""
-    head = nn.Linear(int(encoder.config.hidden_size), len(constant))
-    head.weight.normal_(std=HEAD_DEVIATION)
-    head.bias.copy_(torch.from_numpy(constant))
+def _as_linear(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> nn.Linear:
+    head = nn.Linear(weight.shape[1], len(bias))
+    head.weight.copy_(torch.from_numpy(weight))
+    head.bias.copy_(torch.from_numpy(bias))
     return head
 
 

@@ -1,0 +1,81 @@
+"""Which articles two runs can be compared on, and which runs cannot be compared."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec import FilterSpec
+from distillery_trainer.finished_run import FinishedRun
+from distillery_trainer.parts import MIN_PART
+from distillery_trainer.predictions import Predictions
+
+System = Literal["probe", "student", "cascade"]
+
+# What the student and the probe were made with; the cascade's threshold was chosen on the calibration split too.
+MADE_WITH = {"probe": ("train", "val"), "student": ("train", "val"), "cascade": ("train", "val", "calibration")}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The articles of both test splits, in the order of run A, as both runs' predictions."""
+
+    a: Predictions
+    b: Predictions
+
+
+def common_articles(a: FinishedRun, b: FinishedRun, system: System) -> Pair:
+    """The articles of both test splits.
+
+    Raises:
+        InputError: the runs do not judge alike, were labelled differently, have fewer than 10 test articles in common,
+            or one of them was made with test articles of the other.
+    """
+    _check_rubric(a.spec, b.spec)
+    _check_unseen(a, b, system)
+    return _pair(a, b)
+
+
+def _check_rubric(a: FilterSpec, b: FilterSpec) -> None:
+    def rubric(spec: FilterSpec) -> dict[str, object]:
+        return {
+            "name": spec.name,
+            "dimensions": [(d.name, d.weight) for d in spec.dimensions],
+            "tiers": spec.tiers,
+            "operating_tier": spec.operating_tier,
+            "gatekeepers": spec.gatekeepers,
+        }
+
+    ours, theirs = rubric(a), rubric(b)
+    problems = [Problem(key, f"not that of {b.label}", "the same in both") for key in ours if ours[key] != theirs[key]]
+    if problems:
+        raise InputError("trainer compare", problems)
+
+
+def _check_unseen(a: FinishedRun, b: FinishedRun, system: System) -> None:
+    """Refuses runs of which one knows what the other is tested on."""
+    problems = []
+    for one, other in ((a, b), (b, a)):
+        splits, tested = one.splits(), {i for i, split in other.splits().items() if split == "test"}
+        seen = sum(splits.get(article) in MADE_WITH[system] for article in tested)
+        if seen:
+            found = f"made with {seen} of the {len(tested)} test articles of {other.folder}"
+            problems.append(Problem(str(one.folder), found, "none: fit both on the same articles with the same seed"))
+    if problems:
+        raise InputError("trainer compare", problems)
+
+
+def _pair(a: FinishedRun, b: FinishedRun) -> Pair:
+    ours, theirs = a.predictions(), b.predictions()
+    place_in_b = {article: place for place, article in enumerate(theirs.ids)}
+    places = [place for place, article in enumerate(ours.ids) if article in place_in_b]
+    if len(places) < MIN_PART:
+        found = f"{len(places)} articles"
+        raise InputError("trainer compare", [Problem("in both test splits", found, f"at least {MIN_PART}")])
+    pair = Pair(ours.select(places), theirs.select([place_in_b[ours.ids[place]] for place in places]))
+    differing = int(np.sum(np.any(pair.a.labels != pair.b.labels, axis=1)))
+    if differing:
+        found = f"those of {differing} articles differ"
+        raise InputError("trainer compare", [Problem("labels", found, "the same labels in both runs")])
+    return pair

@@ -1,0 +1,1 @@
+"""Choosing and checking articles before and after they are labelled."""

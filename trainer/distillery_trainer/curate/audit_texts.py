@@ -1,0 +1,77 @@
+"""Checks of labelled articles' texts: leaks, conflicting labels, no articles, cut ones, injections."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.spec import Window
+from distillery_runtime.text import ArticleText
+from distillery_runtime.window import TokenWindow
+from distillery_trainer.curate.findings import Finding, graded
+from distillery_trainer.curate.guards import Guards
+from distillery_trainer.curate.injections import Detector
+from distillery_trainer.static_embedder import TABLE_FOLDER
+
+CONFLICT = 2.0  # points of the overall between two tellings of the same news
+MOST_CUT = 0.2
+
+Pairs = Sequence[tuple[int, int]]
+
+
+def check_leaks(ids: Sequence[str], pairs: Pairs, splits: Mapping[str, str] | None) -> Finding:
+    """Near-duplicates that stand in different parts of the split."""
+    if splits is None:
+        return Finding("leaks", "note", 0, len(pairs), "not checked: no split was given (--splits)")
+    leaks = [(ids[i], ids[j]) for i, j in pairs if splits[ids[i]] != splits[ids[j]]]
+    between = Counter(" and ".join(sorted((splits[a], splits[b]))) for a, b in leaks)
+    return Finding(
+        "leaks", graded(len(leaks), "fault"), len(leaks), len(pairs),
+        "near-duplicate pairs have one article on each side of the split", sorted({i for pair in leaks for i in pair}),
+        {"pairs": [list(pair) for pair in leaks], "between": dict(between)},
+    )  # fmt: skip
+
+
+def check_conflicts(ids: Sequence[str], pairs: Pairs, marks: NDArray[np.float64]) -> Finding:
+    """Near-duplicates whose labels lie far apart."""
+    apart = [(ids[i], ids[j]) for i, j in pairs if abs(marks[i] - marks[j]) >= CONFLICT]
+    return Finding(
+        "conflicting_labels", graded(len(apart), "warning"), len(apart), len(pairs),
+        f"near-duplicate pairs differ by {CONFLICT:g} points or more in their overall",
+        sorted({i for pair in apart for i in pair}), {"pairs": [list(pair) for pair in apart]},
+    )  # fmt: skip
+
+
+def check_guards(ids: Sequence[str], cleaned: Sequence[ArticleText]) -> Finding:
+    """Texts that `trainer guard` would have dropped."""
+    guards = Guards()
+    found = {i: why.reason for i, text in zip(ids, cleaned, strict=True) if (why := guards.check(text))}
+    return Finding(
+        "no_articles", graded(len(found), "warning"), len(found), len(ids),
+        "texts are no articles (trainer guard drops them)", list(found), {"reasons": dict(Counter(found.values()))},
+    )  # fmt: skip
+
+
+def check_truncation(ids: Sequence[str], texts: Sequence[str], finds: NDArray[np.bool_], window: Window) -> Finding:
+    """Articles to be found of which the student's window, measured in the static table's tokens, cuts a part."""
+    rows = TokenWindow(TABLE_FOLDER / "tokenizer.json", window).encode(texts)
+    cut = [i for i, row, is_find in zip(ids, rows, finds, strict=True) if row.truncated and is_find]
+    total = int(finds.sum())
+    heavy = total > 0 and len(cut) / total > MOST_CUT
+    return Finding(
+        "truncated_finds", "warning" if heavy else "note", len(cut), total,
+        f"articles at or above the operating tier are longer than {window.max_tokens} tokens", cut,
+    )  # fmt: skip
+
+
+def check_injections(ids: Sequence[str], received: Sequence[str]) -> Finding:
+    """Texts that speak to the model that scores them."""
+    detector = Detector()
+    found = {i: said for i, text in zip(ids, received, strict=True) if (said := detector.check(text))}
+    kinds = Counter(one.kind for said in found.values() for one in said)
+    return Finding(
+        "injections", graded(len(found), "warning"), len(found), len(ids),
+        "texts hold words or characters meant for a model", list(found),
+        {"kinds": dict(kinds), "found": {i: {one.kind: one.found for one in said} for i, said in found.items()}},
+    )  # fmt: skip

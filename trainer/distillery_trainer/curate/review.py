@@ -1,0 +1,152 @@
+"""What `trainer review` does: a sheet of articles for people to score, and how student and oracle agree with them."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.verdict import overalls
+from distillery_trainer.atomic_files import write_text
+from distillery_trainer.curate.inference import Estimate, classical_mean, powered_mean
+from distillery_trainer.finished_run import FinishedRun, labelled_articles
+from distillery_trainer.predictions import Predictions
+from distillery_trainer.report.page import document, paragraph, section
+from distillery_trainer.split import limit_articles
+
+COLUMNS = ("id", "score", "comment", "title")
+SHEET, PAGE = "sheet.csv", "sheet.html"
+FEWEST = 10
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
+
+Array = NDArray[np.float64]
+
+
+def export_sheet(run: FinishedRun, count: int, seed: int, out: Path) -> int:
+    """Writes `sheet.csv` to fill in and `sheet.html` to read, of test articles drawn by the seed; gives how many.
+
+    Neither shows what the oracle or the student said.
+
+    Raises:
+        InputError: the run is of another version, or its labels files are gone or have changed.
+    """
+    ids = list(run.predictions().ids)
+    labelled = labelled_articles(run.manifest, run.spec)
+    if labelled is None:
+        raise InputError(str(run.folder), [Problem("labels files", "gone or changed", "as they were")])
+    texts = {article.id: article.cleaned for article in labelled.articles}
+    chosen = [ids[place] for place in limit_articles(ids, count, seed)]
+    write_text(out / SHEET, _csv([(i, "", "", _plain(texts[i].title)) for i in chosen]))
+    head = paragraph(f"Score each article from 0 to 10 in {SHEET}: {run.spec.summary}")
+    parts = [section(f"{i}: {texts[i].title}", paragraph(texts[i].content)) for i in chosen]
+    write_text(out / PAGE, document(f"{run.spec.label}: review", "en", [head, *parts]))
+    return len(chosen)
+
+
+def import_sheet(run: FinishedRun, sheet: Path) -> dict[str, object]:
+    """What a filled-in sheet says, as JSON: agreement of people with student and oracle, each with its interval.
+
+    Raises:
+        InputError: the sheet is not readable, holds an unknown id or a score outside 0 to 10, or fewer than 10 scores.
+    """
+    made = run.predictions()
+    scores = read_sheet(sheet, made.ids)
+    student, oracle = (overalls(values, run.spec) for values in (made.student, made.labels))
+    found = agreement(made, scores, student, oracle, run.spec.operating_overall)
+    return {
+        "schema_version": 1,
+        "filter": run.spec.label,
+        "run": run.folder.name,
+        "operating_overall": run.spec.operating_overall,
+        **{name: estimate.record() for name, estimate in found.items()},
+    }
+
+
+def agreement(
+    made: Predictions, scores: Mapping[str, float], student: Array, oracle: Array, operating: float
+) -> dict[str, Estimate]:
+    """Estimates for all test articles, of which people scored some.
+
+    The oracle's labels of the others are the machine's answers that make the student's figures sharper; for the
+    oracle itself there is nothing but the people.
+
+    Args:
+        made: the test articles. scores: people's overalls by id.
+        student, oracle: (N,) overalls in the order of `made`.
+        operating: the overall from which an article is to be found.
+    """
+    seen = np.array([i in scores for i in made.ids])
+    people = np.array([scores[i] for i in made.ids if i in scores], np.float64)
+    own, their = student[seen], oracle[seen]
+    rest, proxy = student[~seen], oracle[~seen]
+
+    def alike(one: Array, other: Array) -> Array:
+        same: Array = ((one >= operating) == (other >= operating)).astype(np.float64)
+        return same
+
+    def found(one: Array) -> Array:
+        return (one >= operating).astype(np.float64)
+
+    return {
+        "student_mae": _powered(np.abs(own - people), np.abs(own - their), np.abs(rest - proxy)),
+        "student_agreement": _powered(alike(own, people), alike(own, their), alike(rest, proxy)),
+        "share_to_find": _powered(found(people), found(their), found(proxy)),
+        "oracle_mae": classical_mean(np.abs(their - people)),
+        "oracle_bias": classical_mean(their - people),
+        "oracle_agreement": classical_mean(alike(their, people)),
+    }
+
+
+def read_sheet(path: Path, known: Sequence[str]) -> dict[str, float]:
+    """People's scores by id; rows without a score are passed over. Errors as in `import_sheet`."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(str(path), [Problem("(file)", str(error), f"{SHEET} as exported, filled in")]) from error
+    scores, problems = {}, []
+    for number, row in enumerate(rows, start=2):
+        article, given = _unquoted(row.get("id") or ""), (row.get("score") or "").strip().replace(",", ".")
+        score = _number(given)
+        if article not in known:
+            problems.append(Problem(f"row {number}: id", repr(article), "a test article of the run"))
+        elif given and score is None:
+            problems.append(Problem(f"row {number}: score", repr(given), "a number from 0 to 10"))
+        elif score is not None:
+            scores[article] = score
+    if not problems and len(scores) < FEWEST:
+        problems = [Problem("score", f"{len(scores)} filled in", f"at least {FEWEST}")]
+    if problems:
+        raise InputError(str(path), problems)
+    return scores
+
+
+def _powered(human: Array, proxy: Array, others: Array) -> Estimate:
+    return powered_mean(human, proxy, others) if len(others) > 1 else classical_mean(human)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 10 else None
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(COLUMNS)
+    writer.writerows([_plain(row[0]), *row[1:]] for row in rows)
+    return "\ufeff" + stream.getvalue()  # the mark by which spreadsheets know UTF-8
+
+
+def _plain(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _unquoted(text: str) -> str:
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text

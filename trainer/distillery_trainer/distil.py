@@ -1,0 +1,110 @@
+"""Learning from larger students: their scores on articles with and without labels, beside the oracle's labels.
+
+Hinton et al. 2015, arXiv 1503.02531: a small model learns more from a large one's answers than from labels alone, and
+answers cost nothing. On the labelled articles they take the place of some of the oracle's noise. Several runs' scores
+are averaged.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec_checks import parse_spec
+from distillery_trainer.backends.choose import load_student
+from distillery_trainer.backends.protocol import FitData
+from distillery_trainer.calibration_file import read_calibration
+from distillery_trainer.chunk_cache import ChunkCache
+from distillery_trainer.files import digest, tree_digest
+from distillery_trainer.labels import LabelledSet
+from distillery_trainer.pool import Pool, new_texts
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Distillation:
+    """Whom to learn from, and on what: finished runs, a pool, and what a score of it counts against a label's 1."""
+
+    runs: Sequence[Path]
+    pool: Pool
+    weight: float
+
+    def key(self) -> list[object]:
+        """What a fit depends on."""
+        sources = [[tree_digest(run / "student"), tree_digest(run / "calibration.json")] for run in self.runs]
+        return [sources, digest(list(self.pool.texts)), self.weight]
+
+    def check(self, spec: FilterSpec, splits: Mapping[str, str]) -> None:
+        """Sees that the runs answer the same questions and never saw what this fit is judged on.
+
+        Args:
+            spec: the filter.
+            splits: each labelled article's split in this fit, by id.
+
+        Raises:
+            InputError: a run is not finished, is of other dimensions, or learnt from an article that is held out here.
+        """
+        problems = [problem for run in self.runs for problem in _problems(run, spec, splits)]
+        if problems:
+            raise InputError("--distil-from", problems)
+
+    def added(self, data: FitData, labelled: LabelledSet, cache: Path) -> FitData:
+        """The articles to learn from, with the pool's, each with its score beside the label; `cache` keeps scores.
+
+        A labelled article's target is the mean of label and score by their weights, and it counts what both count: the
+        squared error from it has the gradient of the two errors together.
+        """
+        texts = new_texts(self.pool.texts, labelled.texts)
+        if not texts:
+            found = f"all {len(self.pool.texts)} articles are near-duplicates of labelled ones"
+            raise InputError("--pool", [Problem("(all files)", found, "others")])
+        known = len(data.train_texts)
+        every = [*data.train_texts, *texts]
+        scores = np.asarray(np.mean([_score(run, every, cache) for run in self.runs], axis=0), np.float32)
+        weights = np.ones_like(data.train_labels) if data.train_weights is None else data.train_weights
+        own = np.concatenate([weights, np.zeros_like(scores[known:])])
+        labels = np.concatenate([data.train_labels, np.zeros_like(scores[known:])])
+        total = own + np.float32(self.weight)
+        mixed = (own * labels + np.float32(self.weight) * scores) / total
+        return replace(data, train_texts=every, train_labels=mixed, train_weights=total)
+
+
+def _problems(run: Path, spec: FilterSpec, splits: Mapping[str, str]) -> list[Problem]:
+    if not _is_finished(run):
+        return [Problem(str(run), "no finished run", "a run's folder")]
+    found = _spec(run).dimension_names
+    if found != spec.dimension_names:
+        return [Problem(f"{run}: dimensions", ", ".join(found), ", ".join(spec.dimension_names))]
+    lines = (run / "splits.jsonl").read_text(encoding="utf-8").split("\n")
+    theirs = {row["id"]: row["split"] for row in (json.loads(line) for line in lines if line)}
+    # A run's validation articles chose its epoch and its calibration: here they may do the same.
+    held_out = {"train": ("val", "calibration", "test"), "val": ("calibration", "test")}
+    return [
+        Problem(f"{run}: {split}", f"{count} articles that are held out here", "none")
+        for split, elsewhere in held_out.items()
+        if (count := sum(theirs.get(i) == split and own in elsewhere for i, own in splits.items()))
+    ]
+
+
+def _is_finished(run: Path) -> bool:
+    path = run / "manifest.json"
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("stages") is not None
+
+
+def _score(run: Path, texts: Sequence[str], cache: Path) -> Scores:
+    """A run's calibrated scores: (N, D) float32 in [0, 10]."""
+    kept = ChunkCache(cache, tree_digest(run / "student"))
+    student = load_student(_spec(run), run / "student")
+    return read_calibration(run / "calibration.json").apply(kept.compute(texts, student.predict))
+
+
+def _spec(run: Path) -> FilterSpec:
+    path = run / "config.resolved.yaml"
+    return parse_spec(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))

@@ -1,0 +1,122 @@
+"""Opening a finished run: its config, its records, and the labelled articles that it was made from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec_checks import parse_spec
+from distillery_trainer.files import digest
+from distillery_trainer.labels import LabelledSet, read_labels
+from distillery_trainer.predictions import Predictions, read_predictions
+from distillery_trainer.run import RunFolder
+from distillery_trainer.split import limit_articles
+
+Json = Mapping[str, Any]  # Any: nested JSON of known shape
+
+EVALUATION_VERSION = 2
+GO_ON = "a finished run (`trainer fit` goes on with it)"
+MAKE_AGAIN = "as this version makes it (the same `trainer fit` again)"
+SMALL_STAGES = ("split", "calibrate", "certify", "predict", "evaluate")  # whose outputs are read whole in no time
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run whose fit has finished, with the config that it was made with."""
+
+    folder: Path
+    spec: FilterSpec
+    manifest: Json
+
+    @property
+    def seed(self) -> int:
+        """The seed of its split, models and intervals."""
+        return int(self.manifest["seed"])
+
+    def splits(self) -> dict[str, str]:
+        """Each labelled article's split, by id."""
+        lines = (self.folder / "splits.jsonl").read_text(encoding="utf-8").split("\n")
+        return {row["id"]: row["split"] for row in (json.loads(line) for line in lines if line)}
+
+    def certificate(self) -> Json:
+        """What is certified of its threshold."""
+        return _read(self.folder / "certificate.json")
+
+    def predictions(self) -> Predictions:
+        """What its models say of its test articles.
+
+        Raises:
+            InputError: the run is of a version that did not keep it.
+        """
+        path = self.folder / "predictions.jsonl"
+        if "predict" not in self.manifest["stages"]:
+            raise InputError(str(self.folder), [Problem(path.name, "missing", MAKE_AGAIN)])
+        return read_predictions(path, self.spec.dimension_names)
+
+    def evaluation(self) -> Json:
+        """Its `eval.json`.
+
+        Raises:
+            InputError: it is of another version.
+        """
+        content = _read(self.folder / "eval.json")
+        found = content.get("schema_version")
+        if found != EVALUATION_VERSION:
+            raise InputError(str(self.folder), [Problem("eval.json", f"schema version {found}", MAKE_AGAIN)])
+        return content
+
+
+def open_finished_run(folder: Path) -> FinishedRun:
+    """Opens a run.
+
+    Raises:
+        InputError: the folder is no run, its fit has not finished, or its records have changed since.
+        SpecError: its config is not valid for this version.
+    """
+    if not (folder / "manifest.json").is_file():
+        raise InputError(str(folder), [Problem("manifest.json", "missing", "a run's folder")])
+    manifest = _read(folder / "manifest.json")
+    stages = manifest.get("stages")
+    if not isinstance(stages, dict):
+        raise InputError(str(folder), [Problem("manifest.json", "a fit that did not finish", GO_ON)])
+    run = RunFolder(folder)
+    changed = [name for name in SMALL_STAGES if name in stages and not run.is_done(name, stages[name])]
+    if changed:
+        raise InputError(str(folder), [Problem(f"stage {n}", "changed", "as the fit made it") for n in changed])
+    config = folder / "config.resolved.yaml"
+    data = yaml.safe_load(config.read_text(encoding="utf-8"))
+    if digest(data) != manifest["spec_sha256"]:
+        raise InputError(str(folder), [Problem(config.name, "changed", "the config that the run was made with")])
+    return FinishedRun(folder, parse_spec(data, str(config)), manifest)
+
+
+def labelled_articles(manifest: Json, spec: FilterSpec) -> LabelledSet | None:
+    """The articles that a run was made from, or None when its labels files are gone or have changed."""
+    entries = manifest["labels"]
+    if not isinstance(entries, list):
+        return None
+    paths = [Path(str(entry["path"])) for entry in entries]
+    for path, entry in zip(paths, entries, strict=True):
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+            return None
+    labelled = read_labels(paths, spec)
+    limit, seed = manifest["limit"], manifest["seed"]
+    if isinstance(limit, int) and isinstance(seed, int):
+        return labelled.select(limit_articles([article.id for article in labelled.articles], limit, seed))
+    return labelled
+
+
+def _read(path: Path) -> Json:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(str(path), [Problem("(file)", f"not JSON ({error})", "as `trainer fit` wrote it")]) from error
+    if not isinstance(content, dict):
+        raise InputError(str(path), [Problem("(file)", type(content).__name__, "a JSON object")])
+    return content

@@ -1,0 +1,1 @@
+"""Labelling articles by an oracle: planned, within a budget, nothing paid twice."""

@@ -1,0 +1,166 @@
+"""The batch driver: questions in jobs that fit the budget, matched by key, and found again after a kill.
+
+A job gets a name of ours, which is written down before it is submitted. The next process asks the provider for it: the
+replies of a job that was paid are never lost, and one that was never started costs nothing.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from distillery_trainer.labelling.driving import JobSize, Patience, Say, Stop
+from distillery_trainer.labelling.ledger import Ledger, OpenJob
+from distillery_trainer.labelling.purse import Call, Purse
+from distillery_trainer.labelling.watch import Watch
+from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError, TerminalError
+from distillery_trainer.oracle.protocol import BatchOracle, BatchResult, Reply, Request
+
+Result = TypeVar("Result")
+NEVER_STARTED = RetryError("the batch was never started")
+UNPAID_STATES = ("failed",)
+
+
+class BatchDriver:
+    """Asks a batch oracle, one job after the other.
+
+    Args:
+        oracle: who is asked.
+        ledger: where jobs are written down.
+        purse: pays and writes down calls.
+        watch: says when to stop.
+        patience: how often and how long to try to reach the provider.
+        size: of jobs.
+        say: hears of jobs.
+    """
+
+    def __init__(
+        self,
+        oracle: BatchOracle,
+        ledger: Ledger,
+        purse: Purse,
+        watch: Watch,
+        patience: Patience,
+        size: JobSize,
+        say: Say,
+    ) -> None:
+        self._oracle = oracle
+        self._ledger = ledger
+        self._purse = purse
+        self._watch = watch
+        self._patience = patience
+        self._size = size
+        self._say = say
+        self._stop: Stop | None = None
+        self._stopping = asyncio.Event()
+
+    async def resume(self, asking: str) -> Stop | None:
+        """Brings in the jobs that earlier processes began."""
+        for job in self._ledger.open_jobs(asking):
+            calls = {key: Call(number, most) for key, (number, most) in self._ledger.calls_of(job.name).items()}
+            self._purse.adopt(list(calls.values()))
+            try:
+                await self._take_up(job, calls)
+            except OracleError as error:
+                self._halt(error)
+            if self._stop is not None:
+                break
+        return self._stop
+
+    async def run(self, requests: list[Request]) -> Stop | None:
+        """Asks all questions, job by job, or says why it stopped."""
+        left = list(requests)
+        while left and self._stop is None:
+            taken = self._fitting(left)
+            calls = self._purse.begin(taken, name := self._name()) if taken else None
+            if calls is None:
+                most, room = self._purse.most_usd(left[0]), self._purse.left_usd
+                self._stop = Stop("budget", f"${room:.4f} are left, and the next call can cost ${most:.4f}")
+                break
+            left = left[len(taken) :]
+            try:
+                await self._work_off(name, taken, dict(zip((r.key for r in taken), calls, strict=True)))
+            except OracleError as error:
+                self._halt(error)
+        return self._stop
+
+    def interrupt(self) -> None:
+        """Lets no further job begin; the one at work is found again by the next process."""
+        self._stop = self._stop or Stop("interrupted", "the same command goes on")
+        self._stopping.set()
+
+    async def _work_off(self, name: str, requests: list[Request], calls: dict[str, Call]) -> None:
+        self._say(f"batch {name}: {len(requests)} questions ...")
+        try:
+            remote = await self._patiently(lambda: self._submit_once(name, requests))
+        except (TerminalError, RefusedError) as error:  # what is refused here is the whole job
+            self._finish(name, calls, dict.fromkeys(calls, TerminalError(error.reason, error.detail)))
+            return
+        self._ledger.submitted(name, remote)
+        await self._wait_for(name, remote, calls)
+
+    async def _submit_once(self, name: str, requests: list[Request]) -> str:
+        """Submits a job unless an attempt that seemed to fail has done so."""
+        return await self._oracle.find(name) or await self._oracle.submit(name, requests)
+
+    async def _take_up(self, job: OpenJob, calls: dict[str, Call]) -> None:
+        remote = job.remote or await self._patiently(lambda: self._oracle.find(job.name))
+        if remote is None:
+            self._finish(job.name, calls, dict.fromkeys(calls, NEVER_STARTED))
+            return
+        self._say(f"batch {job.name}: begun before, {len(calls)} questions ...")
+        await self._wait_for(job.name, remote, calls)
+
+    async def _wait_for(self, name: str, remote: str, calls: dict[str, Call]) -> None:
+        while (result := await self._patiently(lambda: self._oracle.fetch(remote))) is None:
+            if self._stop is not None:
+                return
+            await self._pause(self._size.poll_s)
+        self._settle(name, calls, result)
+        if not result.replies:
+            is_refused = result.state in UNPAID_STATES
+            detail = f"batch {name} {result.state} without a reply"
+            self._stop = self._stop or Stop("refused by the provider" if is_refused else "no answers", detail)
+
+    def _settle(self, name: str, calls: dict[str, Call], result: BatchResult) -> None:
+        """Matches a job's replies with its questions by key; a question without one may have been paid."""
+        missing = RetryError("missing from the batch", result.state, may_be_paid=result.state not in UNPAID_STATES)
+        self._say(f"batch {name}: {result.state}, {len(result.replies)} of {len(calls)} questions came back")
+        self._finish(name, calls, {key: result.replies.get(key, missing) for key in calls})
+
+    def _finish(self, name: str, calls: dict[str, Call], results: dict[str, Reply | OracleError]) -> None:
+        outcomes = self._purse.end([(calls[key], result) for key, result in results.items()], name)
+        self._stop = self._stop or self._watch.hear(outcomes)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Result]]) -> Result:
+        for attempt in range(self._patience.attempts - 1):
+            try:
+                return await ask()
+            except RetryError as error:
+                await self._pause(self._patience.wait_s(attempt, error))
+        return await ask()
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits, but not longer than until all is to stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _fitting(self, requests: list[Request]) -> list[Request]:
+        """The questions from the first on that one job and the budget have room for."""
+        room, size = self._purse.left_usd, 0
+        taken: list[Request] = []
+        for request in requests[: self._size.most_requests]:
+            room -= self._purse.most_usd(request)
+            size += len(request.instruction.encode()) + len(request.message.encode())
+            if room < 0 or (taken and size > self._size.most_bytes):
+                break
+            taken.append(request)
+        return taken
+
+    def _name(self) -> str:
+        return f"distillery-{self._ledger.id}-{self._ledger.last_call() + 1}"
+
+    def _halt(self, error: OracleError) -> None:
+        is_final = isinstance(error, TerminalError)
+        self._stop = self._stop or Stop("refused by the provider" if is_final else "no answers", str(error))

@@ -1,0 +1,91 @@
+"""Opens the driver that a job wants, over the oracle that it names, and lets Ctrl-C stop it gently."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+
+from distillery_trainer.labelling.batches import BatchDriver
+from distillery_trainer.labelling.driving import Driver, Say
+from distillery_trainer.labelling.job import LabelJob
+from distillery_trainer.labelling.ledger import Ledger
+from distillery_trainer.labelling.live import LiveDriver
+from distillery_trainer.labelling.prepared import Prepared
+from distillery_trainer.labelling.purse import Purse
+from distillery_trainer.labelling.watch import Watch
+from distillery_trainer.oracle.protocol import Oracle
+from distillery_trainer.oracle.rates import Rates
+from distillery_trainer.oracle.recorded import RecordedOracle
+from distillery_trainer.oracle.services import RECORDED, open_batches, open_oracle
+from distillery_trainer.reply import ReplyError
+
+
+@asynccontextmanager
+async def opened_driver(prepared: Prepared, ledger: Ledger, say: Say) -> AsyncIterator[Driver]:
+    """The driver; its oracle's connections are closed at the end. Raises as `open_oracle` does."""
+    job, purse = prepared.job, Purse(ledger, prepared.terms, prepared.job.money.max_usd)
+    watch = Watch(replace(job.pace.patience, fruitless=_fruitless(job)), lambda raw: _is_usable(prepared, raw))
+    driver: LiveDriver | BatchDriver
+    if job.is_batch:
+        batches = open_batches(job.access, prepared.asking.schema)
+        close = batches.close
+        driver = BatchDriver(batches, ledger, purse, watch, job.pace.patience, job.pace.job_size, say)
+    else:
+        oracle = _oracle(prepared)
+        close = oracle.close
+        rates = Rates(job.pace.requests_per_minute, job.pace.tokens_per_minute)
+        driver = LiveDriver(oracle, purse, rates, watch, job.pace, len(prepared.spec.dimensions), say)
+    with suppress(RuntimeError, ValueError):  # not in the main thread: nobody presses Ctrl-C
+        _stop_on_signal(driver, say)
+    try:
+        yield driver
+    finally:
+        await close()
+
+
+def _fruitless(job: LabelJob) -> int:
+    """How many calls in a row without an answer are too many: more than can fail together, or be lines of one batch."""
+    patience = job.pace.patience
+    together = job.pace.job_size.most_requests if job.is_batch else job.pace.concurrency
+    return max(patience.fruitless, patience.attempts * together)
+
+
+def _stop_on_signal(driver: Driver, say: Say) -> None:
+    """The first Ctrl-C lets calls under way end, for they are paid; a second one does not wait for them."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        say("stopping; calls under way are waited for, Ctrl-C again leaves them")
+        driver.interrupt()
+
+    loop.add_signal_handler(signal.SIGINT, stop)
+
+
+def _oracle(prepared: Prepared) -> Oracle:
+    schema = prepared.asking.schema
+    if prepared.job.access.service != RECORDED:
+        return open_oracle(prepared.job.access, schema)
+    return RecordedOracle(prepared.job.recorded, prepared.spec, lambda scores: _as_reply(scores, schema))
+
+
+def _as_reply(scores: Mapping[str, float], schema: Mapping[str, object]) -> Mapping[str, object]:
+    """Scores as a reply of the schema, with nothing in what it wants beside them."""
+    properties = schema.get("properties")
+    parts = properties if isinstance(properties, Mapping) else {}
+    return {name: scores[name] if name in scores else _nothing(part) for name, part in parts.items()}
+
+
+def _nothing(part: Mapping[str, object]) -> object:
+    if part.get("type") == "object":
+        return _as_reply({}, part)
+    return {"array": [], "boolean": False}.get(str(part.get("type")), "")
+
+
+def _is_usable(prepared: Prepared, raw: str) -> bool:
+    try:
+        prepared.judge(raw)
+    except ReplyError:
+        return False
+    return True

@@ -1,0 +1,80 @@
+"""What the live and the batch driver have in common: their pace, how long they are patient, and why they stop."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from distillery_trainer.oracle.errors import RetryError
+from distillery_trainer.oracle.protocol import Request
+
+Say = Callable[[str], None]
+Reason = Literal["budget", "refused by the provider", "no answers", "unusable replies", "canary", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why no more calls are made, before all questions had an answer."""
+
+    reason: Reason
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often a question is asked in one go, how long to wait between, and when to give up altogether.
+
+    `fruitless`: so many calls in a row without an answer end the run. `window`: of so many replies at least half must
+    be usable.
+    """
+
+    attempts: int = 5
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    fruitless: int = 40
+    window: int = 50
+
+    def wait_s(self, attempt: int, error: RetryError) -> float:
+        """How long to wait after the given attempt, counted from 0: what the server asked, or twice as long each time.
+
+        Up to a half is left out at random, so that calls that failed together do not come back together.
+        """
+        longest = min(self.first_wait_s * 2**attempt, self.longest_wait_s)
+        return error.after_s if error.after_s is not None else longest * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+@dataclass(frozen=True, slots=True)
+class JobSize:
+    """How large a job may be, and how long to wait between two looks at it."""
+
+    most_requests: int = 5000
+    most_bytes: int = 500_000_000
+    poll_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast an oracle is asked: calls at once, requests and tokens a minute, and for how long a call may take."""
+
+    concurrency: int = 8
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    timeout_s: float = 120.0
+    patience: Patience = field(default_factory=Patience)
+    job_size: JobSize = field(default_factory=JobSize)
+
+
+class Driver(Protocol):
+    """Gets answers to questions into the ledger."""
+
+    async def resume(self, asking: str) -> Stop | None:
+        """Brings in what earlier processes began of an asking and is still to be had."""
+
+    async def run(self, requests: list[Request]) -> Stop | None:
+        """Asks all questions, or says why it stopped before. What is answered, and what was paid, is in the ledger."""
+
+    def interrupt(self) -> None:
+        """Lets no further call begin."""

@@ -1,0 +1,223 @@
+"""The ledger: every call that was begun, and how it ended, so that nothing is paid twice and nothing is forgotten.
+
+A call is written down before it is made and its outcome as soon as it is there. A kill between the two leaves a call
+without an outcome, which may have been paid: the next process to open the ledger counts it as lost, at the most that it
+can have cost. Calls of a batch are not lost with the process; `labelling.batches` asks the provider for them.
+"""
+
+import datetime
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from distillery_runtime.errors import Problem
+from distillery_trainer.labelling.ledger_tables import connect
+from distillery_trainer.locks import only_process
+from distillery_trainer.oracle.protocol import Request
+from distillery_trainer.oracle.usage import Usage
+
+Mode = Literal["live", "batch"]
+Kind = Literal["reply", "refused", "failed", "stopped", "lost"]
+_INSERT_OUTCOME = "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended.
+
+    `kind`: `reply`, a whole reply came; `refused`, none for this article; `failed`, worth another try; `stopped`, no
+    use in going on; `lost`, nobody heard. `cost_usd` is computed from `usage`, or, where `is_known` is false, the most
+    that the call can have cost.
+    """
+
+    kind: Kind
+    cost_usd: float
+    is_known: bool
+    reason: str = ""
+    detail: str = ""
+    raw: str = ""
+    model: str = ""
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A call of before with its outcome; `call` numbers all calls of a ledger upwards."""
+
+    call: int
+    key: str
+    mode: Mode
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """US dollars: `known_usd` by what providers counted, `unsure_usd` at most for calls whose end nobody heard."""
+
+    known_usd: float
+    unsure_usd: float
+
+    @property
+    def total_usd(self) -> float:
+        """What counts against a budget."""
+        return self.known_usd + self.unsure_usd
+
+
+@dataclass(frozen=True, slots=True)
+class OpenJob:
+    """A batch that has begun and not ended; `remote` is None where the provider's name for it is not known."""
+
+    name: str
+    remote: str | None
+
+
+class Ledger:
+    """One open ledger. Use `open_ledger`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        (found,) = connection.execute("SELECT value FROM about WHERE name = 'id'").fetchone()
+        self.id: str = json.loads(found)
+
+    def describe(self, asking: str, record: Mapping[str, object]) -> None:
+        """Keeps what an asking consists of, once, so that the ledger can be read by itself."""
+        text = json.dumps(record, ensure_ascii=False, sort_keys=True)
+        self._db.execute("INSERT OR IGNORE INTO askings VALUES (?, ?)", (asking, text))
+
+    def begin(
+        self, asking: str, requests: Sequence[Request], most_usd: Sequence[float], mode: Mode, job: str | None = None
+    ) -> list[int]:
+        """Writes down calls that are about to be made, all or none, and gives their numbers.
+
+        Args:
+            asking: what they ask, by the id given to `describe`.
+            requests: the questions.
+            most_usd: the most that each can cost.
+            mode: live, or in a batch.
+            job: our name of the batch, whose beginning is written down with its calls.
+        """
+        with self._transaction(outlives_power=mode == "batch"):
+            if job is not None:
+                self._db.execute("INSERT INTO jobs VALUES (NULL, ?, 'begun', '', ?)", (job, _now()))
+            return [
+                self._insert(
+                    "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (asking, request.key, request.article_id, request.repeat, mode, job, most, _now()),
+                )
+                for request, most in zip(requests, most_usd, strict=True)
+            ]
+
+    def end(self, outcomes: Mapping[int, Outcome], job: str | None = None) -> None:
+        """Writes down how calls ended, all or none, and that the batch of this name is finished with them."""
+        with self._transaction():
+            for call, outcome in outcomes.items():
+                used = outcome.usage
+                tokens = (
+                    (used.input_tokens, used.cached_tokens, used.output_tokens, used.thinking_tokens)
+                    if used
+                    else (None,) * 4
+                )
+                said = (outcome.kind, outcome.reason, outcome.detail, outcome.raw, outcome.model)
+                cost = (outcome.cost_usd, int(outcome.is_known), _now())
+                self._db.execute(_INSERT_OUTCOME, (call, *said, *tokens, *cost))
+            if job is not None:
+                self._db.execute("INSERT INTO jobs VALUES (NULL, ?, 'finished', '', ?)", (job, _now()))
+
+    def submitted(self, job: str, remote: str) -> None:
+        """Keeps the provider's name of a batch."""
+        self._db.execute("INSERT INTO jobs VALUES (NULL, ?, 'submitted', ?, ?)", (job, remote, _now()))
+
+    def open_jobs(self, asking: str) -> list[OpenJob]:
+        """An asking's batches that have begun and not ended, in the order in which they began."""
+        states: dict[str, str | None] = {}
+        rows = self._db.execute(
+            "SELECT name, state, remote FROM jobs WHERE name IN (SELECT job FROM calls WHERE asking = ?) ORDER BY id",
+            (asking,),
+        )
+        for name, state, remote in rows:
+            if state == "finished":
+                states.pop(name, None)
+            else:
+                states[name] = remote or None
+        return [OpenJob(name, remote) for name, remote in states.items()]
+
+    def calls_of(self, job: str) -> dict[str, tuple[int, float]]:
+        """The calls of a batch without an outcome, by key: their numbers and the most that each can cost."""
+        rows = self._db.execute(
+            "SELECT key, id, most_usd FROM calls WHERE job = ? AND id NOT IN (SELECT call FROM outcomes)", (job,)
+        )
+        return {key: (call, most) for key, call, most in rows}
+
+    def close_lost(self) -> int:
+        """Counts live calls of processes that ended before them as lost, and says how many there were."""
+        rows = self._db.execute(
+            "SELECT id, most_usd FROM calls WHERE mode = 'live' AND id NOT IN (SELECT call FROM outcomes)"
+        ).fetchall()
+        lost = {call: Outcome("lost", most, most == 0, "the process ended during the call") for call, most in rows}
+        self.end(lost)
+        return len(lost)
+
+    def history(self, asking: str) -> Iterator[Past]:
+        """The calls of an asking that have ended, in the order in which they began."""
+        rows = self._db.execute(
+            "SELECT id, key, mode, kind, cost_usd, is_known, reason, detail, raw, model, input_tokens, output_tokens, "
+            "cached_tokens, thinking_tokens FROM calls JOIN outcomes ON call = id WHERE asking = ? ORDER BY id",
+            (asking,),
+        )
+        for call, key, mode, kind, cost, known, reason, detail, raw, model, *tokens in rows:
+            usage = None if tokens[0] is None else Usage(*tokens)
+            yield Past(call, key, mode, Outcome(kind, cost, bool(known), reason, detail, raw, model, usage))
+
+    def spent(self) -> Spent:
+        """What all calls of this ledger have cost, those of other filters and prompts included.
+
+        A call that has not ended counts at the most that it can cost.
+        """
+        known, unsure = self._db.execute(
+            "SELECT coalesce(sum(cost_usd) FILTER (WHERE is_known), 0), coalesce(sum(CASE WHEN call IS NULL THEN "
+            "most_usd WHEN is_known THEN 0 ELSE cost_usd END), 0) FROM calls LEFT JOIN outcomes ON call = id"
+        ).fetchone()
+        return Spent(known, unsure)
+
+    def last_call(self) -> int:
+        """The number of the last call that was begun, 0 where there is none."""
+        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()[0])
+
+    def _insert(self, statement: str, values: tuple[object, ...]) -> int:
+        return int(self._db.execute(statement, values).lastrowid or 0)
+
+    @contextmanager
+    def _transaction(self, outlives_power: bool = True) -> Iterator[None]:
+        """All or nothing. What is committed always outlives a kill, and a loss of power where that is asked for."""
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if outlives_power else 'NORMAL'}")
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:  # whatever it was, none of it may stay
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+@contextmanager
+def open_ledger(path: Path) -> Iterator[Ledger]:
+    """Opens a ledger for this process alone, made if it is not there.
+
+    Raises:
+        InputError: another process is at work with it, or the file is no ledger of this version.
+    """
+    problem = Problem(str(path), "another process is labelling with this ledger", "one at a time")
+    with only_process(path.with_name(f".{path.name}.lock"), "trainer label", problem):
+        connection = connect(path)
+        try:
+            yield Ledger(connection)
+        finally:
+            connection.close()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

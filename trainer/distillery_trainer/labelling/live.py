@@ -1,0 +1,127 @@
+"""The live driver: questions one by one, so many at once, each until it has an answer or enough attempts."""
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+
+from distillery_trainer.labelling.driving import Pace, Say, Stop
+from distillery_trainer.labelling.estimate import likely
+from distillery_trainer.labelling.purse import Call, Purse
+from distillery_trainer.labelling.watch import Watch
+from distillery_trainer.oracle.errors import OracleError, RetryError
+from distillery_trainer.oracle.protocol import Oracle, Reply, Request
+from distillery_trainer.oracle.rates import Rates
+
+TENTHS = 10
+FEWEST_TO_TELL = 50
+LONG_WAIT_S = 10.0
+
+
+class LiveDriver:
+    """Asks an oracle within a budget, rate limits and a number of calls at once.
+
+    Args:
+        oracle: who is asked.
+        purse: pays and writes down.
+        rates: requests and tokens a minute.
+        watch: says when to stop.
+        pace: how many calls at once, how long each, how often and how long to try.
+        dimensions: of the filter, for the size of replies.
+        say: hears how far it is, and of long waits.
+    """
+
+    def __init__(
+        self, oracle: Oracle, purse: Purse, rates: Rates, watch: Watch, pace: Pace, dimensions: int, say: Say
+    ) -> None:
+        self._oracle = oracle
+        self._purse = purse
+        self._rates = rates
+        self._watch = watch
+        self._pace = pace
+        self._dimensions = dimensions
+        self._say = say
+        self._ended = 0
+        self._stop: Stop | None = None
+        self._stopping = asyncio.Event()
+        self._room = asyncio.Condition()
+
+    async def resume(self, asking: str) -> Stop | None:  # noqa: ARG002 - live calls end with their process
+        """Has nothing to bring in."""
+        return None
+
+    async def run(self, requests: list[Request]) -> Stop | None:
+        """Asks all questions, or says why it stopped; calls under way are always waited for, for they are paid."""
+        queue, self._ended = deque(requests), 0
+        await asyncio.gather(
+            *(self._work(queue, len(requests)) for _ in range(min(self._pace.concurrency, len(requests))))
+        )
+        return self._stop
+
+    def interrupt(self) -> None:
+        """Lets no further call begin."""
+        self._halt(Stop("interrupted", "the same command goes on"))
+
+    async def _work(self, queue: deque[Request], total: int) -> None:
+        while queue and self._stop is None:
+            await self._ask(queue.popleft())
+            self._ended += 1
+            if self._ended * TENTHS % total < TENTHS and total >= FEWEST_TO_TELL:
+                self._say(f"{self._ended} of {total} questions, ${self._purse.spent_usd:.4f} spent")
+
+    async def _ask(self, request: Request) -> None:
+        used = likely(request, self._dimensions)
+        for attempt in range(self._pace.patience.attempts):
+            await self._unless_stopped(self._rates.take(used.input_tokens + used.output_tokens))
+            call = await self._begin(request)
+            if call is None:
+                return
+            result = await self._result(request)
+            await self._end(call, result)
+            if not isinstance(result, RetryError) or attempt + 1 == self._pace.patience.attempts:
+                return
+            if result.after_s is not None:
+                self._rates.pause(result.after_s)
+                if result.after_s >= LONG_WAIT_S:
+                    self._say(f"asked to wait {result.after_s:.0f} s: {result}")
+            await self._unless_stopped(asyncio.sleep(self._pace.patience.wait_s(attempt, result)))
+
+    async def _begin(self, request: Request) -> Call | None:
+        """The call, begun as soon as the budget has room for it; None where it never will, or all is to stop."""
+        async with self._room:
+            while self._stop is None:
+                calls = self._purse.begin([request])
+                if calls:
+                    return calls[0]
+                if not self._purse.under_way:
+                    most, left = self._purse.most_usd(request), self._purse.left_usd
+                    self._halt(Stop("budget", f"${left:.4f} are left, and the next call can cost ${most:.4f}"))
+                else:
+                    await self._room.wait()
+        return None
+
+    async def _result(self, request: Request) -> Reply | OracleError:
+        try:
+            async with asyncio.timeout(self._pace.timeout_s):
+                return await self._oracle.ask(request)
+        except TimeoutError:
+            return RetryError("no answer in time", f"within {self._pace.timeout_s:g} s", may_be_paid=True)
+        except OracleError as error:
+            return error
+
+    async def _end(self, call: Call, result: Reply | OracleError) -> None:
+        stop = self._watch.hear(self._purse.end([(call, result)]))
+        if stop is not None:
+            self._halt(stop)
+        async with self._room:
+            self._room.notify_all()
+
+    def _halt(self, stop: Stop) -> None:
+        self._stop = self._stop or stop
+        self._stopping.set()
+
+    async def _unless_stopped(self, waiting: Coroutine[object, object, object]) -> None:
+        """Waits, but not longer than until all is to stop."""
+        waits = [asyncio.ensure_future(waiting), asyncio.ensure_future(self._stopping.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,83 @@
+"""The plan: which questions there are, and what the ones without an answer will cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from distillery_trainer.labelling.articles import Article
+from distillery_trainer.labelling.asking import Asking
+from distillery_trainer.labelling.estimate import likely, most
+from distillery_trainer.labelling.standing import Standing
+from distillery_trainer.oracle.prices import Price
+from distillery_trainer.oracle.protocol import Request, Settings
+
+SHARE_DIGITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The questions by key, in file order, and by article's id the keys of its answers."""
+
+    requests: Mapping[str, Request]
+    keys: Mapping[str, tuple[str, ...]]
+
+    def open(self, standings: Mapping[str, Standing], again_up_to: int = 0) -> list[Request]:
+        """The questions that still want an answer.
+
+        Args:
+            standings: what came of those that were asked.
+            again_up_to: dead ones whose last call has this number or a lower one are asked again; 0 for none.
+        """
+        return [
+            request
+            for key, request in self.requests.items()
+            if (standing := standings.get(key)) is None
+            or standing.state == "open"
+            or (standing.state == "dead" and standing.last.call <= again_up_to)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What questions will use and cost: `likely_usd`, and `most_usd` that no call can go beyond."""
+
+    questions: int
+    input_tokens: int
+    likely_usd: float
+    most_usd: float
+
+
+def make_plan(asking: Asking, articles: Sequence[Article], repeats: int = 1, repeat_share: float = 0.0) -> Plan:
+    """The questions about some articles; the same text is asked about once, whatever ids it has.
+
+    Args:
+        asking: how they are asked.
+        articles: the articles.
+        repeats: how often the articles of the repeated share are asked about.
+        repeat_share: of the texts; chosen by digest, so that a larger file leaves the choice as it was.
+    """
+    requests: dict[str, Request] = {}
+    keys: dict[str, tuple[str, ...]] = {}
+    for article in articles:
+        first = asking.request(article.id, article.text)
+        again = repeats - 1 if _place(first.key) < repeat_share else 0
+        asked = [first, *(asking.request(article.id, article.text, repeat) for repeat in range(1, again + 1))]
+        keys[article.id] = tuple(request.key for request in asked)
+        for request in asked:
+            requests.setdefault(request.key, request)
+    return Plan(requests, keys)
+
+
+def estimate(requests: Sequence[Request], price: Price, settings: Settings, answers: int, is_batch: bool) -> Estimate:
+    """What some questions will use and cost, before anything is asked."""
+    probable = [likely(request, answers) for request in requests]
+    return Estimate(
+        len(requests),
+        sum(usage.input_tokens for usage in probable),
+        sum(price.cost(usage, is_batch) for usage in probable),
+        sum(price.cost(most(request, settings), is_batch) for request in requests),
+    )
+
+
+def _place(key: str) -> float:
+    """A number in [0, 1) that a key has for ever."""
+    return int(key[:SHARE_DIGITS], 16) / float(1 << (4 * SHARE_DIGITS))

@@ -1,0 +1,86 @@
+"""A job with all that it depends on read: the filter, the articles, the questions, the price. Nothing is asked yet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec import FilterSpec
+from distillery_trainer.filters import load_filter
+from distillery_trainer.labelling.articles import Articles, read_articles
+from distillery_trainer.labelling.asking import Asking, make_asking
+from distillery_trainer.labelling.job import LabelJob
+from distillery_trainer.labelling.ledger import Mode, Past
+from distillery_trainer.labelling.plan import Estimate, Plan, estimate, make_plan
+from distillery_trainer.labelling.purse import Terms
+from distillery_trainer.labelling.standing import Standing, standings
+from distillery_trainer.oracle.prices import FREE, Price, find_price
+from distillery_trainer.oracle.protocol import Request
+from distillery_trainer.oracle.services import RECORDED, check_access
+from distillery_trainer.prompt import read_template, render_prompt, reply_schema
+from distillery_trainer.reply import ParsedReply, parse_reply
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job and what it needs."""
+
+    job: LabelJob
+    spec: FilterSpec
+    articles: Articles
+    asking: Asking
+    plan: Plan
+    price: Price
+
+    @property
+    def mode(self) -> Mode:
+        """How calls are made."""
+        return "batch" if self.job.is_batch else "live"
+
+    @property
+    def terms(self) -> Terms:
+        """What calls cost."""
+        return Terms(self.asking.id, self.job.access.settings, self.price, self.mode)
+
+    def judge(self, raw: str) -> ParsedReply:
+        """A raw reply, read strictly; raises `ReplyError` where it is not exactly of the schema."""
+        return parse_reply(raw, self.spec)
+
+    def standings(self, history: list[Past]) -> dict[str, Standing]:
+        """What came of each question so far."""
+        return standings(history, self.judge)
+
+    def estimate(self, requests: list[Request]) -> Estimate:
+        """What some questions will use and cost."""
+        answers = len(self.spec.flags) + len(self.spec.dimensions)
+        return estimate(requests, self.price, self.job.access.settings, answers, self.job.is_batch)
+
+
+def prepare(job: LabelJob) -> Prepared:
+    """Reads what a job depends on.
+
+    Raises:
+        InputError: articles, prompt, price or options are of no use.
+        SpecError: the filter's config is not valid.
+    """
+    access, questions = job.access, job.questions
+    _check(job)
+    spec = load_filter(job.filter_folder)
+    price = FREE if access.service == RECORDED else find_price(access.model, job.money.price)
+    template = job.filter_folder / "prompt.md"
+    instruction = render_prompt(read_template(template), spec, str(template))
+    articles = read_articles(job.articles, spec.text, questions.max_characters)
+    schema: Mapping[str, object] = reply_schema(spec)
+    asking = make_asking(spec.label, instruction, schema, access.service, access.model, access.settings)
+    plan = make_plan(asking, articles.articles, questions.repeats, questions.repeat_share)
+    return Prepared(job, spec, articles, asking, plan, price)
+
+
+def _check(job: LabelJob) -> None:
+    check_access(job.access, job.is_batch)
+    problems = []
+    if (job.access.service == RECORDED) != bool(job.recorded):
+        problems.append(Problem("--recorded", "labels files", f"with --oracle {RECORDED}, and only with it"))
+    if (job.questions.repeats > 1) != (job.questions.repeat_share > 0):
+        problems.append(Problem("--repeats, --repeat-share", "one of them", "both or neither"))
+    if problems:
+        raise InputError("trainer label", problems)

@@ -1,0 +1,1 @@
+"""Oracles: the LLMs that label articles, behind one protocol."""

@@ -1,0 +1,99 @@
+"""What a run's models say of its test articles, without their texts: `predictions.jsonl`."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.verdict import DECIMALS
+from distillery_trainer.files import write_jsonl
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """N test articles in file order.
+
+    `groups`: their near-duplicate groups. `tokens`, `truncated`: what the student's window made of them. `characters`:
+    the length of their texts. `labels`, `probe`, `student`: (N, D) float64 in [0, 10], the models' calibrated.
+    `student_raw`: (N, D) float64, the student's raw outputs. All rounded to 4 decimals, columns in spec order.
+    """
+
+    ids: Sequence[str]
+    groups: Sequence[str]
+    tokens: Sequence[int]
+    truncated: Sequence[bool]
+    characters: Sequence[int]
+    labels: Array
+    probe: Array
+    student: Array
+    student_raw: Array
+
+    def select(self, places: Sequence[int]) -> "Predictions":
+        """The articles at these places, in this order."""
+        chosen = np.array(places, dtype=np.int64)
+        return Predictions(
+            [self.ids[i] for i in places],
+            [self.groups[i] for i in places],
+            [self.tokens[i] for i in places],
+            [self.truncated[i] for i in places],
+            [self.characters[i] for i in places],
+            self.labels[chosen],
+            self.probe[chosen],
+            self.student[chosen],
+            self.student_raw[chosen],
+        )
+
+
+def rounded_scores(scores: NDArray[np.floating]) -> Array:
+    """As predictions keep them: float64 with 4 decimals."""
+    return np.asarray(scores, np.float64).round(DECIMALS)
+
+
+def write_predictions(path: Path, predictions: Predictions, names: Sequence[str]) -> None:
+    """Writes one line for each article."""
+    write_jsonl(path, _rows(predictions, names))
+
+
+def read_predictions(path: Path, names: Sequence[str]) -> Predictions:
+    """Reads what `write_predictions` wrote for a filter of these dimensions."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+    def scores(key: str) -> Array:
+        return np.array([[row[key][name] for name in names] for row in rows], np.float64).reshape(-1, len(names))
+
+    return Predictions(
+        ids=[row["id"] for row in rows],
+        groups=[row["group"] for row in rows],
+        tokens=[row["tokens"] for row in rows],
+        truncated=[row["truncated"] for row in rows],
+        characters=[row["characters"] for row in rows],
+        labels=scores("labels"),
+        probe=scores("probe"),
+        student=scores("student"),
+        student_raw=scores("student_raw"),
+    )
+
+
+def _rows(made: Predictions, names: Sequence[str]) -> Iterator[dict[str, object]]:
+    for i, article in enumerate(made.ids):
+        yield {
+            "id": article,
+            "split": "test",
+            "tokens": made.tokens[i],
+            "truncated": made.truncated[i],
+            "characters": made.characters[i],
+            "labels": _named(names, made.labels[i]),
+            "probe": _named(names, made.probe[i]),
+            "student": _named(names, made.student[i]),
+            "student_raw": _named(names, made.student_raw[i]),
+            "group": made.groups[i],
+        }
+
+
+def _named(names: Sequence[str], values: Array) -> dict[str, float]:
+    return dict(zip(names, values.tolist(), strict=True))

@@ -1,0 +1,146 @@
+"""What a filter's prefilter rules block, what they miss, and how long each takes, counted on articles."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distillery_runtime.article import ArticleError, parse_article
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.jsonl import BadLine, read_jsonl
+from distillery_runtime.prefilter import Prefilter
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.text import ArticleText, compose
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An article's text, its language (`?` where unstated), and whether it is a find (None without labels)."""
+
+    text: ArticleText
+    language: str
+    find: bool | None
+
+
+def read_judged(files: Sequence[Path], finds: Sequence[Path], spec: FilterSpec) -> tuple[list[Judged], int]:
+    """The articles of both lists of JSON lines, and how many lines hold no article with a text.
+
+    In `files` an article with labels is a find from the operating tier's weighted overall on; every article of `finds`
+    is one.
+
+    Raises:
+        InputError: a file is missing, labels do not fit the filter, or there is no usable article.
+    """
+    missing = [Problem(str(f), "no such file", "JSON lines of articles") for f in (*files, *finds) if not f.is_file()]
+    if missing:
+        raise InputError("articles", missing)
+    sources = [*((f, False) for f in files), *((f, True) for f in finds)]
+    read = [found for file, certain in sources for found in _read(file, certain, spec)]
+    articles = [found for found in read if found is not None]
+    if not articles:
+        raise InputError("articles", [Problem(", ".join(map(str, (*files, *finds))), "no usable article", "one")])
+    return articles, len(read) - len(articles)
+
+
+def evaluate_prefilter(
+    spec: FilterSpec, articles: Sequence[Judged], clock: Callable[[], float] = time.perf_counter
+) -> dict[str, object]:
+    """Pass and block rates by language, each rule's blocks, misses and time, and the trade-off curve, as JSON data.
+
+    Shadow rules are counted as if they blocked in `rules` and in `curve`, and not in `total` and `languages`.
+    """
+    hits = [_hits(spec, place, articles, clock) for place in range(len(spec.prefilter))]
+    modes = [rule.mode for rule in spec.prefilter]
+    blocked = [
+        any(h[0][i] for h, mode in zip(hits, modes, strict=True) if mode == "block") for i in range(len(articles))
+    ]
+    languages = {a.language for a in articles}
+    return {
+        "filter": spec.label,
+        "total": _rates(articles, blocked),
+        "languages": {name: _rates(*_only(name, articles, blocked)) for name in sorted(languages)},
+        "rules": [
+            {"name": rule.name, "mode": rule.mode, **_rule(articles, *found)}
+            for rule, found in zip(spec.prefilter, hits, strict=True)
+        ],
+        "curve": list(_curve(spec, articles, [found[0] for found in hits])),
+    }
+
+
+def _read(file: Path, certain: bool, spec: FilterSpec) -> Iterator[Judged | None]:
+    with file.open("rb") as stream:
+        for number, line in enumerate(read_jsonl(stream), start=1):
+            if isinstance(line, BadLine):
+                yield None
+                continue
+            try:
+                text = compose(parse_article(line), spec.text)
+            except ArticleError:
+                yield None
+                continue
+            find = True if certain else _is_find(line.get("labels"), spec, f"{file}: article {number}")
+            yield Judged(text, str(line.get("language") or "?"), find) if text.joined else None
+
+
+def _is_find(labels: object, spec: FilterSpec, where: str) -> bool | None:
+    if labels is None:
+        return None
+    overall = 0.0
+    for dimension in spec.dimensions:
+        value = labels.get(dimension.name) if isinstance(labels, Mapping) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10:
+            problem = Problem(f"{where}.labels.{dimension.name}", repr(value), "a number in [0, 10]")
+            raise InputError("articles", [problem])
+        overall += dimension.weight * value
+    return overall >= spec.operating_overall - 1e-9
+
+
+def _hits(
+    spec: FilterSpec, place: int, articles: Sequence[Judged], clock: Callable[[], float]
+) -> tuple[list[bool], list[float]]:
+    """Whether one rule by itself matches each article, and the seconds that took."""
+    alone = Prefilter(spec.model_copy(update={"prefilter": (spec.prefilter[place],)}))
+    matched, seconds = [], []
+    for article in articles:
+        start = clock()
+        result = alone.check(article.text)
+        seconds.append(clock() - start)
+        matched.append(result.blocked_by is not None or bool(result.shadows))
+    return matched, seconds
+
+
+def _rule(articles: Sequence[Judged], matched: Sequence[bool], seconds: Sequence[float]) -> dict[str, object]:
+    missed = Counter(a.language for a, hit in zip(articles, matched, strict=True) if hit and a.find)
+    ordered = sorted(seconds)
+    return {
+        **_rates(articles, matched),
+        "missed_by_language": dict(sorted(missed.items())),
+        "p50_ms": 1000 * ordered[len(ordered) // 2],
+        "p99_ms": 1000 * ordered[len(ordered) * 99 // 100],
+    }
+
+
+def _curve(spec: FilterSpec, articles: Sequence[Judged], hits: Sequence[Sequence[bool]]) -> Iterator[dict[str, object]]:
+    """The rates with the first rule on, the first two, and so on."""
+    blocked = [False] * len(articles)
+    for rule, matched in zip(spec.prefilter, hits, strict=True):
+        blocked = [old or new for old, new in zip(blocked, matched, strict=True)]
+        yield {"with": rule.name, **_rates(articles, blocked)}
+
+
+def _only(language: str, articles: Sequence[Judged], blocked: Sequence[bool]) -> tuple[list[Judged], list[bool]]:
+    chosen = [i for i, article in enumerate(articles) if article.language == language]
+    return [articles[i] for i in chosen], [blocked[i] for i in chosen]
+
+
+def _rates(articles: Sequence[Judged], blocked: Sequence[bool]) -> dict[str, object]:
+    finds = [hit for article, hit in zip(articles, blocked, strict=True) if article.find]
+    return {
+        "n": len(articles),
+        "blocked": sum(blocked),
+        "block_rate": sum(blocked) / len(articles),
+        "finds": len(finds),
+        "missed": sum(finds),
+        "pass_rate": 1 - sum(finds) / len(finds) if finds else None,
+    }

@@ -1,0 +1,65 @@
+"""A finished run evaluated anew, on its own test articles or on other labelled ones."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_trainer.finished_run import FinishedRun, labelled_articles
+from distillery_trainer.labels import LabelledSet, read_labels
+from distillery_trainer.metrics import Report
+from distillery_trainer.parts import MIN_PART
+from distillery_trainer.pipeline import Pipeline
+from distillery_trainer.split import near_duplicate_groups
+
+NAMED = 5
+
+
+def evaluate_run(run: FinishedRun) -> Report:
+    """What `eval.json` says, made anew from the run's models.
+
+    Raises:
+        InputError: the labels files are gone or have changed.
+    """
+    pipeline = _pipeline(run)
+    places = pipeline.places("test")
+    made = pipeline.predictions(places, [pipeline.groups[i] for i in places])
+    return pipeline.evaluation(pipeline.labelled.select(places), made)
+
+
+def evaluate_on(run: FinishedRun, files: Sequence[Path]) -> Report:
+    """The same for other labelled articles. The baselines stay those of the run's training articles.
+
+    Raises:
+        InputError: the files cannot be read or hold too few articles, an article (or a near-duplicate of it) was used
+            to make the run, or the run's own labels files are gone, so that this cannot be known.
+    """
+    pipeline, other = _pipeline(run), read_labels(files, run.spec)
+    if len(other.articles) < MIN_PART:
+        found = f"{len(other.articles)} articles"
+        raise InputError("--labels", [Problem("(all files)", found, f"at least {MIN_PART}")])
+    groups = _checked_groups(run, pipeline.labelled, other)
+    made = Pipeline(run.spec, other, run.folder, run.seed).predictions(range(len(other.articles)), groups)
+    return pipeline.evaluation(other, made)
+
+
+def _pipeline(run: FinishedRun) -> Pipeline:
+    labelled = labelled_articles(run.manifest, run.spec)
+    if labelled is None:
+        names = ", ".join(str(entry["path"]) for entry in run.manifest["labels"])
+        raise InputError(str(run.folder), [Problem("labels files", "gone or changed", f"as they were: {names}")])
+    return Pipeline(run.spec, labelled, run.folder, run.seed)
+
+
+def _checked_groups(run: FinishedRun, own: LabelledSet, other: LabelledSet) -> list[str]:
+    """The other articles' near-duplicate groups, none of which holds an article that the run was made with."""
+    count, splits = len(own.articles), run.splits()
+    articles = [*own.articles, *other.articles]
+    groups = near_duplicate_groups([str(i) for i in range(len(articles))], [article.text for article in articles])
+    used = {article.id for article in own.articles if splits[article.id] != "test"}
+    taken = {group for article, group in zip(own.articles, groups[:count], strict=True) if article.id in used}
+    known = [a.id for a, g in zip(other.articles, groups[count:], strict=True) if a.id in used or g in taken]
+    if known:
+        named = ", ".join(known[:NAMED]) + (", ..." if len(known) > NAMED else "")
+        found = f"{len(known)} that the run was made with, or near-duplicates of such ({named})"
+        raise InputError("--labels", [Problem("articles", found, "articles that the run never saw")])
+    return groups[count:]

@@ -1,0 +1,84 @@
+"""The oracle's reply, read strictly: exactly the schema's keys, booleans and half points, and no repair of any kind."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from distillery_runtime.errors import DistilleryError
+from distillery_runtime.spec import FilterSpec
+
+MAX_SCORE = 10.0
+
+
+class ReplyError(DistilleryError):
+    """A raw reply is not exactly of the schema; `reason` says where and why."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedReply:
+    """What an oracle said: scores in spec.dimensions order, before any cap, and the flags that it raised."""
+
+    scores: tuple[float, ...]
+    flags: frozenset[str]
+
+
+def parse_reply(raw: str, spec: FilterSpec) -> ParsedReply:
+    """Reads a raw reply.
+
+    Raises:
+        ReplyError: it is not JSON, or not exactly of the schema.
+    """
+    try:
+        reply = json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ReplyError(f"not JSON: {error}") from error
+    if not isinstance(reply, dict):
+        raise ReplyError(f"{type(reply).__name__}, expected an object")
+    names = (*spec.flag_names, *spec.dimension_names)
+    missing = [name for name in names if name not in reply]
+    unknown = [str(name) for name in reply if name not in names]
+    if missing or unknown:
+        raise ReplyError(f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown)[:200] or 'none'}")
+    flags = frozenset(name for name in spec.flag_names if _is_raised(name, reply[name]))
+    return ParsedReply(tuple(_score(name, reply[name]) for name in spec.dimension_names), flags)
+
+
+def applied(parsed: ParsedReply, spec: FilterSpec) -> tuple[float, ...]:
+    """The scores after the caps of the flags that were raised."""
+    caps = lowest_caps(parsed.flags, spec)
+    return tuple(min(score, caps[name]) for name, score in zip(spec.dimension_names, parsed.scores, strict=True))
+
+
+def lowest_caps(flags: Iterable[str], spec: FilterSpec) -> dict[str, float]:
+    """The highest score that each dimension may have under some flags."""
+    raised = [flag.caps for flag in spec.flags if flag.name in set(flags)]
+    return {
+        name: min((caps.get(name, MAX_SCORE) for caps in raised), default=MAX_SCORE) for name in spec.dimension_names
+    }
+
+
+def _is_raised(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ReplyError(f"{name}: {value!r}, expected true or false")
+    return value
+
+
+def _score(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10 or value * 2 % 1:
+        raise ReplyError(f"{name}: {value!r}, expected a half point from 0 to 10")
+    return float(value)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key given twice")
+    return found
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is not a JSON number")

@@ -1,0 +1,127 @@
+"""The answer in words: whether to deploy, what it costs, what it misses.
+
+The rules are few and stated on the page. They read the evaluation only, so that the same run gets the same answer.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillery_trainer.report.facts import Facts, in_words, percent
+
+Json = Mapping[str, Any]  # Any: nested JSON of known shape
+
+MIN_RECALL = 0.5
+MIN_POSITIVES = 30
+RULES = (
+    "How this answer is made: “No” where the cascade's error is not below that of counting words, or where it finds "
+    f"less than {percent(MIN_RECALL)} of the oracle's finds. “Not proved” where the intervals of these two errors "
+    f"overlap, where fewer than {MIN_POSITIVES} finds were there to be found, or where the interval of what it finds "
+    f"begins below {percent(MIN_RECALL)}. Else “Yes”."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """The answer, its reasons, and what deploying means."""
+
+    answer: str
+    reasons: tuple[str, ...]
+    meaning: tuple[str, ...]
+
+
+def advise(facts: Facts) -> Advice:
+    """What the evaluation says to the one who decides."""
+    total, tier = facts.evaluation["parts"]["total"], facts.spec.operating_tier
+    against, doubts = list(_against(total, tier)), list(_doubts(total, tier))
+    if against:
+        answer = "No: do not deploy it."
+    elif doubts:
+        answer = "Not proved: try it beside what you have."
+    else:
+        answer = "Yes: it can be deployed."
+    return Advice(answer, (*against, *doubts), tuple(_meaning(facts)))
+
+
+def _against(total: Json, tier: str) -> Iterator[str]:
+    ours, words = total["cascade"], total["tfidf_ridge"]
+    if ours["mae"] >= words["mae"]:
+        yield f"Its error ({ours['mae']:.2f}) is not below that of merely counting words ({words['mae']:.2f})."
+    found = ours["tiers"].get(tier)
+    if found and found["recall"] is not None and found["recall"] < MIN_RECALL:
+        yield (
+            f"Of the {found['positives']} articles that the oracle places at “{in_words(tier)}” or above, it finds "
+            f"{_hits(found)} ({percent(found['recall'])})."
+        )
+
+
+def _doubts(total: Json, tier: str) -> Iterator[str]:
+    ours, words = (total[name]["intervals"]["mae"] for name in ("cascade", "tfidf_ridge"))
+    if total["cascade"]["mae"] < total["tfidf_ridge"]["mae"] and ours and words and ours[1] >= words[0]:
+        yield "Its error is lower than that of counting words, but the two intervals overlap: it may be luck."
+    if total["probe"]["mae"] < total["student"]["mae"]:
+        yield (
+            f"The probe alone errs less ({total['probe']['mae']:.2f}) than the student "
+            f"({total['student']['mae']:.2f}): the student is not worth its cost."
+        )
+    found = total["cascade"]["tiers"].get(tier)
+    if not found:
+        return
+    if found["positives"] < MIN_POSITIVES:
+        yield f"Only {found['positives']} test articles are finds by the oracle, too few to know how many it finds."
+    recall = total["cascade"]["intervals"].get(f"recall_{tier}")
+    if recall and (found["recall"] or 0) >= MIN_RECALL > recall[0]:
+        share, least = percent(found["recall"]), percent(recall[0])
+        yield f"It finds {share} of the oracle's finds, but that may be as little as {least}."
+
+
+def _meaning(facts: Facts) -> Iterator[str]:
+    total, tier = facts.evaluation["parts"]["total"], facts.spec.operating_tier
+    ours, words = total["cascade"], total["tfidf_ridge"]
+    interval = ours["intervals"]["mae"]
+    between = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+    yield (
+        f"How wrong: on the scale of 0 to 10 its scores lie {ours['mae']:.2f} points from the oracle's on "
+        f"average{between}; counting words reaches {words['mae']:.2f}, always answering the average "
+        f"{total['constant']['mae']:.2f}."
+    )
+    if found := ours["tiers"].get(tier):
+        yield (
+            f"What it finds and misses: of {found['positives']} articles that the oracle places at "
+            f"“{in_words(tier)}” or above it finds {_hits(found)} and misses {found['positives'] - _hits(found)}. "
+            f"{_announced(found)}"
+        )
+    yield _cost(facts.evaluation["cascade"])
+    yield f"What is certified: {facts.certificate['statement']}"
+    yield _prefilter(facts.evaluation["prefilter"], ours["n"])
+
+
+def _announced(found: Json) -> str:
+    if found["precision"] is None:
+        return "It announces none at all."
+    return f"It announces {found['predicted']}, of which {percent(found['precision'])} are right."
+
+
+def _prefilter(counts: Json, articles: int) -> str:
+    if not counts["blocked"]:
+        return f"Before any model: the prefilter's rules drop none of the {articles} test articles."
+    return (
+        f"Before any model: the prefilter's rules drop {counts['blocked']} of the {articles} test articles, "
+        f"{counts['blocked_positive']} of which the oracle counts as finds."
+    )
+
+
+def _cost(cascade: Json) -> str:
+    share = cascade["share_probe"]
+    if not share:
+        return "What it costs: every article needs the student, the slower of the two models; the probe saves nothing."
+    return (
+        f"What it costs: the probe, the fast model, answers {percent(share)} of the articles by itself; "
+        f"{percent(1 - share)} need the student, the slower one. On the test articles the probe dropped "
+        f"{cascade['missed']['dropped']} of the {cascade['missed']['student_positives']} that the student would have "
+        "announced."
+    )
+
+
+def _hits(found: Json) -> int:
+    return round(float(found["recall"] or 0) * int(found["positives"]))

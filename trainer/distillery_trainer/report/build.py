@@ -1,0 +1,66 @@
+"""The report of a run as one HTML page: the answer first, then what it rests on."""
+
+from distillery_trainer.report import agreement, decisions, errors, labels, page, progress, systems
+from distillery_trainer.report.advice import RULES, advise
+from distillery_trainer.report.facts import Facts, in_words
+
+WORDS = (
+    (
+        "Oracle:",
+        "the large language model whose scores the models learn to give. It is the measure here, not the truth.",
+    ),
+    ("Student:", "the model that learnt from the oracle, the better and slower of the two."),
+    ("Probe:", "a much faster model that goes first and may drop what is clearly of no interest."),
+    ("Cascade:", "both together, as they are deployed: the probe, and the student where the probe does not drop."),
+    ("Overall:", "the weighted mean of an article's scores, capped where a gatekeeper says so; it decides the tier."),
+    ("Tier:", "a named band of the overall. The operating tier is the one from which on an article is announced."),
+    ("95 % interval:", "where a figure would lie with other articles of the same kind, in 95 of 100 cases."),
+)
+
+
+def render(facts: Facts) -> str:
+    """The page, the same bytes for the same run."""
+    title = f"Report: {facts.spec.label}"
+    parts = [
+        f"<h1>{page.escape(in_words(facts.spec.name))}, version {facts.spec.version}</h1>",
+        page.paragraph(facts.spec.summary, "under"),
+        page.paragraph(_made_of(facts)),
+        _answer(facts),
+        systems.section(facts),
+        decisions.section(facts),
+        decisions.cascade_section(facts),
+        agreement.section(facts),
+        agreement.calibration_section(facts),
+        errors.section(facts),
+        errors.worst_section(facts),
+        labels.section(facts),
+        progress.labelling_section(facts),
+        progress.training_section(facts),
+        page.section("Words used here", page.terms(WORDS)),
+    ]
+    return page.document(title, "en", parts)
+
+
+def _answer(facts: Facts) -> str:
+    advice = advise(facts)
+    reasons = [page.bullets(advice.reasons)] if advice.reasons else []
+    return "\n".join(
+        [
+            '<div class="answer">',
+            f"<h2>Should it be deployed? {page.escape(advice.answer)}</h2>",
+            *reasons,
+            page.bullets(advice.meaning),
+            page.paragraph(RULES, "absent"),
+            "</div>",
+        ]
+    )
+
+
+def _made_of(facts: Facts) -> str:
+    sizes = facts.evaluation["split_sizes"]
+    oracles = f"labelled by {facts.labelled.oracles}, " if facts.labelled else ""
+    return (
+        f"A student of the kind “{facts.evaluation['backend']}” and a probe, {oracles}fitted on {sizes['train']:,} "
+        f"articles, tuned on {sizes['val']:,} and judged on {sizes['test']:,} others, which are what this report is "
+        "about."
+    )
