@@ -5,17 +5,18 @@ FILTER = filters/sustainability_technology/v3
 
 .PHONY: demo test lint types wheel clean
 
-## fit -> build -> score on what the repository ships: no torch, no model download, no GPU
+## score with the starter, then fit -> build -> score on what the repository ships: no torch, no download of a model, no GPU
 demo: .venv-demo/.installed
+	.venv-demo/bin/distillery score --format table docs/demo-articles.jsonl
 	.venv-demo/bin/trainer fit --filter $(FILTER) --labels $(FILTER)/examples/*.jsonl --backend static \
 	  --set cascade.target_miss_rate=0.3 --run-dir .demo/run
 	.venv-demo/bin/exporter build .demo/run --out .demo/bundle
 	.venv-demo/bin/distillery verify .demo/bundle
 	.venv-demo/bin/distillery score --bundle .demo/bundle --format table docs/demo-articles.jsonl
 
-## the tests, offline once installed
+## the tests, offline once installed, a file at a time on each core
 test: .venv/.installed
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto --dist loadfile
 
 lint: .venv/.installed
 	.venv/bin/ruff check .
@@ -38,7 +39,7 @@ clean:
 	.venv/bin/python $(PIP_INSTALL) --group dev -e . -e "trainer[torch]" -e "exporter[torch]"
 	touch $@
 
-.venv-demo/.installed: constraints.txt pyproject.toml trainer/pyproject.toml exporter/pyproject.toml
+.venv-demo/.installed: constraints.txt pyproject.toml starter/pyproject.toml trainer/pyproject.toml exporter/pyproject.toml
 	$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/python $(PIP_INSTALL) -e . -e trainer -e exporter
+	.venv-demo/bin/python $(PIP_INSTALL) -e ".[starter]" -e trainer -e exporter
 	touch $@

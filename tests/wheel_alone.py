@@ -1,4 +1,4 @@
-"""Builds the runtime's wheel and proves it alone: `python tests/wheel_alone.py`, with nothing but the wheel installed.
+"""Builds the runtime's wheel and proves it alone, then with the starter's: `python tests/wheel_alone.py`.
 
 Checked: its size, what it brings along and what it must not, the time that importing takes, and that it scores the
 fixture bundle as golden articles say. Needs a package index for the runtime's own dependencies.
@@ -13,6 +13,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parent.parent
 BUNDLE = REPOSITORY / "tests" / "fixtures" / "bundle-v1"
 MAX_WHEEL_BYTES = 150_000
+MAX_STARTER_BYTES = 20_000_000
 MAX_IMPORT_S = 0.6
 FORBIDDEN = ("torch", "transformers", "sklearn", "scipy", "pandas", "onnx")
 ARTICLE = json.dumps({"id": "1", "title": "Ferry", "text": "The electric ferry costs half"})
@@ -31,7 +32,7 @@ print(seconds)
 def main() -> None:
     """Builds, installs and tries; any failure ends with its message."""
     with tempfile.TemporaryDirectory() as folder:
-        wheel = build(Path(folder))
+        wheel = build(REPOSITORY, Path(folder), MAX_WHEEL_BYTES)
         python = install(wheel, Path(folder) / "venv")
         seconds = min(float(run(python, "-c", PROBE)) for _ in range(3))
         expect(seconds < MAX_IMPORT_S, f"import distillery_runtime takes {seconds:.2f} s, expected < {MAX_IMPORT_S} s")
@@ -39,14 +40,25 @@ def main() -> None:
         score = json.loads(run(command, "score", "--bundle", str(BUNDLE), "-", stdin=ARTICLE))
         expect(score["status"] == "scored", f"the fixture bundle gave {score}")
         expect("is sound" in run(command, "verify", str(BUNDLE)), "the fixture bundle does not verify")
+        starter = try_starter(python, Path(folder))
+        print(f"{starter.name}: {starter.stat().st_size:,} bytes, found by `distillery score` where no bundle is named")
         print(f"{wheel.name}: {wheel.stat().st_size:,} bytes, imports in {seconds:.2f} s, scores the fixture bundle")
 
 
-def build(folder: Path) -> Path:
-    """The built wheel, of acceptable size."""
-    run(Path(sys.executable), "-m", "build", "--wheel", "--outdir", str(folder), str(REPOSITORY))
+def try_starter(python: Path, folder: Path) -> Path:
+    """The starter's wheel, with which the command scores although no bundle is named."""
+    wheel = build(REPOSITORY / "starter", folder / "starter", MAX_STARTER_BYTES)
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", str(wheel))
+    score = json.loads(run(python.parent / "distillery", "score", "-", stdin=ARTICLE))
+    expect(score["status"] == "scored", f"the starter gave {score}")
+    return wheel
+
+
+def build(source: Path, folder: Path, most: int) -> Path:
+    """A built wheel of acceptable size."""
+    run(Path(sys.executable), "-m", "build", "--wheel", "--outdir", str(folder), str(source))
     wheel = next(folder.glob("*.whl"))
-    expect(wheel.stat().st_size < MAX_WHEEL_BYTES, f"{wheel.name}: {wheel.stat().st_size} bytes")
+    expect(wheel.stat().st_size < most, f"{wheel.name}: {wheel.stat().st_size} bytes, expected less than {most}")
     return wheel
 
 

@@ -23,20 +23,22 @@ from distillery_exporter.parity import probe_reference
 from distillery_exporter.run_reader import open_run
 from distillery_runtime.article import Article
 from distillery_runtime.prefilter import Prefilter
-from distillery_runtime.spec import FilterSpec, PrefilterRule, TextPolicy
+from distillery_runtime.spec import FilterSpec, TextPolicy
 from distillery_runtime.text import ArticleText, compose
 from distillery_runtime.verdict import decide
 from distillery_runtime.window import TokenWindow
 from distillery_trainer import metrics
 from distillery_trainer.backends.choose import load_student
-from distillery_trainer.certify import certify
+from distillery_trainer.certify import Drawn, Wanted, certify
 from distillery_trainer.files import digest
 from distillery_trainer.filters import load_filter
 from distillery_trainer.fit import FitRequest, fit
+from distillery_trainer.gate import check_targets
 from distillery_trainer.labels import LabelledSet, read_labels
 from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.pipeline import Pipeline
 from distillery_trainer.prompt import render_prompt
+from distillery_trainer.reply import ParsedReply, applied
 from distillery_trainer.run import Stage, stage_keys
 from distillery_trainer.static_embedder import TABLE_FOLDER
 
@@ -181,7 +183,12 @@ class Lab:
         return {stage.name: stage for stage in Pipeline(spec, self._labelled(spec, articles), folder, 0).stages()}
 
     def _prompt(self, spec: FilterSpec) -> object:
-        return render_prompt((FILTER / "prompt.md").read_text(encoding="utf-8"), spec)
+        return render_prompt("{{summary}} {{flags}} {{dimensions}} {{reply_schema}}", spec)
+
+    def _capped(self, spec: FilterSpec) -> object:
+        """What is left of the highest scores under each of the flags."""
+        high = (10.0,) * len(spec.dimensions)
+        return [applied(ParsedReply(high, frozenset([name])), spec) for name in spec.flag_names]
 
     def _verdicts(self, spec: FilterSpec) -> object:
         grid = np.random.default_rng(1).uniform(0, 10, (300, len(spec.dimensions)))
@@ -193,7 +200,7 @@ class Lab:
 
     @functools.cache  # noqa: B019 - the lab lives as long as its tests
     def _texts_for_rules(self, policy: TextPolicy) -> list[ArticleText]:
-        return [compose(article, policy) for article in articles_for_rules(load_filter(FILTER).prefilter)]
+        return [compose(article, policy) for article in articles_for_rules(load_filter(FILTER))]
 
     def _texts(self, spec: FilterSpec) -> object:
         return self._labelled(spec, FEW).texts
@@ -204,9 +211,10 @@ class Lab:
 
     def _threshold(self, spec: FilterSpec) -> object:
         student = np.linspace(0, 10, 500)
-        probe = student + np.sin(np.arange(500)) * 2.5
+        probe = 1 / (1 + np.exp(4 - student - np.sin(np.arange(500)) * 2.5))
         cascade = spec.cascade
-        found = certify(probe, student, spec.operating_overall, cascade.target_miss_rate, cascade.confidence)
+        wanted = Wanted(spec.operating_overall, cascade.target_miss_rate, cascade.confidence)
+        found = certify(Drawn(probe, student), wanted)
         return found.threshold, found.misses, found.share_below
 
     def _certificate(self, spec: FilterSpec) -> object:
@@ -215,6 +223,10 @@ class Lab:
 
     def _report(self, spec: FilterSpec) -> object:
         return self._make("evaluate", spec)
+
+    def _gate(self, spec: FilterSpec) -> object:
+        evaluation = json.loads((self._fitted_run / "eval.json").read_text(encoding="utf-8"))
+        return check_targets(spec.targets, evaluation, spec.operating_tier)
 
     def _bundle(self, spec: FilterSpec) -> object:
         run = Path(shutil.copytree(self._fitted_run, self._new_folder()))
@@ -311,15 +323,19 @@ def how_it_went(folder: Path) -> list[str]:
     return [p.read_text(encoding="utf-8") for p in sorted(folder.glob("*.json")) if p.name in COURSE_FILES]
 
 
-def articles_for_rules(rules: Sequence[PrefilterRule]) -> Iterator[Article]:
-    """Articles that meet each phrase of each prefilter rule: in the title, in the text, and with each exception."""
-    for rule in rules:
-        phrases = [phrase.replace("*", "s") for phrase in rule.words]
+def articles_for_rules(spec: FilterSpec) -> Iterator[Article]:
+    """Articles that meet phrases of each prefilter rule: in the title, in the text, and with exceptions.
+
+    Of each list the first and the last phrase.
+    """
+    for rule in spec.prefilter:
+        phrases = [phrase.replace("*", "s") for phrase in (*rule.words[:1], *rule.words[-1:])]
         samples = [*phrases, *(sample for pattern in rule.patterns for sample in PATTERN_SAMPLES[pattern])]
         for sample in [*samples, *(phrase.replace(" ", " <b>", 1) for phrase in phrases)]:
             yield Article("title", sample, FILLER)
             yield Article("text", TITLE, f"{sample}. {FILLER}")
-        for exception in rule.unless:
+        general = spec.prefilter_unless
+        for exception in (*rule.unless[:1], *rule.unless[-1:], *general[:1], *general[-1:]):
             yield Article("unless", samples[0], f"{exception.replace('*', 's')}. {FILLER}")
 
 

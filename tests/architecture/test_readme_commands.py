@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
 PARSERS = {"distillery": runtime_cli._parser, "trainer": trainer_cli._parser, "exporter": exporter_cli._parser}
 ANY_FILTER = sorted(ROOT.glob("filters/*/v*/config.yaml"))[0].parent
-OF_OUR_OWN = re.compile(r"^(?:\.|(?:\./)?(?:trainer|exporter|gpu))(?:\[[a-z,]+\])?$")
+OF_OUR_OWN = re.compile(r"^(?:\.|(?:\./)?(?:trainer|exporter|gpu|starter))(?:\[[a-z,]+\])?$")
 
 
 def bash_lines(page: Path) -> Iterator[str]:

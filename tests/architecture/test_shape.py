@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 MAX_LINES = 400
 AIM_LINES = 300
 MAY_BE_LONGER: set[str] = set()  # paths of modules between the two, each with its reason
-MAY_PRINT = {"command.py", "cli.py", "__main__.py", "distil_table.py"}
+MAY_PRINT = re.compile(r"(?:.*_)?cli|command|__main__|distil_table")
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"eval", "exec", "compile"}
 UNSAFE_OF_TORCH = {"load", "save"}
@@ -56,7 +56,7 @@ def test_only_commands_print(modules: Modules) -> None:
     wrong = [
         f"{module.path}:{node.lineno}"
         for module in modules
-        if Path(module.path).name not in MAY_PRINT
+        if not MAY_PRINT.fullmatch(Path(module.path).stem)
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Name) and node.id == "print"
     ]
@@ -82,6 +82,7 @@ def test_no_module_names_a_filter_a_dimension_or_a_tier(modules: Modules) -> Non
     wrong = [
         f"{module.path}:{node.lineno}: {node.value!r}"
         for module in modules
+        if not module.path.endswith("/scaffold.py")  # whose text is a filter itself
         for node in string_literals(module)
         if node.value in tiers or mentions.search(node.value)
     ]

@@ -1,14 +1,15 @@
 """Every field of a filter's config does something: changed to another valid value, it changes what the code does.
 
 Each leaf of the shipped filter is a test of its own. What is compared is behaviour, never the spec's own dump: prompts,
-verdicts, blocked articles, composed texts, certificates, reports, bundles, and the answers of students and probes that
-the pipeline's own stages fit on a few articles. A new field fails here until something is seen to depend on it.
+verdicts, blocked articles, composed texts, certificates, reports, gates, bundles, and the answers of students and
+probes that the pipeline's own stages fit on a few articles. A new field fails here until something is seen to depend
+on it.
 """
 
 import fnmatch
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def renamed(value: str) -> str:
 
 def follow_dimension(data: Data, path: str, new: object) -> dict[str, object]:
     old = get(data, path)
-    return {f"gatekeepers.{i}.dimension": new for i, g in enumerate(data["gatekeepers"]) if g["dimension"] == old}
+    gates = {f"gatekeepers.{i}.dimension": new for i, g in enumerate(data["gatekeepers"]) if g["dimension"] == old}
+    caps = [{new if name == old else name: cap for name, cap in flag["caps"].items()} for flag in data["flags"]]
+    return gates | {f"flags.{i}.caps": capped for i, capped in enumerate(caps)}
 
 
 def follow_tier(data: Data, path: str, new: object) -> dict[str, object]:
@@ -126,6 +129,9 @@ RULES = [
     Rule("gatekeepers.*.dimension", BASE["dimensions"][3]["name"], ("verdicts",)),
     Rule("gatekeepers.*.below", times(1.5), ("verdicts",)),
     Rule("gatekeepers.*.overall_cap", times(0.9), ("verdicts",)),
+    Rule("flags.*.name", renamed, ("prompt",)),
+    Rule("flags.*.question", "Another question?", ("prompt",)),
+    Rule("flags.*.caps.*", times(0.5), ("capped",)),
     Rule("prefilter.*.name", renamed, ("blocked",)),
     Rule("prefilter.*.mode", lambda mode: {"block": "shadow", "shadow": "block"}[mode], ("blocked",)),
     Rule("prefilter.*.where", "text", ("blocked",)),
@@ -135,6 +141,7 @@ RULES = [
     Rule("prefilter.*.patterns.*", NOWHERE, ("blocked",)),
     Rule("prefilter.*.unless", [IN_ALL], ("blocked",)),
     Rule("prefilter.*.unless.*", NOWHERE, ("blocked",)),
+    Rule("prefilter_unless.*", NOWHERE, ("blocked",)),
     Rule("text.strip_markup", False, ("texts", "blocked")),
     Rule("text.title_separator", " / ", ("texts",)),
     Rule("oracle.model", "another-oracle", ("bundle",)),
@@ -160,18 +167,30 @@ RULES = [
     Rule("student.encoder.prefix", "query: ", ("student",), ENCODER),
     Rule("student.encoder.pooling", "cls", ("student",), ENCODER),
     *head_rules("student.static", "student", STATIC),
+    Rule("card.license", "mit", ("bundle",)),
+    Rule("card.language", ["nl"], ("bundle",)),
     Rule("evaluation.slices.*.name", renamed, ("report",)),
     Rule("evaluation.slices.*.field", lambda field: {"source": "language", "language": "source"}[field], ("report",)),
     Rule("evaluation.slices.*.includes", NOWHERE, ("report",)),
     Rule("evaluation.slices.*.excludes", lambda old: "" if old is None else "news", ("report",)),
+    Rule("targets.mae", 0.5, ("gate",)),
+    Rule("targets.recall_operating", 0.5, ("gate",)),
+    Rule("targets.better_than_tfidf_ridge_by", 0.5, ("gate",)),
 ]
 
 
 def leaves(value: object, path: str = "") -> Iterator[str]:
-    """The dotted path of every leaf; a list without items is a leaf too."""
+    """The dotted path of every leaf; a list without items is a leaf too, and of many phrases two stand for all."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        items = [(i, item) for i, item in items if item in ends(value)]
     found = [leaf for key, item in items for leaf in leaves(item, f"{path}.{key}".lstrip("."))]
     yield from found or [path]
+
+
+def ends(phrases: Sequence[str]) -> Sequence[str]:
+    """The first and the last of a list."""
+    return [*phrases[:1], *phrases[1:][-1:]]
 
 
 def get(data: Data, path: str) -> Any:  # Any: as above
@@ -204,7 +223,11 @@ def before_and_after(path: str, rule: Rule) -> tuple[FilterSpec, FilterSpec]:
 
 
 PATHS = [path for path in leaves(BASE) if path not in FIXED]
-IN_A_RUN = [path for path in PATHS if (rule := rule_for(path)) and not set(rule.seen_in) <= {"prompt", "bundle"}]
+IN_A_RUN = [
+    path
+    for path in PATHS
+    if (rule := rule_for(path)) and not set(rule.seen_in) <= {"prompt", "capped", "bundle", "gate"}
+]
 
 
 @pytest.fixture

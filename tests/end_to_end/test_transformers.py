@@ -21,7 +21,7 @@ from distillery_trainer.cli import main as trainer
 
 pytest.importorskip("torch")
 
-STAGES = ("split", "fit", "calibrate", "probe", "certify", "evaluate")
+STAGES = ("split", "fit", "calibrate", "probe", "certify", "predict", "evaluate", "report")
 
 
 @pytest.fixture(scope="module", params=["decoder", "encoder"])

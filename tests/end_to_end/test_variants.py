@@ -37,7 +37,7 @@ class StockInt8(Plain):
     def _product(self, g: GraphBuilder, values: str, scale: str, zero: str, weight: Weights) -> str:
         integers, step = quantise_rows(weight.reshape(1, -1), 127)
         flat = g.init(integers.reshape(weight.shape).T)
-        product = g.op("MatMulInteger", [values, flat, zero, g.const(np.array(0, dtype=np.int8))])
+        product = g.op("MatMulInteger", [values, flat, zero, g.init(np.array(0, dtype=np.int8))])
         whole = g.op("Mul", [g.op("Cast", [product], to=TensorProto.FLOAT), scale])
         return g.op("Mul", [whole, g.floats(float(step[0, 0]))])
 
@@ -94,7 +94,7 @@ def variants_of(bundle: Path) -> list[list[str]]:
 
 
 def test_int8_is_shipped_beside_fp32_with_what_the_gate_found(run: Path, tmp_path: Path) -> None:
-    quality = build(run, tmp_path / "bundle", "cpu-int8")
+    quality = build(run, tmp_path / "bundle", "cpu-fp32,cpu-int8")
 
     stages = quality["variants"]["cpu-int8"]["stages"]
     assert list(stages) == ["probe", "student"]
@@ -103,8 +103,23 @@ def test_int8_is_shipped_beside_fp32_with_what_the_gate_found(run: Path, tmp_pat
     assert variants_of(tmp_path / "bundle") == [["cpu-fp32", "cpu-int8"]] * 2
 
 
+def test_fp32_stays_behind_where_it_was_not_asked_for_and_int8_passed(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+
+    assert exporter(["build", str(run), "--out", str(out), "--variants", "cpu-int8"]) == 0
+
+    quality = json.loads((out / "quality.json").read_text(encoding="utf-8"))["variants"]
+    assert variants_of(out) == [["cpu-int8"]] * 2
+    assert not list(out.glob("*/cpu-fp32*"))
+    assert {name: entry["stages"]["student"]["shipped"] for name, entry in quality.items()} == {
+        "cpu-fp32": False, "cpu-int8": True
+    }  # fmt: skip
+    assert distillery(["verify", str(out)]) == 0
+    assert "| cpu-fp32 |" not in (out / "README.md").read_text(encoding="utf-8")
+
+
 def test_each_variant_scores_with_the_calibration_that_was_refitted_for_it(run: Path, tmp_path: Path) -> None:
-    build(run, tmp_path / "bundle", "cpu-int8")
+    build(run, tmp_path / "bundle", "cpu-fp32,cpu-int8")
     maps = json.loads((tmp_path / "bundle" / "calibration.json").read_text(encoding="utf-8"))["stages"]["student"]
     article = {"id": "1", "text": "river wind tree city"}
 
@@ -120,7 +135,7 @@ def test_stock_per_tensor_int8_is_refused_and_the_bundle_is_complete_without_it(
 ) -> None:
     monkeypatch.setitem(models.ROUNDED, "cpu-int8", lambda grams: StockInt8(fused=False))  # type: ignore[arg-type]  # a dict, shown read-only
 
-    quality = build(run_with_outliers, tmp_path / "bundle", "cpu-fp32,cpu-int8")
+    quality = build(run_with_outliers, tmp_path / "bundle", "cpu-int8")
 
     refused = [entry for entry in quality["refused"] if entry["stage"] == "student"]
     assert [entry["variant"] for entry in refused] == ["cpu-int8"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from distillery_exporter.gate import Comparison, Route, compare, objections, refit
 from distillery_runtime.calibration import Calibration, CalibrationMap, identity
 from distillery_runtime.errors import InputError
+from distillery_runtime.routing import Routing
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.spec_checks import parse_spec
 
@@ -76,7 +77,7 @@ def test_the_order_is_that_before_a_cap_brings_articles_together(spec: FilterSpe
 def test_what_a_stage_hands_on_is_judged_by_the_stage_that_answers(spec: FilterSpec) -> None:
     before = np.array([[4.0, 3.2], [5.0, 5.0], [5.0, 5.0], [9.0, 9.0]])
     after = np.array([[4.0, 2.9], [4.4, 4.4], [3.0, 5.0], [6.5, 6.5]])  # stays, moves, moves, is handed on
-    route = Route(4.5, np.array([False, True, False, True]))
+    route = Route(Routing(4.5), np.array([False, True, False, True]))
 
     found = compare(spec, before, after, before, 0.0, 0, route)
 

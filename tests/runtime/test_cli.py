@@ -3,13 +3,15 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from distillery_runtime.cli import main
+from distillery_runtime.cli import find_bundle, main
+from distillery_runtime.starter import PACKAGE, starter_bundle
 
 LINES = b"""{"id": "1", "title": "Wind", "text": "solar wind"}
 {"id": "2", "text": ""}
@@ -107,6 +109,7 @@ def test_without_a_bundle_the_one_under_bundles_is_used(
 ) -> None:
     monkeypatch.delenv("DISTILLERY_BUNDLE", raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if not (Path(p) / PACKAGE).is_dir()])
     assert main(["score", str(articles)]) == 2
     assert "bundles found: none" in capsys.readouterr().err
 
@@ -114,6 +117,36 @@ def test_without_a_bundle_the_one_under_bundles_is_used(
     bundle.rename(tmp_path / "bundles" / "fixture-1")
 
     assert main(["score", str(articles)]) == 0
+
+
+@pytest.fixture
+def installed_starter(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A starter package that is installed, with the fixture bundle in it."""
+    package = tmp_path / "site" / PACKAGE
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.setattr(sys, "path", [str(package.parent), *sys.path])
+    monkeypatch.delenv("DISTILLERY_BUNDLE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return bundle.rename(package / "fixture-1")
+
+
+def test_where_no_bundle_is_named_or_there_the_starter_is_used(installed_starter: Path, articles: Path) -> None:
+    assert find_bundle(None) == installed_starter
+    assert main(["score", str(articles)]) == 0
+
+
+def test_a_bundle_of_ones_own_comes_before_the_starter(installed_starter: Path, tmp_path: Path) -> None:
+    own = tmp_path / "bundles" / "own-1"
+    shutil.copytree(installed_starter, own)
+
+    assert find_bundle(None) == Path("bundles/own-1")
+
+
+def test_a_starter_package_without_a_bundle_is_none(installed_starter: Path) -> None:
+    shutil.rmtree(installed_starter)
+
+    assert starter_bundle() is None
 
 
 @pytest.mark.parametrize("arguments", [[], ["score", "--format", "xml"], ["nonsense"], ["score", "--threads", "0"]])

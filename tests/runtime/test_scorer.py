@@ -66,7 +66,7 @@ def test_results_come_in_the_order_of_the_articles(scorer: HybridScorer) -> None
 def test_both_stages_answer_and_the_probe_only_below_its_threshold(scorer: HybridScorer) -> None:
     scores = scorer.score_batch(articles(200))
 
-    threshold = scorer.stages[0].threshold
+    threshold = scorer.stages[0].routing.threshold
     assert threshold is not None
     assert {score.stage for score in scores} == {"probe", "student"}
     assert all(score.overall < threshold for score in scores if score.stage == "probe")

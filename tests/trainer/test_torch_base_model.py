@@ -119,7 +119,7 @@ def test_a_model_is_fetched_without_pickles_and_other_formats_and_stays_usable_o
     folder = Path(resolve_elsewhere("owner/good", "main", hub, tmp_path))
 
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    assert names == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert names == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     assert identity(folder)["name"] == "owner/good"
     assert identity(folder)["commit"] == COMMIT

@@ -4,6 +4,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +21,10 @@ from transformers import AutoModel
 
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec import EncoderSettings, Window
+from distillery_runtime.window import TokenWindow
 from distillery_trainer.backends import encoder
 from distillery_trainer.backends.protocol import FitData
+from distillery_trainer.heads import HeadData, fit_linear
 from distillery_trainer.torch_running import pool
 
 WINDOW = Window(max_tokens=24)
@@ -102,6 +105,46 @@ def test_an_unknown_key_in_its_record_is_refused(base: Path, data: FitData, tmp_
 
     with pytest.raises(InputError, match="normalise: an unknown key"):
         encoder.load(tmp_path, WINDOW)
+
+
+def hardly_trained(base: Path, **changes: Any) -> EncoderSettings:
+    """Settings by which the weights stay as they begin."""
+    training = {"epochs": 1, "patience": 1, "learning_rate": 1e-12, "weight_decay": 0.0, "batch_tokens": 256}
+    return settings(base, training=training, **changes)
+
+
+def test_a_fit_begins_where_a_ridge_regression_on_the_frozen_encoder_ends(
+    base: Path, data: FitData, tmp_path: Path
+) -> None:
+    encoder.fit(hardly_trained(base), WINDOW, data, tmp_path, 5, None)
+
+    model = AutoModel.from_pretrained(base, add_pooling_layer=False, dtype=torch.float32).eval()
+    window = TokenWindow(base / "tokenizer.json", WINDOW)
+
+    def pooled(texts: Sequence[str]) -> np.ndarray:
+        rows = [torch.from_numpy(row.ids[None]) for row in window.encode(texts)]
+        with torch.no_grad():
+            return np.stack([model(row).last_hidden_state[0].mean(0).numpy() for row in rows])
+
+    rows = HeadData(pooled(data.train_texts), data.train_labels, pooled(data.val_texts), data.val_labels)
+    weight, bias = fit_linear(rows)
+    student = encoder.load(tmp_path, WINDOW)
+    np.testing.assert_allclose(student.predict(data.val_texts), rows.val_x @ weight.T + bias, atol=1e-3)
+
+
+def test_a_head_of_bins_begins_at_the_best_constant_answer(base: Path, data: FitData, tmp_path: Path) -> None:
+    encoder.fit(hardly_trained(base, loss="hl_gauss"), WINDOW, data, tmp_path, 5, None)
+
+    scores = encoder.load(tmp_path, WINDOW).predict(data.val_texts)
+
+    assert np.ptp(scores, axis=0).max() < 1e-3
+    np.testing.assert_allclose(scores[0], data.train_labels.mean(axis=0), atol=0.1)
+
+
+def test_the_head_that_a_training_began_with_is_not_kept(base: Path, data: FitData, tmp_path: Path) -> None:
+    encoder.fit(settings(base), WINDOW, data, tmp_path, 5, None)
+
+    assert not [path.name for path in tmp_path.iterdir() if "start" in path.name]
 
 
 def test_pooling_ignores_padding() -> None:

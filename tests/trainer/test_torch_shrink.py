@@ -15,6 +15,7 @@ pytest.importorskip("transformers")
 from transformers import AutoModel
 
 from distillery_runtime.errors import InputError
+from distillery_trainer.model_card import Stated, stated
 from distillery_trainer.torch_shrink import shrink
 
 TEXTS = ["old tree", "old river", "old old tree"]
@@ -44,7 +45,20 @@ def test_with_all_layers_the_texts_states_do_not_change(
         torch.testing.assert_close(states(tmp_path, text), states(base, text))
 
 
-def test_the_layers_that_stay_are_evenly_spaced_and_come_in_their_order(encoder_base: Path, tmp_path: Path) -> None:
+def test_the_smaller_model_states_the_licence_and_the_origin_of_the_larger_one(
+    encoder_base: Path, tmp_path: Path
+) -> None:
+    commit = tmp_path / "models--owner--larger" / "snapshots" / "0123abcd"
+    shutil.copytree(encoder_base, commit)
+    (commit / "README.md").write_text("---\nlicense: mit\nbase_model: owner/largest\n---\n", encoding="utf-8")
+
+    shrink(commit, TEXTS, 1, 3, tmp_path / "once")
+    shrink(tmp_path / "once", TEXTS, 1, 3, tmp_path / "twice")
+
+    assert stated(tmp_path / "once") == stated(tmp_path / "twice") == Stated("mit", ("owner/larger",))
+
+
+def test_the_layers_that_stay_are_the_lowest(encoder_base: Path, tmp_path: Path) -> None:
     layers = json.loads((encoder_base / "config.json").read_text())["num_hidden_layers"]
 
     report = shrink(encoder_base, TEXTS, 1, 3, tmp_path)
@@ -52,8 +66,8 @@ def test_the_layers_that_stay_are_evenly_spaced_and_come_in_their_order(encoder_
     one = AutoModel.from_pretrained(tmp_path, add_pooling_layer=False).state_dict()
     all_layers = AutoModel.from_pretrained(encoder_base, add_pooling_layer=False).state_dict()
     key = "encoder.layer.{}.output.dense.weight"
-    assert (report.layers, report.layers_before) == ((layers - 1,), layers)
-    torch.testing.assert_close(one[key.format(0)], all_layers[key.format(layers - 1)])
+    assert (report.layers, report.layers_before) == ((0,), layers)
+    torch.testing.assert_close(one[key.format(0)], all_layers[key.format(0)])
     assert key.format(1) not in one
 
 

@@ -62,7 +62,7 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def topic_rows() -> Callable[[int], list[dict[str, Any]]]:
     """Makes N articles of random words, every other of them about `solar` and labelled high for it."""
 

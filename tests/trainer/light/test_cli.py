@@ -12,7 +12,7 @@ from distillery_trainer import cli
 from distillery_trainer.cli import main
 from distillery_trainer.fit import FitRequest
 
-COMMANDS = ("fit", "lint", "schema", "init")
+COMMANDS = ("fit", "lint", "evaluate", "compare", "gate", "schema", "init")
 
 Rows = Callable[[int], list[dict[str, Any]]]
 Write = Callable[..., Path]
@@ -74,6 +74,7 @@ def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[s
         ("fit", "--filter", "topic", "--labels", "x", "--epochs", "many"),
         ("fit", "--filter", "topic", "--labels", "x", "--seed", "-1"),
         ("fit", "--filter", "topic", "--labels", "x", "--seed", str(2**32)),
+        ("fit", "--filter", "topic", "--labels", "x", "--seed", "1", "--seeds", "1", "2"),
     ],
     ids=" ".join,
 )

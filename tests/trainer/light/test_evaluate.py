@@ -8,12 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from distillery_runtime.routing import Routing, handed_on
 from distillery_runtime.spec import FilterSpec, Slice
 from distillery_runtime.text import ArticleText
 from distillery_trainer.backends.protocol import FitData
-from distillery_trainer.evaluate import Evidence, evaluate, in_slice, probe_answers
+from distillery_trainer.evaluate import Evidence, evaluate
 from distillery_trainer.labels import LabelledArticle, LabelledSet
 from distillery_trainer.overrides import apply_overrides
+from distillery_trainer.parts import all_parts, in_slice
 
 LABELS = [8.0, 2.0, 5.0, 4.0]
 STUDENT = [7.0, 3.0, 3.0, 4.0]
@@ -36,6 +38,13 @@ def articles(labels: np.ndarray, titles: Sequence[str] | None = None, **fields: 
     return LabelledSet(tuple(made))
 
 
+def seen(labelled: LabelledSet, groups: Sequence[str], probe: np.ndarray, student: np.ndarray,
+         threshold: float | None = None, **more: Sequence[object]) -> Evidence:  # fmt: skip
+    """Evidence of articles that no window cut and that were labelled once."""
+    usual = {"truncated": [False] * len(groups), "repeats": []}
+    return Evidence(labelled, groups, probe, student, Routing(threshold), **(usual | more))
+
+
 @pytest.fixture
 def open_spec(spec: FilterSpec) -> FilterSpec:
     """The filter without its gatekeeper, so that the overall is the weighted mean alone."""
@@ -50,7 +59,7 @@ def data() -> FitData:
 
 def report(spec: FilterSpec, data: FitData, threshold: float | None = 2.0) -> dict[str, dict]:
     groups = [f"a{i}" for i in range(4)]
-    return evaluate(spec, data, Evidence(articles(both(LABELS)), groups, both(PROBE), both(STUDENT), threshold), 0)
+    return evaluate(spec, data, seen(articles(both(LABELS)), groups, both(PROBE), both(STUDENT), threshold), 0)
 
 
 def test_the_students_errors_are_those_computed_by_hand(open_spec: FilterSpec, data: FitData) -> None:
@@ -87,7 +96,7 @@ def test_the_cascade_takes_the_probe_below_the_threshold_and_the_student_elsewhe
 def test_share_and_misses_of_the_cascade_are_counted(open_spec: FilterSpec, data: FitData) -> None:
     probe, student = both([6, 1, 6, 1, 8]), both([7, 3, 6, 4, 8])  # the probe stops two, one of them a find
 
-    found = evaluate(open_spec, data, Evidence(articles(both([5] * 5)), list("abcde"), probe, student, 2.0), 0)
+    found = evaluate(open_spec, data, seen(articles(both([5] * 5)), list("abcde"), probe, student, 2.0), 0)
 
     assert found["cascade"] == {
         "threshold": 2.0, "share_probe": 0.4, "missed": {"student_positives": 4, "dropped": 1}
@@ -96,7 +105,7 @@ def test_share_and_misses_of_the_cascade_are_counted(open_spec: FilterSpec, data
 
 def test_a_gatekeeper_applies_to_labels_and_scores_before_tiers_are_counted(spec: FilterSpec, data: FitData) -> None:
     labels = np.array([[9, 1], [9, 9], [9, 1], [9, 9]], dtype=np.float32)
-    evidence = Evidence(articles(labels), ["a", "b", "c", "d"], labels, labels, None)
+    evidence = seen(articles(labels), ["a", "b", "c", "d"], labels, labels)
 
     tiers = evaluate(spec, data, evidence, 0)["parts"]["total"]["student"]["tiers"]
 
@@ -105,12 +114,12 @@ def test_a_gatekeeper_applies_to_labels_and_scores_before_tiers_are_counted(spec
 
 @settings(derandomize=True, max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1000), st.floats(0, 10))
-def test_the_probe_answers_exactly_the_articles_below_the_threshold(
+def test_without_a_router_the_probe_answers_exactly_the_articles_below_the_threshold(
     open_spec: FilterSpec, seed: int, threshold: float
 ) -> None:
     probe = both(np.random.default_rng(seed).integers(0, 21, size=30) / 2)
 
-    assert probe_answers(probe, threshold, open_spec).tolist() == (probe[:, 0] < threshold).tolist()
+    assert handed_on(probe, Routing(threshold), open_spec).tolist() == (probe[:, 0] >= threshold).tolist()
 
 
 def test_without_a_threshold_the_cascade_is_the_student(open_spec: FilterSpec, data: FitData) -> None:
@@ -130,7 +139,7 @@ def test_all_systems_are_reported_on_the_same_articles(open_spec: FilterSpec, da
     total = report(open_spec, data)["parts"]["total"]
 
     assert {name: part["n"] for name, part in total.items()} == dict.fromkeys(
-        ("constant", "tfidf_ridge", "probe", "student", "cascade"), 4
+        ("constant", "tfidf_ridge", "static", "probe", "student", "cascade"), 4
     )
 
 
@@ -143,9 +152,9 @@ def test_a_slice_holds_its_own_articles_and_a_slice_below_ten_is_left_out(open_s
     labels, scores = both([5.0] * 19), both([6.0] * 10 + [8.0] * 9)
     tested = articles(labels, language=["nl"] * 10 + ["en"] * 9)
 
-    parts = evaluate(spec, data, Evidence(tested, [f"g{i}" for i in range(19)], scores, scores, None), 0)["parts"]
+    parts = evaluate(spec, data, seen(tested, [f"g{i}" for i in range(19)], scores, scores), 0)["parts"]
 
-    assert {name: (part["student"]["n"], part["student"]["mae"]) for name, part in parts.items()} == {
+    assert {n: (part["student"]["n"], part["student"]["mae"]) for n, part in parts.items() if ":" not in n} == {
         "total": (19, pytest.approx(1.947368)), "dutch": (10, 1.0)
     }  # fmt: skip
 
@@ -175,7 +184,7 @@ def test_the_prefilter_is_reported_with_the_positives_it_would_lose(open_spec: F
     spec = apply_overrides(open_spec, {"prefilter": rules})
     tested = articles(both(LABELS), titles=["Best deals", "A deal", "Deals", "Ten ways"])
 
-    found = evaluate(spec, data, Evidence(tested, list("abcd"), both(PROBE), both(STUDENT), None), 0)["prefilter"]
+    found = evaluate(spec, data, seen(tested, list("abcd"), both(PROBE), both(STUDENT)), 0)["prefilter"]
 
     assert found == {"blocked": 3, "blocked_positive": 2, "shadowed": 1}
 
@@ -184,3 +193,76 @@ def test_the_same_evidence_gives_the_same_bytes(open_spec: FilterSpec, data: Fit
     first, second = (json.dumps(report(open_spec, data), allow_nan=False) for _ in range(2))
 
     assert first == second
+
+
+def test_length_and_window_are_parts_of_every_filter() -> None:
+    characters = [299] * 10 + [300] * 5 + [1500] * 5 + [1501] * 9
+    truncated = [False] * 12 + [True] * 17
+
+    parts = all_parts([], None, characters, truncated)
+
+    assert parts == {
+        "total": [*range(29)], "length:under_300": [*range(10)], "length:300_to_1500": [*range(10, 20)],
+        "window:whole": [*range(12)], "window:truncated": [*range(12, 29)],
+    }  # fmt: skip
+
+
+def test_the_length_of_an_article_is_that_of_its_text(open_spec: FilterSpec, data: FitData) -> None:
+    labels = both([5.0] * 22)
+    tested = articles(labels, ["Title"] * 11 + ["T" * 400] * 11)
+
+    found = evaluate(open_spec, data, seen(tested, [f"g{i}" for i in range(22)], labels, labels), 0)["parts"]
+
+    assert {name: part["student"]["n"] for name, part in found.items()} == {
+        "total": 22, "length:under_300": 11, "length:300_to_1500": 11, "window:whole": 22
+    }  # fmt: skip
+
+
+def test_the_highest_ranked_articles_are_counted_by_hand(open_spec: FilterSpec, data: FitData) -> None:
+    total = report(open_spec, data)["parts"]["total"]
+
+    # Three labels reach medium. The student ranks 7, then 4, then two of 3, of which one is to be found; the probe
+    # ranks 6, 3, and two of 1.
+    assert total["student"]["recall_at"] == {
+        "positives": {"k": 3, "recall": 0.833333}, "top_tenth": {"k": 1, "recall": 0.333333}
+    }  # fmt: skip
+    assert total["constant"]["recall_at"]["positives"] == {"k": 3, "recall": 0.75}
+
+
+def test_student_and_probe_are_compared_with_word_counts_in_every_part(open_spec: FilterSpec, data: FitData) -> None:
+    labels, rng = both(np.linspace(1, 9, 40)), np.random.default_rng(0)
+    near, far = (np.clip(labels + rng.normal(0, s, (40, 2)), 0, 10).astype(np.float32) for s in (0.1, 4))
+
+    found = evaluate(open_spec, data, seen(articles(labels), [f"g{i}" for i in range(40)], far, near), 0)
+
+    assert set(found["differences"]) == set(found["parts"])
+    for name, part in found["parts"].items():
+        for system in ("student", "probe"):
+            gain = found["differences"][name][f"{system}_minus_tfidf_ridge"]["mae"]
+            low, high = gain["interval"]
+            assert gain["difference"] == pytest.approx(part[system]["mae"] - part["tfidf_ridge"]["mae"], abs=2e-6)
+            assert low < gain["difference"] < high
+    assert found["differences"]["total"]["student_minus_tfidf_ridge"]["mae"]["interval"][1] < 0
+
+
+def test_the_share_of_what_can_be_reached_lies_between_constant_and_the_oracles_own_error(
+    open_spec: FilterSpec, data: FitData
+) -> None:
+    thrice, once = ((1.0, 2.0), (3.0, 2.0), (1.0, 2.0)), ((9.0, 9.0),)
+    repeats = [((4.0, 4.0), (5.0, 4.0))] * 9 + [thrice, (), once]
+    evidence = seen(articles(both(LABELS)), list("abcd"), both(PROBE), both(STUDENT), repeats=repeats)
+
+    floor = evaluate(open_spec, data, evidence, 0)["noise_floor"]
+
+    # Nine articles are 1 apart in the first dimension, one is 2, 0 and 2 apart; none in the second.
+    assert (floor["articles"], floor["mae"]) == (10, pytest.approx((9 + 4 / 3) / 20, abs=1e-6))
+    assert floor["dimensions"] == {"relevance": pytest.approx((9 + 4 / 3) / 10, abs=1e-6), "evidence_quality": 0.0}
+    assert floor["share_of_reachable"]["student"] == pytest.approx((2.25 - 1) / (2.25 - floor["mae"]), abs=1e-6)
+    assert floor["share_of_reachable"]["constant"] == 0.0
+
+
+def test_without_enough_repeats_no_floor_is_known(open_spec: FilterSpec, data: FitData) -> None:
+    evidence = seen(articles(both(LABELS)), list("abcd"), both(PROBE), both(STUDENT),
+                    repeats=[((4.0, 4.0), (5.0, 4.0))] * 9 + [()])  # fmt: skip
+
+    assert evaluate(open_spec, data, evidence, 0)["noise_floor"] is None

@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from distillery_trainer.scaffold import init_filter
 
 WORKER = Path(__file__).with_name("fit_kill_worker.py")
 QUICK = ["student.static.training.epochs=3", "cascade.probe.training.epochs=3", "cascade.probe.hidden=[8]"]
@@ -29,12 +32,16 @@ class Report:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory, shipped_filter: Path, shipped_labels: list[Path]) -> Report:
+def report(tmp_path_factory: pytest.TempPathFactory, topic_rows: Callable[[int], list[dict[str, Any]]]) -> Report:
     folder = tmp_path_factory.mktemp("kills")
     runs = {name: str(folder / name) for name in ("undisturbed", *KILLED)}
-    labels = [str(path) for path in shipped_labels]
-    arguments = ["fit", "--filter", str(shipped_filter), "--labels", *labels, "--backend", "static", "--limit", "80"]
-    for setting in (*QUICK, "evaluation.slices=[]"):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILLERY_FILTERS", str(folder / "filters"))
+        topic = init_filter("topic")
+    labels = folder / "labels.jsonl"
+    labels.write_text("".join(json.dumps(row) + "\n" for row in topic_rows(80)), encoding="utf-8")
+    arguments = ["fit", "--filter", str(topic), "--labels", str(labels), "--backend", "static"]
+    for setting in QUICK:
         arguments += ["--set", setting]
     job = folder / "job.json"
     job.write_text(json.dumps({"arguments": arguments, "runs": runs}))
@@ -66,11 +73,23 @@ def test_all_files_of_a_killed_run_are_those_of_an_undisturbed_one(report: Repor
 def test_kills_came_in_every_stage_and_between_them(report: Report) -> None:
     killed = report.happened["before_every_rename"]["killed"]
 
-    outputs = {"splits.jsonl", "student", "calibration.json", "probe", "certificate.json", "eval.json"}
-    records = {f"stages/{name}.json" for name in ("split", "fit", "calibrate", "probe", "certify", "evaluate")}
+    outputs = {
+        "splits.jsonl",
+        "student",
+        "calibration.json",
+        "probe",
+        "certificate.json",
+        "predictions.jsonl",
+        "eval.json",
+        "report.html",
+    }
+    records = {
+        f"stages/{name}.json"
+        for name in ("split", "fit", "calibrate", "probe", "certify", "predict", "evaluate", "report")
+    }
     in_work = {place.split("/")[1].split("-")[0] for place in killed if place.startswith("work/")}
     assert outputs | records | {"manifest.json", "training_metadata.json"} <= set(killed)
-    assert in_work == {"split", "fit", "calibrate", "probe", "certify", "evaluate"}
+    assert in_work == {"split", "fit", "calibrate", "probe", "certify", "predict", "evaluate", "report"}
 
 
 def test_the_kill_before_the_first_file_came(report: Report) -> None:

@@ -204,3 +204,21 @@ def test_the_digest_of_a_file_changes_with_its_content_and_not_with_its_place(
 
     assert a == b
     assert a["sha256"] != c["sha256"]
+
+
+@pytest.mark.parametrize("value", [0, 1.5, "half", True])
+def test_an_inclusion_probability_that_is_none_is_refused(
+    spec: FilterSpec, row: Callable[..., dict[str, Any]], write_rows: Callable[..., Path], value: object
+) -> None:
+    file = write_rows("labels.jsonl", [row("a", inclusion_probability=value)])
+
+    with pytest.raises(InputError, match=r"inclusion_probability.*expected a number above 0, at most 1"):
+        read_labels([file], spec)
+
+
+def test_an_article_stands_for_one_over_its_inclusion_probability(
+    spec: FilterSpec, row: Callable[..., dict[str, Any]], write_rows: Callable[..., Path]
+) -> None:
+    file = write_rows("labels.jsonl", [row("a", inclusion_probability=0.25), row("b")])
+
+    np.testing.assert_array_equal(read_labels([file], spec).sampling_weights(), [4, 1])

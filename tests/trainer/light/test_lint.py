@@ -20,6 +20,7 @@ from distillery_trainer.scaffold import init_filter
 
 REMOVED = object()
 BANDS = "0-2, 3-4, 5-6, 7-8, 9-10"
+FLAG = {"name": "advertisement", "question": "It sells.", "caps": {"evidence_quality": 2.0}}
 RULE = {"name": "deals", "where": "title", "words": ["best deals"]}
 UNREADABLE = {
     "broken syntax": b"name: [topic\n",
@@ -66,7 +67,12 @@ def prompt(old: str, new: str) -> Callable[[Path], None]:
 
 def example(**labels: float) -> Callable[[Path], None]:
     """Puts one labelled example beside the config."""
-    record = {"id": "a1", "text": "Some text.", "labels": {"relevance": 5, "evidence_quality": 4.5} | labels}
+    return example_with(labels={"relevance": 5, "evidence_quality": 4.5} | labels)
+
+
+def example_with(**fields: object) -> Callable[[Path], None]:
+    """Puts one labelled example with these fields beside the config."""
+    record = {"id": "a1", "text": "Some text.", "labels": {"relevance": 5, "evidence_quality": 4.5}} | fields
     return lambda folder: (folder / "examples" / "one.jsonl").write_text(json.dumps(record) + "\n") and None
 
 
@@ -116,6 +122,17 @@ INDEPENDENT = [
 
 FAULTS = [
     *INDEPENDENT,
+    fault("a flag that the prompt does not ask for", config("flags", to=[FLAG]),
+          "prompt.md: {{flags}}", "0 times", "exactly once"),
+    fault("a flag that the schema cannot hold", prompt("Reply with", "Set is_sponsored. Reply with"),
+          "prompt.md: is_sponsored", "a name that no reply can hold",
+          "a dimension or flag: relevance, evidence_quality"),
+    fault("a flag that caps an unknown dimension", config("flags", to=[FLAG | {"caps": {"evidence": 2.0}}]),
+          "config.yaml: flags[0].caps", "'evidence'", "one of relevance, evidence_quality"),
+    fault("a flag that caps nothing", config("flags", to=[FLAG | {"caps": {}}]),
+          "config.yaml: flags[0].caps", "{}", "Dictionary should have at least 1 item after validation, not 0"),
+    fault("a flag named as a dimension", config("flags", to=[FLAG | {"name": "relevance"}]),
+          "config.yaml: flags[0].name", "'relevance'", "a name that no dimension has: a reply holds both"),
     fault("a negative weight", config("dimensions", 0, "weight", to=-0.1),
           "config.yaml: dimensions[0].weight", "-0.1", "greater than 0"),
     fault("a weight that is no number", config("dimensions", 0, "weight", to=float("nan")),
@@ -148,6 +165,12 @@ FAULTS = [
           "prompt.md: {{dimensions}}", "2 times", "exactly once"),
     fault("a prompt with an unknown placeholder", prompt("{{summary}}", "{{summary}} {{article}}"),
           "prompt.md: {{article}}", "unknown", "one of summary, dimensions, reply_schema"),
+    fault("a flag that is asked for and not there", prompt("{{dimensions}}", "{{flags}} {{dimensions}}"),
+          "prompt.md: {{flags}}", "unknown", "one of summary, dimensions, reply_schema"),
+    fault("a cap of 10, which caps nothing", config("flags", to=[FLAG | {"caps": {"relevance": 10}}]),
+          "config.yaml: flags[0].caps.relevance", "10", "less than 10"),
+    fault("two flags of one name", config("flags", to=[FLAG, FLAG]),
+          "config.yaml: flags[1].name", "'advertisement'", "a name not used before"),
     fault("a label that is no half point", example(relevance=5.25),
           "examples: a1.labels.relevance", "5.25", "a half point"),
 ]  # fmt: skip
@@ -201,6 +224,28 @@ def test_an_example_with_an_unknown_dimension_is_found_by_file_and_article(new_f
 
     where = f"{new_filter / 'examples' / 'one.jsonl'}: article 1.labels.readiness"
     assert found == [Problem(where, "an unknown dimension", "only the filter's own")]
+
+
+def test_an_example_with_a_flag_that_the_filter_does_not_have_is_found(new_filter: Path) -> None:
+    example_with(flags=["advertisement"])(new_filter)
+
+    (found,) = lint_filter(new_filter)
+
+    assert found.path.endswith("one.jsonl: article 1.flags")
+    assert (found.found, found.expected) == ("'advertisement'", "one of none: the filter has no flags")
+
+
+def test_an_example_above_the_cap_of_its_flag_is_found_unless_its_labels_are_a_mean(new_filter: Path) -> None:
+    config("flags", to=[FLAG])(new_filter)
+    prompt("{{dimensions}}", "{{flags}} {{dimensions}}")(new_filter)
+    example_with(flags=["advertisement"])(new_filter)
+
+    (found,) = lint_filter(new_filter)
+    example_with(flags=["advertisement"], repeats=[{"relevance": 5, "evidence_quality": e} for e in (2, 7)])(new_filter)
+    none = lint_filter(new_filter)
+
+    assert found == Problem("examples: a1.labels.evidence_quality", "4.5", "at most 2, under advertisement")
+    assert none == []
 
 
 def test_half_points_are_no_problem(new_filter: Path) -> None:

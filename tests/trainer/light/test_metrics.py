@@ -171,6 +171,52 @@ def test_recall_under_equal_weights_is_recall(seed: int) -> None:
     assert found == pytest.approx(recall_score(true >= 5, said >= 5))
 
 
+@FEW
+@given(SEEDS)
+def test_spearman_under_weights_is_that_of_the_articles_repeated(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, 6, 30).astype(float), rng.integers(0, 6, 30).astype(float)
+    weights = rng.multinomial(30, np.full(30, 1 / 30))
+
+    found = metrics.weighted_spearman(a, b)(weights.astype(float))
+
+    assert found == pytest.approx(spearmanr(np.repeat(a, weights), np.repeat(b, weights)).statistic, abs=1e-12)
+
+
+def test_spearman_under_weights_is_none_where_only_equal_values_are_drawn() -> None:
+    statistic = metrics.weighted_spearman(np.array([1.0, 1.0, 2.0]), np.array([1.0, 2.0, 3.0]))
+
+    assert statistic(np.array([1.0, 2.0, 0.0])) is None
+
+
+@FEW
+@given(SEEDS)
+def test_a_difference_of_recalls_is_that_of_two_recalls(seed: int) -> None:
+    (one, labels), (other, _) = scores(seed), scores(seed + 1)
+    weights = np.random.default_rng(seed).multinomial(40, np.full(40, 1 / 40)).astype(float)
+    columns = (one[:, 0], other[:, 0], labels[:, 0])
+
+    found = metrics.weighted_recall_difference(*columns, 5.0)(weights)
+
+    first, second = (metrics.weighted_recall(c, columns[2], 5.0)(weights) for c in columns[:2])
+    assert found == pytest.approx(first - second)
+
+
+@pytest.mark.parametrize(
+    ("said", "k", "expected"),
+    [([9, 8, 1, 0], 2, 0.5), ([9, 8, 7, 0], 3, 1.0), ([1, 1, 1, 1], 2, 0.5), ([0, 9, 5, 5], 2, 0.25)],
+    ids=["one of two", "both", "all tied", "tied at the last place"],
+)
+def test_recall_at_k_counts_the_highest_and_shares_ties(said: list[float], k: int, expected: float) -> None:
+    labels = np.array([8.0, 1.0, 8.0, 1.0])
+
+    assert metrics.recall_at(np.array(said, float), labels, 5.0, k) == expected
+
+
+def test_recall_at_k_of_nothing_to_find_is_none() -> None:
+    assert metrics.recall_at(np.array([9.0, 1.0]), np.array([1.0, 1.0]), 5.0, 1) is None
+
+
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
     values = np.random.default_rng(0).normal(size=30)
     groups = [str(i) for i in range(30)]

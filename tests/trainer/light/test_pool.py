@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import TextPolicy
-from distillery_trainer.pool import read_pool
+from distillery_runtime.spec import FilterSpec, PrefilterRule, TextPolicy
+from distillery_trainer.pool import admitted, new_texts, read_pool
 
 
 def lines(path: Path, *records: object) -> Path:
@@ -33,3 +33,20 @@ def test_a_missing_file_and_files_without_an_article_are_errors(tmp_path: Path) 
         read_pool([tmp_path / "gone.jsonl"], TextPolicy())
     with pytest.raises(InputError, match="no usable article, 1 other lines"):
         read_pool([lines(tmp_path / "a.jsonl", "{")], TextPolicy())
+
+
+def test_new_texts_are_no_near_duplicates_of_known_ones_nor_of_one_another() -> None:
+    story = " ".join(f"word{i}" for i in range(40))
+    known, fresh, other = story, story.replace("word", "term"), story.replace("word", "thing")
+
+    assert new_texts([known + " again", fresh, fresh + " once more", other], [known]) == [fresh, other]
+
+
+def test_what_a_rule_of_the_filter_blocks_is_not_admitted(tmp_path: Path, spec: FilterSpec) -> None:
+    rule = PrefilterRule(name="sport", mode="block", words=("football",))
+    records = {"id": "a", "title": "Football", "text": "x"}, {"id": "b", "title": "", "text": "y"}
+    pool = read_pool([lines(tmp_path / "a.jsonl", *records)], TextPolicy())
+
+    texts = admitted(pool, spec.model_copy(update={"prefilter": (rule,)}))
+
+    assert texts == [f"{TextPolicy().title_separator}y".strip()]

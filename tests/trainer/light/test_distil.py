@@ -1,0 +1,216 @@
+"""`trainer fit --distil-from`: what a student learns from another run's scores, and which runs are refused."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distillery_runtime.errors import InputError
+from distillery_runtime.spec import FilterSpec
+from distillery_trainer.distil import Distillation
+from distillery_trainer.fit import FitRequest, fit
+from distillery_trainer.labels import read_labels
+from distillery_trainer.pipeline import Pipeline
+from distillery_trainer.pool import read_pool
+from distillery_trainer.run import stage_keys
+from distillery_trainer.scaffold import init_filter
+
+QUICK: dict[str, object] = {
+    "student.backend": "static",
+    "student.static.training.epochs": 20,
+    "cascade.probe.embedder": "static",
+    "cascade.probe.training.epochs": 2,
+    "cascade.probe.hidden": [4],
+}
+
+Write = Callable[[str, Sequence[Mapping[str, object]]], Path]
+
+
+def silent(line: str) -> None:
+    """Hears what a fit says, and forgets it."""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> FitRequest:
+    """A finished run of 60 articles, about `solar` or not, to learn from."""
+    folder = tmp_path_factory.mktemp("source")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILLERY_FILTERS", str(folder / "filters"))
+        filter_folder = init_filter("topic")
+    labels = folder / "labels.jsonl"
+    labels.write_text("".join(json.dumps(row) + "\n" for row in articles(60, seed=1)))
+    request = FitRequest(filter_folder, [labels], QUICK, run_dir=folder / "run")
+    fit(request, silent)
+    return request
+
+
+def articles(count: int, seed: int) -> list[dict[str, Any]]:
+    """Articles of random words; every other is about `solar`, and labelled high for it."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for place in range(count):
+        words = [f"word{i}" for i in generator.integers(0, 400, size=40)] + ["solar"] * (5 * (place % 2))
+        labels = {"relevance": 8.0 if place % 2 else 2.0, "evidence_quality": 8.0}
+        rows.append({"id": f"a{seed}-{place}", "title": "", "text": " ".join(words), "labels": labels})
+    return rows
+
+
+def pool_file(folder: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    """Articles as a pool: their labels left out."""
+    path = folder / "pool.jsonl"
+    path.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "labels"}) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def distilled(source: FitRequest, tmp_path: Path) -> FitRequest:
+    """A fit on the same labels that also learns from the source's scores on 40 other articles."""
+    pool = pool_file(tmp_path, articles(40, seed=2))
+    return FitRequest(source.filter_folder, source.labels, QUICK, run_dir=tmp_path / "run",
+                      distil_from=[source.run_dir], pool=[pool], distil_weight=0.25)  # fmt: skip
+
+
+def pipeline_of(request: FitRequest, spec: FilterSpec) -> Pipeline:
+    """A pipeline for a request's labels and sources, in the run folder where its split is."""
+    source = Distillation(request.distil_from, read_pool(request.pool, spec.text), request.distil_weight)
+    return Pipeline(spec, read_labels(request.labels, spec), request.run_dir, request.seed, source)
+
+
+@pytest.fixture
+def static_spec(spec: FilterSpec) -> FilterSpec:
+    """The filter that `trainer init` writes, with a static student."""
+    return spec.model_copy(update={"student": spec.student.model_copy(update={"backend": "static"})})
+
+
+def test_the_student_learns_from_the_pools_articles_after_the_labelled_ones(
+    distilled: FitRequest, static_spec: FilterSpec
+) -> None:
+    fit(distilled, silent)
+    pipeline = pipeline_of(distilled, static_spec)
+
+    data, labelled = pipeline.student_data(), pipeline.fit_data()
+
+    assert data.train_texts[: len(labelled.train_texts)] == labelled.train_texts
+    assert len(data.train_texts) == len(labelled.train_texts) + 40
+    np.testing.assert_array_equal(data.val_labels, labelled.val_labels)
+
+
+def test_its_scores_are_the_sources_calibrated_ones(
+    distilled: FitRequest, source: FitRequest, static_spec: FilterSpec, write_rows: Write
+) -> None:
+    fit(distilled, silent)
+    with_labels = read_labels([write_rows("labelled-pool.jsonl", articles(40, seed=2))], static_spec)
+    judge = Pipeline(static_spec, with_labels, source.run_dir, 0)
+
+    data = pipeline_of(distilled, static_spec).student_data()
+
+    np.testing.assert_allclose(data.train_labels[-40:], judge.models.student_scores(with_labels.texts), atol=1e-6)
+
+
+def test_such_a_score_counts_its_weight_against_a_labels_one(distilled: FitRequest, static_spec: FilterSpec) -> None:
+    fit(distilled, silent)
+
+    weights = pipeline_of(distilled, static_spec).student_data().train_weights
+
+    assert weights is not None
+    assert set(weights[:-40].ravel()) == {1.25}
+    assert set(weights[-40:].ravel()) == {0.25}
+
+
+def test_a_labelled_articles_target_lies_between_label_and_score_by_their_weights(
+    distilled: FitRequest, source: FitRequest, static_spec: FilterSpec
+) -> None:
+    fit(distilled, silent)
+    pipeline = pipeline_of(distilled, static_spec)
+    data, labelled = pipeline.student_data(), pipeline.fit_data()
+    judge = Pipeline(static_spec, pipeline.labelled, source.run_dir, 0)
+
+    scores = judge.models.student_scores(labelled.train_texts)
+
+    expected = (labelled.train_labels + 0.25 * scores) / 1.25
+    np.testing.assert_allclose(data.train_labels[:-40], expected, atol=1e-5)
+
+
+def test_scores_of_a_pool_teach_what_too_few_labels_do_not(source: FitRequest, tmp_path: Path) -> None:
+    labels = tmp_path / "few.jsonl"
+    labels.write_text("".join(json.dumps(row) + "\n" for row in articles(60, seed=3)))
+    few = {"student.static.training.epochs": 1}
+    alone = FitRequest(source.filter_folder, [labels], QUICK | few, limit=40, run_dir=tmp_path / "alone")
+    pool = pool_file(tmp_path, articles(400, seed=4))
+    taught = FitRequest(source.filter_folder, [labels], QUICK | few, limit=40, run_dir=tmp_path / "taught",
+                        distil_from=[source.run_dir], pool=[pool], distil_weight=1.0)  # fmt: skip
+
+    errors = [json.loads((fit(r, silent) / "eval.json").read_text())["parts"]["total"]["student"]["mae"]
+              for r in (alone, taught)]  # fmt: skip
+
+    assert errors[1] < errors[0]
+
+
+def test_a_pool_of_near_duplicates_alone_is_an_error(source: FitRequest, tmp_path: Path) -> None:
+    pool = pool_file(tmp_path, articles(60, seed=1))
+    request = FitRequest(source.filter_folder, source.labels, QUICK, run_dir=tmp_path / "run",
+                         distil_from=[source.run_dir], pool=[pool])  # fmt: skip
+
+    with pytest.raises(InputError, match="all 60 articles are near-duplicates of labelled ones"):
+        fit(request, silent)
+
+
+def test_a_source_that_was_trained_on_what_this_fit_is_judged_on_is_refused(
+    source: FitRequest, distilled: FitRequest, tmp_path: Path
+) -> None:
+    other_split = FitRequest(source.filter_folder, source.labels, QUICK, seed=5, run_dir=tmp_path / "other",
+                             distil_from=distilled.distil_from, pool=distilled.pool)  # fmt: skip
+
+    with pytest.raises(InputError, match=r"run: train: \d+ articles that are held out here"):
+        fit(other_split, silent)
+
+
+def test_a_folder_that_is_no_finished_run_is_refused(distilled: FitRequest, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    request = FitRequest(distilled.filter_folder, distilled.labels, QUICK, run_dir=tmp_path / "run",
+                         distil_from=[tmp_path / "empty"], pool=distilled.pool)  # fmt: skip
+
+    with pytest.raises(InputError, match="empty: no finished run"):
+        fit(request, silent)
+
+
+def test_a_source_of_other_dimensions_is_refused(
+    source: FitRequest, distilled: FitRequest, static_spec: FilterSpec, tmp_path: Path
+) -> None:
+    first = static_spec.dimensions[0].model_copy(update={"name": "novelty"})
+    other = static_spec.model_copy(update={"dimensions": (first, *static_spec.dimensions[1:])})
+    pool = read_pool(distilled.pool, static_spec.text)
+
+    with pytest.raises(InputError, match="dimensions: relevance, evidence_quality, expected novelty, evidence_quality"):
+        Distillation([source.run_dir], pool, 1.0).check(other, {})
+
+
+@pytest.mark.parametrize(("given", "found"), [("distil_from", "--distil-from alone"), ("pool", "--pool alone")])
+def test_one_of_the_two_options_alone_is_an_error(distilled: FitRequest, given: str, found: str) -> None:
+    one: dict[str, Any] = {given: getattr(distilled, given)}
+    request = FitRequest(distilled.filter_folder, distilled.labels, QUICK, run_dir=distilled.run_dir, **one)
+
+    with pytest.raises(InputError, match=found):
+        fit(request, silent)
+
+
+def test_the_manifest_names_the_sources_and_the_pool(distilled: FitRequest) -> None:
+    fit(distilled, silent)
+
+    manifest = json.loads((distilled.run_dir / "manifest.json").read_text())
+
+    assert [run["run"] for run in manifest["distil_from"]] == ["run"]
+    assert [(pool["name"], manifest["distil_weight"]) for pool in manifest["pool"]] == [("pool.jsonl", 0.25)]
+
+
+def test_another_weight_makes_all_but_the_split_again(distilled: FitRequest, static_spec: FilterSpec) -> None:
+    pipeline = pipeline_of(distilled, static_spec)
+    heavier = Distillation(distilled.distil_from, read_pool(distilled.pool, static_spec.text), 0.5)
+
+    before = stage_keys(pipeline.stages())
+    after = stage_keys(Pipeline(static_spec, pipeline.labelled, pipeline.folder, 0, heavier).stages())
+
+    assert [name for name in before if before[name] == after[name]] == ["split"]
