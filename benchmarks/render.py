@@ -21,6 +21,7 @@ from benchmarks import (
     render_parity,
     render_peers,
     render_quality,
+    render_runs,
     render_stream,
     render_suite,
 )
@@ -101,7 +102,8 @@ def render(results: Results) -> Mapping[str, str]:
     head = HEAD + "## Against the targets\n\n" + targets_table(results)
     charts = render_peers.charts(results) | render_suite.charts(results) | render_stream.charts(results)
     pictures = {f"{PICTURES}/{name}": content for name, content in charts.items()}
-    return {PAGE: _tidy("\n".join([head, *sections])), **pictures}
+    runs = {name: _tidy(page) for name, page in render_runs.page(results).items()}
+    return {PAGE: _tidy("\n".join([head, *sections])), **runs, **pictures}
 
 
 def _tidy(page: str) -> str:

@@ -1,0 +1,82 @@
+"""How many of the articles to be found a screening by ten seeds finds, against chance; on labelled articles.
+
+    python benchmarks/screening.py --filter NAME --labels FILE [--embedder static] [--draws 200]
+
+Each draw takes ten of the articles at or above the operating tier as seeds and looks for the others among the tenth of
+all articles most like them. Prints JSON: recall, its interval over the draws, and how many times that is chance.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from distillery_runtime.spec import ProbeSettings
+from distillery_runtime.verdict import overalls
+from distillery_trainer.backends.choose import open_embedder
+from distillery_trainer.curate.screen import similarities
+from distillery_trainer.filters import find_filter, load_filter
+from distillery_trainer.labels import read_labels
+
+SEEDS, SHARE = 10, 0.1
+
+
+class Embedded:
+    """An embedder that has embedded its texts before: a draw then costs one product."""
+
+    def __init__(self, texts: Sequence[str], rows: np.ndarray) -> None:
+        self._place = dict(zip(texts, rows, strict=True))
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """The rows kept for these texts."""
+        return np.stack([self._place[text] for text in texts])
+
+
+def main() -> int:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--filter", required=True)
+    parser.add_argument("--labels", required=True, nargs="+", type=Path)
+    parser.add_argument("--embedder", default="static")
+    parser.add_argument("--overall", type=float, help="what is to be found (default: the operating tier)")
+    parser.add_argument("--draws", type=int, default=200)
+    options = parser.parse_args()
+    spec = load_filter(find_filter(options.filter))
+    labelled = read_labels(options.labels, spec)
+    wanted = overalls(labelled.labels(), spec) >= (options.overall or spec.operating_overall)
+    kept = Embedded(labelled.texts, open_embedder(ProbeSettings(embedder=options.embedder)).embed(labelled.texts))
+    sources = [article.fields["source"] for article in labelled.articles]
+    parts = {"total": np.ones(len(sources), bool), "not_arxiv": np.array(["arxiv" not in source for source in sources])}
+    report = {name: measure(kept, labelled.texts, wanted & part, part, options.draws) for name, part in parts.items()}
+    print(json.dumps({"embedder": options.embedder, "seeds": SEEDS, "share": SHARE, **report}, indent=1))
+    return 0
+
+
+def measure(
+    kept: Embedded, texts: Sequence[str], wanted: np.ndarray, part: np.ndarray, draws: int
+) -> dict[str, object]:
+    """Recall within one part of the articles, over draws of the seeds."""
+    generator, recalls = np.random.default_rng(0), []
+    own, found = np.flatnonzero(part), np.flatnonzero(wanted)
+    for _ in range(draws):
+        seeds = generator.choice(found, SEEDS, replace=False)
+        rest = np.setdiff1d(own, seeds)
+        likeness = similarities(kept, [texts[i] for i in rest], [texts[i] for i in seeds])
+        top = rest[np.argsort(-likeness, kind="stable")[: int(len(rest) * SHARE)]]
+        recalls.append(np.isin(top, found).sum() / (len(found) - SEEDS))
+    low, high = np.quantile(recalls, [0.025, 0.975])
+    mean = float(np.mean(recalls))
+    return {
+        "articles": len(own),
+        "to_find": len(found),
+        "recall": round(mean, 4),
+        "interval": [round(float(low), 4), round(float(high), 4)],
+        "times_chance": round(mean / SHARE, 2),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
