@@ -128,7 +128,7 @@ class OracleSettings(_Part):
 
 
 class HeadTraining(_Part):
-    """How a head on frozen embeddings is trained (Adam, early stopping on validation MAE)."""
+    """How a head, and a static table with it, is trained (Adam, early stopping on validation MAE)."""
 
     epochs: Count = 100
     patience: Count = 10
@@ -157,7 +157,7 @@ class ModelTraining(_Part):
 
 
 class ProbeSettings(_Part):
-    """Stage 1: a frozen encoder and a small head on its pooled embedding."""
+    """Stage 1: an encoder, frozen unless it is `static`, and a small head on its pooled embedding."""
 
     embedder: Text = "intfloat/multilingual-e5-small"
     revision: Text = "main"
@@ -206,9 +206,9 @@ class EncoderSettings(_Part):
 
 
 class StaticSettings(_Part):
-    """A small token table, mean pooled, with an MLP head: neither torch nor a download."""
+    """A small token table, mean pooled, with a head: neither torch nor a download."""
 
-    hidden: tuple[Count, ...] = (64,)
+    hidden: tuple[Count, ...] = (256, 128)
     training: HeadTraining = HeadTraining()
 
 

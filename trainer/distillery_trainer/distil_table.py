@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 from sklearn.decomposition import PCA
 from tokenizers import Tokenizer
 from transformers import AutoModel, PreTrainedModel
 
 from distillery_runtime.window import token_batches
+from distillery_trainer.static_embedder import TABLE_FILES, save_table
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 MIN_WORD_COUNT = 6
@@ -56,11 +56,11 @@ def main() -> None:
     vectors = embed(model, [entry_ids(full, known, entry) for entry, _ in vocabulary])
     targets = embed(model, [list(e.ids)[:MAX_TOKENS] for e in full.encode_batch_fast(passages)])
     cut_tokens = [list(e.ids) for e in Tokenizer.from_str(cut).encode_batch_fast(passages)]
-    table, scale = quantise(train_rows(vectors, targets, cut_tokens, options.dimensions))
     options.out.mkdir(parents=True, exist_ok=True)
-    save_file({"table": table, "scale": scale}, options.out / "table.safetensors")
+    save_table(train_rows(vectors, targets, cut_tokens, options.dimensions), options.out)
     (options.out / "tokenizer.json").write_text(cut, encoding="utf-8")
-    print(f"{len(vocabulary)} entries, {table.nbytes + scale.nbytes + len(cut.encode()):,} bytes, {len(texts)} texts")
+    size = sum((options.out / name).stat().st_size for name in TABLE_FILES)
+    print(f"{len(vocabulary)} entries, {size:,} bytes, {len(texts)} texts")
 
 
 def read_texts(files: Sequence[Path]) -> Iterator[str]:
@@ -172,13 +172,6 @@ def train_rows(
     trained: NDArray[np.float32] = bag.weight.detach().numpy().copy()
     trained[: len(SPECIALS)] = 0
     return trained
-
-
-def quantise(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 with one scale a row: rows is about table * scale[:, None]."""
-    scale = np.abs(rows).max(axis=1) / 127
-    table = np.rint(rows / np.where(scale == 0, 1, scale)[:, None]).astype(np.int8)
-    return table, scale.astype(np.float32)
 
 
 def cut_tokenizer(config: Mapping[str, object], vocabulary: Vocabulary) -> dict[str, object]:

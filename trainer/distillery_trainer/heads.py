@@ -15,6 +15,7 @@ from distillery_trainer.atomic_files import replacing
 from distillery_trainer.backends.protocol import Progress
 
 Matrix = NDArray[np.float32]
+Layers = tuple[tuple[Matrix, Matrix], ...]
 
 RIDGE_ALPHAS = (0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
@@ -28,7 +29,7 @@ class Head:
 
     mean: Matrix
     scale: Matrix
-    layers: tuple[tuple[Matrix, Matrix], ...]
+    layers: Layers
 
     def predict(self, pooled: Matrix) -> Matrix:
         """Raw scores: (N, H) float32 embeddings to (N, D) float32, any finite value."""
@@ -62,7 +63,7 @@ class HeadData:
 
 @dataclass(frozen=True, slots=True)
 class FittedHead:
-    """The better head, its kind, and the validation MAE of each kind tried."""
+    """The best head, its kind, and the validation MAE of each kind tried."""
 
     head: Head
     kind: str
@@ -121,7 +122,7 @@ def _standardised(data: HeadData) -> tuple[Matrix, Matrix, HeadData]:
     return mean, scale, replace(data, train_x=(data.train_x - mean) / scale, val_x=(data.val_x - mean) / scale)
 
 
-def _fit_ridge(data: HeadData) -> tuple[tuple[Matrix, Matrix], ...]:
+def _fit_ridge(data: HeadData) -> Layers:
     """One linear layer, its penalty chosen on validation. Standardised columns: alpha is in articles."""
     best: tuple[float, Ridge] | None = None
     for alpha in RIDGE_ALPHAS:
@@ -138,7 +139,7 @@ def _fit_ridge(data: HeadData) -> tuple[tuple[Matrix, Matrix], ...]:
 
 def _fit_mlp(
     data: HeadData, hidden: Sequence[int], training: HeadTraining, seed: int, progress: Progress | None
-) -> tuple[tuple[Matrix, Matrix], ...]:
+) -> Layers:
     """An MLP trained by Adam on squared error, stopped early on validation MAE, labels centred for a calm start."""
     offset = data.train_y.mean(axis=0)
     model = MLPRegressor(
@@ -149,7 +150,7 @@ def _fit_mlp(
         random_state=seed,
     )
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)  # the columns are standardised already
-    best: tuple[tuple[Matrix, Matrix], ...] = ()
+    best: Layers = ()
     best_mae, since = np.inf, 0
     if progress:
         progress.start(training.epochs, 0)
@@ -166,7 +167,7 @@ def _fit_mlp(
     return best
 
 
-def _layers(model: MLPRegressor, offset: Matrix) -> tuple[tuple[Matrix, Matrix], ...]:
+def _layers(model: MLPRegressor, offset: Matrix) -> Layers:
     fitted = zip(model.coefs_, model.intercepts_, strict=True)
     pairs = [(weight.T.astype(np.float32), bias.astype(np.float32)) for weight, bias in fitted]
     weight, bias = pairs[-1]

@@ -18,13 +18,7 @@ from distillery_runtime.spec import FilterSpec
 from distillery_runtime.verdict import overalls
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.atomic_files import write_text
-from distillery_trainer.backends.choose import (
-    STATIC,
-    call_helpers,
-    fit_student,
-    open_embedder,
-    pin_embedder,
-)
+from distillery_trainer.backends.choose import STATIC, call_helpers, fit_student, open_embedder
 from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.calibrate import fit_calibration
 from distillery_trainer.calibration_file import write_calibration
@@ -32,11 +26,12 @@ from distillery_trainer.certify import Drawn, Wanted, certificate
 from distillery_trainer.distil import Distillation
 from distillery_trainer.evaluate import Evidence, evaluate
 from distillery_trainer.files import digest, write_json, write_jsonl
-from distillery_trainer.heads import HeadData, fit_head, save_head
+from distillery_trainer.heads import load_head
 from distillery_trainer.labels import LabelledSet
 from distillery_trainer.metrics import Report
 from distillery_trainer.pool import Pool, admitted, new_texts
 from distillery_trainer.predictions import Predictions, read_predictions, rounded_scores, write_predictions
+from distillery_trainer.probe import fit_probe
 from distillery_trainer.progress import Bar
 from distillery_trainer.report.build import render
 from distillery_trainer.report.facts import read_facts
@@ -97,7 +92,7 @@ class Pipeline:
             Stage("split", "splits.jsonl", (), split, 1, self._split),
             Stage("fit", "student", ("split",), [student, names, counted, self.seed, *distilled], 3, self._fit),
             Stage("calibrate", "calibration.json", ("fit",), [self.seed], 1, self._calibrate),
-            Stage("probe", "probe", ("split",), [probe, names, counted, self.seed, *distilled], 3, self._probe),
+            Stage("probe", "probe", ("split",), [probe, names, counted, self.seed, *distilled], 4, self._probe),
             Stage("certify", "certificate.json", ("calibrate", "probe"), certified, 5, self._certify),
             Stage("predict", "predictions.jsonl", ("calibrate", "probe"), [], 1, self._predict),
             Stage("evaluate", "eval.json", ("certify", "predict"), [rubric, slices, repeats], 3, self._evaluate),
@@ -162,19 +157,11 @@ class Pipeline:
         write_calibration(output, self._fit_calibration(raw, places))
 
     def _probe(self, output: Path) -> None:
-        settings = self.spec.cascade.probe
         data = self.student_data()
-        embedder = open_embedder(settings)
-        train, val = (self.models.embeddings(texts, embedder) for texts in (data.train_texts, data.val_texts))
         with Bar("probe") as bar:
-            rows = HeadData(train, data.train_labels, val, data.val_labels, data.train_weights)
-            fitted = fit_head(rows, settings.hidden, settings.training, self.seed, bar)
-        output.mkdir(parents=True, exist_ok=True)
-        save_head(fitted.head, output / "head.safetensors")
-        pin_embedder(settings, output)
-        write_json(output / "head.json", {"kind": fitted.kind, "val_mae": fitted.val_mae})
-        calibration = self._fit_calibration(fitted.head.predict(val), self.places("val"))
-        write_calibration(output / "calibration.json", calibration)
+            embedder = fit_probe(self.spec.cascade.probe, data, output, self.seed, bar, self.models.embeddings)
+        raw = load_head(output / "head.safetensors").predict(self.models.embeddings(data.val_texts, embedder))
+        write_calibration(output / "calibration.json", self._fit_calibration(raw, self.places("val")))
         self._write_inputs(embedder.window, output / "inputs.jsonl")
 
     def _certify(self, output: Path) -> None:
@@ -264,10 +251,12 @@ class Pipeline:
         write_text(output, render(read_facts(self.folder, self.spec, self.labelled, self.lessons(), self.seed)))
 
     def lessons(self) -> tuple[Lesson, ...]:
-        """Learning curves of cheap models, on the embeddings that the probe was fitted on."""
+        """Learning curves of cheap models, on the embeddings of the probe's encoder before it learnt from any label."""
         places = self.places("test")
         data, held_out = self.fit_data(), self.labelled.select(places)
-        seen = (self.models.embeddings(texts) for texts in (data.train_texts, data.val_texts, held_out.texts))
+        encoder = open_embedder(self.spec.cascade.probe) if self.spec.cascade.probe.embedder == STATIC else None
+        parts = (data.train_texts, data.val_texts, held_out.texts)
+        seen = (self.models.embeddings(texts, encoder) for texts in parts)
         embeddings = Embeddings(*seen)
         exam = Exam(held_out.texts, held_out.labels(), [self.groups[i] for i in places])
         return learn(data, embeddings, exam, self.seed)

@@ -48,7 +48,7 @@ class RunModels:
     def embeddings(self, texts: Sequence[str], embedder: Embedder | None = None) -> Scores:
         """What the probe's head reads: (N, H) float32, from the fitted probe's encoder unless another is given."""
         used, settings = embedder or self._embedder, self.spec.cascade.probe
-        content = content_of(settings.embedder if settings.embedder == STATIC else str(used.folder))
+        content = _table_digest(used.folder) if settings.embedder == STATIC else content_of(str(used.folder))
         key = digest([settings.model_dump(mode="json", exclude={"embedder", "training", "hidden"}), content])
         return self._kept("embeddings", key, texts, used.embed)
 
@@ -77,5 +77,9 @@ class RunModels:
 def content_of(model: str) -> object:
     """What a key says of a model beside its name: its content, which may change under the name (not for a Hub id)."""
     if model == STATIC:
-        return [tree_digest(TABLE_FOLDER / name) for name in TABLE_FILES]
+        return _table_digest(TABLE_FOLDER)
     return identity(Path(model)) if Path(model).is_dir() else None
+
+
+def _table_digest(folder: Path) -> list[str]:
+    return [tree_digest(folder / name) for name in TABLE_FILES]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from distillery_runtime.spec import Window
 from distillery_runtime.window import TokenWindow
+from distillery_trainer.atomic_files import replacing
 
 TABLE_FOLDER = Path(__file__).parent / "static_table"
 TABLE_FILES = ("table.safetensors", "tokenizer.json")
@@ -21,6 +22,14 @@ def copy_table(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in TABLE_FILES:
         shutil.copyfile(TABLE_FOLDER / name, folder / name)
+
+
+def save_table(rows: NDArray[np.float32], folder: Path) -> None:
+    """Writes a table's rows (V, H) as symmetric int8 with one scale a row, half a step of it off at most."""
+    scale = (np.abs(rows).max(axis=1) / 127).astype(np.float32)
+    table = np.rint(rows / np.where(scale == 0, 1, scale)[:, None]).astype(np.int8)
+    with replacing(folder / TABLE_FILES[0]) as beside:
+        save_file({"table": table, "scale": scale}, beside)
 
 
 class StaticEmbedder:
@@ -35,6 +44,11 @@ class StaticEmbedder:
         self.scale: NDArray[np.float32] = tensors["scale"]
         self.folder = folder
         self.window = TokenWindow(folder / "tokenizer.json", window)
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """The table as it counts: (V, H) float32."""
+        return self.table.astype(np.float32) * self.scale[:, None]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, H) float32 rows of unit length; a text without a known token gives a zero row."""

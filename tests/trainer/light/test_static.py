@@ -113,7 +113,7 @@ def test_a_student_is_whole_in_its_folder(data: FitData, tmp_path: Path) -> None
     assert {path.name for path in tmp_path.iterdir()} == {
         "head.json", "head.safetensors", "table.safetensors", "tokenizer.json"
     }  # fmt: skip
-    assert json.loads((tmp_path / "head.json").read_text())["kind"] in {"ridge", "mlp"}
+    assert json.loads((tmp_path / "head.json").read_text())["kind"] in {"ridge", "mlp", "tuned"}
 
 
 def test_the_spec_chooses_the_static_backend(spec: FilterSpec, data: FitData, tmp_path: Path) -> None:

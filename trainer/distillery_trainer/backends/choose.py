@@ -17,8 +17,8 @@ from distillery_runtime.window import TokenWindow
 from distillery_trainer import processes
 from distillery_trainer.backends import static
 from distillery_trainer.backends.protocol import FitData, Progress, Student
-from distillery_trainer.backends.records import BaseRecord, base_folder, find_base
-from distillery_trainer.static_embedder import StaticEmbedder, copy_table
+from distillery_trainer.backends.records import BaseRecord, base_folder
+from distillery_trainer.static_embedder import StaticEmbedder
 
 STATIC = "static"
 
@@ -78,7 +78,7 @@ def load_merged_decoder(spec: FilterSpec, folder: Path) -> Student:
 
 
 def open_embedder(settings: ProbeSettings) -> Embedder:
-    """The probe's frozen encoder: `static`, a Hub id or a folder."""
+    """The probe's encoder as it comes: `static`, a Hub id or a folder."""
     if settings.embedder == STATIC:
         return StaticEmbedder(settings.window)
     torch_embedder = import_torch_side("distillery_trainer.torch_embedder")
@@ -88,16 +88,8 @@ def open_embedder(settings: ProbeSettings) -> Embedder:
     return cast(Embedder, embedder)  # loaded by name, so that torch stays optional
 
 
-def pin_embedder(settings: ProbeSettings, folder: Path) -> None:
-    """Keeps in `folder` which encoder the probe stands on, so that the same one is opened later."""
-    if settings.embedder == STATIC:
-        copy_table(folder)
-    else:
-        find_base(settings.embedder, settings.revision).write(folder / "base.json")
-
-
 def reopen_embedder(settings: ProbeSettings, folder: Path) -> Embedder:
-    """The encoder that `pin_embedder` kept.
+    """The encoder that the probe in `folder` stands on, or its table.
 
     Raises:
         InputError: the model found is not the one recorded.

@@ -1,4 +1,4 @@
-"""The static student: a token table and a head on it. Fits in seconds, with neither torch nor a download."""
+"""The static student, and a probe of the same kind: a token table and a head. Neither torch nor a download."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.spec import StaticSettings, Window
+from distillery_runtime.spec import ProbeSettings, StaticSettings, Window
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.backends.protocol import FitData, Progress
 from distillery_trainer.files import write_json
-from distillery_trainer.heads import Head, HeadData, fit_head, load_head, save_head
-from distillery_trainer.static_embedder import StaticEmbedder, copy_table
+from distillery_trainer.heads import Head, fit_head, load_head, save_head
+from distillery_trainer.static_embedder import StaticEmbedder, copy_table, save_table
+from distillery_trainer.static_tuning import Words, count_tokens, tune
 
 
 class StaticStudent:
@@ -32,18 +33,42 @@ class StaticStudent:
 
 
 def fit(
-    settings: StaticSettings, window: Window, data: FitData, folder: Path, seed: int, progress: Progress | None
+    settings: StaticSettings | ProbeSettings,
+    window: Window,
+    data: FitData,
+    folder: Path,
+    seed: int,
+    progress: Progress | None,
 ) -> None:
-    """Fits a head on the table's embeddings and writes table, tokenizer and head into `folder`."""
+    """Writes table, tokenizer and head into `folder`: whichever is best on validation of three.
+
+    A ridge and an MLP head on the table as it comes, and a table that was trained together with an MLP.
+    """
     copy_table(folder)
     embedder = StaticEmbedder(window, folder)
-    train, val = embedder.embed(data.train_texts), embedder.embed(data.val_texts)
-    rows = HeadData(train, data.train_labels, val, data.val_labels, data.train_weights)
-    fitted = fit_head(rows, settings.hidden, settings.training, seed, progress)
-    save_head(fitted.head, folder / "head.safetensors")
-    write_json(folder / "head.json", {"kind": fitted.kind, "val_mae": fitted.val_mae})
+    words = _words(embedder, data)
+    fitted = fit_head(words.pooled(embedder.rows), settings.hidden, settings.training, seed, progress)
+    tuned = tune(embedder.rows, words, settings.hidden, settings.training, seed, progress)
+    save_table(tuned.table, folder)
+    save_head(tuned.head, folder / "head.safetensors")
+    error = float(np.abs(load(folder, window).predict(data.val_texts) - data.val_labels).mean())
+    kind = "tuned"
+    if fitted.val_mae[fitted.kind] <= error:
+        kind = fitted.kind
+        copy_table(folder)
+        save_head(fitted.head, folder / "head.safetensors")
+    write_json(folder / "head.json", {"kind": kind, "val_mae": fitted.val_mae | {"tuned": round(error, 6)}})
 
 
 def load(folder: Path, window: Window) -> StaticStudent:
     """Reads what `fit` wrote."""
     return StaticStudent(StaticEmbedder(window, folder), load_head(folder / "head.safetensors"))
+
+
+def _words(embedder: StaticEmbedder, data: FitData) -> Words:
+    train, val = (
+        count_tokens([row.ids for row in embedder.window.encode(texts)], embedder.rows)
+        for texts in (data.train_texts, data.val_texts)
+    )
+    weights = np.ones_like(data.train_labels) if data.train_weights is None else data.train_weights
+    return Words(train, data.train_labels, val, data.val_labels, weights)
