@@ -95,7 +95,7 @@ class Pipeline:
             Stage("probe", "probe", ("split",), [probe, names, counted, self.seed, *distilled], 4, self._probe),
             Stage("certify", "certificate.json", ("calibrate", "probe"), certified, 5, self._certify),
             Stage("predict", "predictions.jsonl", ("calibrate", "probe"), [], 1, self._predict),
-            Stage("evaluate", "eval.json", ("certify", "predict"), [rubric, slices, repeats], 3, self._evaluate),
+            Stage("evaluate", "eval.json", ("certify", "predict"), [rubric, slices, repeats], 4, self._evaluate),
             Stage("report", "report.html", ("evaluate", "predict"), told, 1, self._report),
         )
 

@@ -18,7 +18,12 @@ HALF_POINTS = np.arange(0, 10.5, 0.5)  # tiers begin at an edge, so that no bubb
 HEIGHTS = {2: 240.0, 3: 178.0}  # of a panel, by how many stand side by side
 BINS = 8
 MIN_IN_BIN = 5
-METHODS = {"identity": "unchanged", "affine": "a straight line", "isotonic": "a rising curve"}
+METHODS = {
+    "identity": "unchanged",
+    "affine": "a straight line",
+    "isotonic": "rising steps",
+    "centred_isotonic": "a rising curve",
+}
 ABSENT = "Not shown: the run has no predictions.jsonl (it was fitted before there was such a file)."
 
 

@@ -22,7 +22,7 @@ th,td{text-align:right;padding:4px 6px;border-bottom:1px solid #bbb;vertical-ali
 thead th{border-bottom:1.5px solid #000;vertical-align:bottom}th:first-child,td:first-child{text-align:left}
 td small{display:block;color:#333;white-space:nowrap}tr.strong td{font-weight:bold}
 table.wide{font-size:10.5px}table.wide th,table.wide td{padding:3px;white-space:nowrap}
-table.wide th{white-space:normal;overflow-wrap:anywhere;hyphens:auto}
+table.wide th{white-space:normal;font-size:9.5px}
 table.wide td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:100px}
 dl{margin:8px 0}dt{font-weight:bold;float:left;clear:left;margin-right:8px}dd{margin:0 0 4px}
 code{font-size:12.5px;overflow-wrap:anywhere}

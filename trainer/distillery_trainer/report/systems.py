@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from distillery_trainer.parts import LONG, SHORT, TOTAL
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import LEFT, WIDTH
 from distillery_trainer.report.facts import Facts, in_words, percent
@@ -18,6 +19,14 @@ NAMES = {
     "probe": "Probe alone",
     "student": "Student alone",
     "cascade": "Cascade (as deployed)",
+}
+PARTS = {
+    TOTAL: "All",
+    f"length:under_{SHORT}": f"Under {SHORT:,} characters",
+    f"length:{SHORT}_to_{LONG}": f"{SHORT:,} to {LONG:,} characters",
+    f"length:over_{LONG}": f"Over {LONG:,} characters",
+    "window:whole": "Read whole",
+    "window:truncated": "Cut to the window",
 }
 ROW, NAME_WIDTH = 24.0, 168.0
 CAPTION = (
@@ -50,13 +59,12 @@ def section(facts: Facts) -> str:
 
 
 def _errors(parts: Json) -> str:
-    head = ["Error (MAE)", *("All" if name == "total" else in_words(name) for name in parts)]
-    counts = [Cell("Articles"), *(Cell(str(_any(part)["n"])) for part in parts.values())]
+    names = systems(parts["total"])
     rows = [
-        [Cell(name_of(system)), *(_error(part[system]) for part in parts.values())]
-        for system in systems(parts["total"])
+        [Cell(part_name(name)), Cell(str(part[names[0]]["n"])), *(_error(part[system]) for system in names)]
+        for name, part in parts.items()
     ]
-    return page.table(head, [counts, *rows], strong=[len(rows)])
+    return page.table(["Error (MAE)", "Articles", *map(name_of, names)], rows, strong=[0])
 
 
 def _error(system: Json) -> Cell:
@@ -122,10 +130,10 @@ def name_of(system: str) -> str:
     return NAMES.get(system, in_words(system))
 
 
+def part_name(part: str) -> str:
+    """What articles a part of the evaluation holds, as an editor reads it."""
+    return PARTS.get(part, in_words(part))
+
+
 def _share(share: float | None) -> str:
     return "–" if share is None else percent(share)
-
-
-def _any(part: Json) -> Json:
-    found: Json = next(iter(part.values()))
-    return found
