@@ -19,6 +19,7 @@ from distillery_trainer.noise import Answers, noise_floor, shares_of_reachable
 from distillery_trainer.paired import differences
 from distillery_trainer.parts import Parts, all_parts
 
+EVALUATION_VERSION = 3
 PAIRS = tuple((system, "tfidf_ridge") for system in ("student", "probe", "cascade"))
 TOP_SHARE = 0.1
 
@@ -64,7 +65,7 @@ def evaluate(spec: FilterSpec, data: FitData, evidence: Evidence, seed: int) -> 
     judged = Judged(spec, _systems(data, evidence, stopped, seed), labels, evidence.groups, seed)
     parts = {name: judged.select(places) for name, places in _parts(spec, evidence).items()}
     return {
-        "schema_version": 3,
+        "schema_version": EVALUATION_VERSION,
         "filter": spec.label,
         "backend": spec.student.backend,
         "split_sizes": {"train": len(data.train_texts), "val": len(data.val_texts), "test": len(labels)},

@@ -12,6 +12,7 @@ import yaml
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.spec_checks import parse_spec
+from distillery_trainer.evaluate import EVALUATION_VERSION
 from distillery_trainer.files import digest
 from distillery_trainer.labels import LabelledSet, read_labels
 from distillery_trainer.predictions import Predictions, read_predictions
@@ -20,7 +21,6 @@ from distillery_trainer.split import limit_articles
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
-EVALUATION_VERSION = 2
 GO_ON = "a finished run (`trainer fit` goes on with it)"
 MAKE_AGAIN = "as this version makes it (the same `trainer fit` again)"
 SMALL_STAGES = ("split", "calibrate", "certify", "predict", "evaluate")  # whose outputs are read whole in no time
