@@ -27,7 +27,8 @@ WORD = (
     "\u05d0-\u05ea\u0621-\u063a\u0641-\u064a\u0904-\u0939\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3"
 )
 _TWO = re.compile(f"[{WORD}]{{2}}")
-# In a tokenizer.json a piece may also spell its characters as \uXXXX: what cannot be read here counts as a find.
+# In a tokenizer.json a piece may also spell its characters by their numbers (\u2581): what cannot be read here counts
+# as a find.
 _JOINED = re2.compile(rf"(?:[{WORD}]|\\u[0-9A-Fa-f]{{4}}){_SPACE}|\\u2581")
 _SPACE_INSIDE = re.compile(rf"[^\s{_SPACE}][\s{_SPACE}]")
 _CHARACTER_CLASS = re.compile(r"\[(?:\\x\{[0-9A-Fa-f]+\})+\]")
