@@ -30,6 +30,11 @@ class Ask:
     body: Mapping[str, Any]
     headers: Mapping[str, str]
 
+    @property
+    def number(self) -> int:
+        """N, where the message holds an `article number N.`"""
+        return int(self.message.split("article number ")[1].split(".")[0])
+
 
 @dataclass(frozen=True)
 class Answer:

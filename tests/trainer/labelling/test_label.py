@@ -21,10 +21,6 @@ Run = Callable[[LabelJob], Labelled]
 Rows = Callable[[Path], list[dict[str, Any]]]
 
 
-def number(ask: Any) -> int:  # Any: Ask
-    return int(ask.message.split("article number ")[1].split(".")[0])
-
-
 def test_every_article_is_labelled_once_in_a_file_that_fit_reads(
     serve: Serve, good: Script, articles: Any, job: Job, run: Run, spec: FilterSpec
 ) -> None:
@@ -48,7 +44,7 @@ def test_labels_are_what_the_oracle_said_of_that_article(
 
     run(wanted)
 
-    said = {number(ask): json.loads(reply(ask.message)) for ask in server.asks}
+    said = {ask.number: json.loads(reply(ask.message)) for ask in server.asks}
     for place, row in enumerate(rows(wanted.out)):
         assert row["labels"] == {name: said[place][name] for name in row["labels"]}
 

@@ -36,10 +36,6 @@ def batch(job: Callable[..., LabelJob]) -> Callable[..., LabelJob]:
     return make
 
 
-def number(ask: Any) -> int:  # Any: Ask
-    return int(ask.message.split("article number ")[1].split(".")[0])
-
-
 def test_every_article_is_labelled_by_jobs_of_limited_size_at_the_batch_price(
     serve: Serve, good: Script, articles: Any, batch: Any, run: Run, rows: Rows
 ) -> None:
@@ -57,7 +53,7 @@ def test_every_article_is_labelled_by_jobs_of_limited_size_at_the_batch_price(
 def test_labels_belong_to_their_articles_though_lines_come_in_another_order(
     serve: Serve, reply: Any, articles: Any, batch: Any, run: Run, rows: Rows
 ) -> None:
-    server = serve(lambda ask: Answer(reply(ask.message, relevance=number(ask) / 2)))
+    server = serve(lambda ask: Answer(reply(ask.message, relevance=ask.number / 2)))
     wanted = batch(server, articles(16))
 
     run(wanted)
@@ -78,9 +74,9 @@ def test_lines_that_failed_or_are_missing_are_asked_for_again_and_no_others(
     serve: Serve, reply: Any, articles: Any, batch: Any, run: Run, rows: Rows
 ) -> None:
     def script(ask: Any) -> Answer:  # Any: Ask
-        if ask.times == 1 and number(ask) == 3:
+        if ask.times == 1 and ask.number == 3:
             return Answer(status=503, error={"code": 14, "message": "busy"})
-        return Answer(reply(ask.message), missing=ask.times == 1 and number(ask) == 5)
+        return Answer(reply(ask.message), missing=ask.times == 1 and ask.number == 5)
 
     server = serve(script)
     wanted = batch(server, articles(8))
@@ -96,7 +92,7 @@ def test_lines_that_failed_or_are_missing_are_asked_for_again_and_no_others(
 def test_a_batch_that_loses_half_of_its_lines_is_gone_on_with(
     serve: Serve, reply: Any, articles: Any, batch: Any, run: Run
 ) -> None:
-    server = serve(lambda ask: Answer(reply(ask.message), missing=ask.times == 1 and number(ask) < 60))
+    server = serve(lambda ask: Answer(reply(ask.message), missing=ask.times == 1 and ask.number < 60))
 
     done: Any = run(batch(server, articles(120), JobSize(poll_s=0.01)))
 
@@ -117,9 +113,9 @@ def test_a_line_that_is_refused_is_a_dead_letter(
     serve: Serve, reply: Any, articles: Any, batch: Any, run: Run, rows: Rows
 ) -> None:
     def script(ask: Any) -> Answer:  # Any: Ask
-        if number(ask) == 2:
+        if ask.number == 2:
             return Answer(status=400, error={"code": 3, "message": "too long"})
-        return Answer(reply(ask.message)[:-4] if number(ask) == 4 else reply(ask.message))
+        return Answer(reply(ask.message)[:-4] if ask.number == 4 else reply(ask.message))
 
     server = serve(script)
     wanted = batch(server, articles(8))

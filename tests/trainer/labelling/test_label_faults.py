@@ -21,10 +21,6 @@ Run = Callable[[LabelJob], Labelled]
 Rows = Callable[[Path], list[dict[str, Any]]]
 
 
-def number(ask: Any) -> int:  # Any: Ask
-    return int(ask.message.split("article number ")[1].split(".")[0])
-
-
 @pytest.mark.parametrize(
     ("changes", "detail"),
     [
@@ -43,7 +39,7 @@ def test_a_reply_that_is_not_of_the_schema_is_a_dead_letter_with_its_raw_text(
     def bad(ask: Any) -> str:  # Any: Ask
         return str(changes.get("raw") or reply(ask.message, **changes))
 
-    server = serve(lambda ask: Answer(bad(ask) if number(ask) == 2 else reply(ask.message)))
+    server = serve(lambda ask: Answer(bad(ask) if ask.number == 2 else reply(ask.message)))
     wanted = job(server, articles(4))
 
     done: Any = run(wanted).summary
@@ -51,7 +47,7 @@ def test_a_reply_that_is_not_of_the_schema_is_a_dead_letter_with_its_raw_text(
     (letter,) = rows(wanted.dead)
     assert (letter["id"], letter["reason"]) == ("a2", "not of the schema")
     assert detail in letter["detail"]
-    assert letter["raw"] == bad(next(ask for ask in server.asks if number(ask) == 2))
+    assert letter["raw"] == bad(next(ask for ask in server.asks if ask.number == 2))
     assert letter["cost_usd"] == pytest.approx(CALL_USD)
     assert len(server.asks) == 4  # nothing is paid twice
     assert done["articles"]["labelled"] == 3
@@ -60,7 +56,7 @@ def test_a_reply_that_is_not_of_the_schema_is_a_dead_letter_with_its_raw_text(
 def test_dead_letters_are_asked_about_again_only_when_told(
     serve: Serve, reply: Any, articles: Any, job: Job, run: Run, rows: Rows
 ) -> None:
-    server = serve(lambda ask: Answer("no" if number(ask) == 2 and ask.times == 1 else reply(ask.message)))
+    server = serve(lambda ask: Answer("no" if ask.number == 2 and ask.times == 1 else reply(ask.message)))
     wanted = job(server, articles(4))
     run(wanted)
     run(wanted)
@@ -78,9 +74,9 @@ def test_passing_faults_are_waited_out_and_cost_nothing(
     serve: Serve, reply: Any, articles: Any, job: Job, run: Run
 ) -> None:
     def script(ask: Any) -> Answer:  # Any: Ask
-        if ask.times == 1 and number(ask) % 3 == 0:
+        if ask.times == 1 and ask.number % 3 == 0:
             return Answer(status=503, error={"error": {"message": "busy"}})
-        if ask.times == 1 and number(ask) % 3 == 1:
+        if ask.times == 1 and ask.number % 3 == 1:
             return Answer(status=429, error={"error": {"message": "slow"}}, headers={"Retry-After": "0.05"})
         return Answer(reply(ask.message))
 
@@ -116,7 +112,7 @@ def test_what_gets_no_answer_at_all_is_a_dead_letter_and_asked_about_next_time(
     heals = False
 
     def script(ask: Any) -> Answer:  # Any: Ask
-        return Answer(status=500) if number(ask) == 1 and not heals else Answer(reply(ask.message))
+        return Answer(status=500) if ask.number == 1 and not heals else Answer(reply(ask.message))
 
     wanted = job(serve(script), articles(3), pace=Pace(patience=Patience(attempts=2, first_wait_s=0.01)))
     run(wanted)
@@ -148,7 +144,7 @@ def test_a_server_that_answers_nothing_is_given_up(serve: Serve, articles: Any, 
 def test_an_oracle_that_begins_to_talk_nonsense_is_stopped(
     serve: Serve, reply: Any, articles: Any, job: Job, run: Run
 ) -> None:
-    server = serve(lambda ask: Answer(reply(ask.message) if number(ask) < 60 else "So be it."))
+    server = serve(lambda ask: Answer(reply(ask.message) if ask.number < 60 else "So be it."))
 
     done = run(job(server, articles(300), pace=Pace(concurrency=2, patience=Patience(window=20))))
 

@@ -41,10 +41,6 @@ def worker() -> Iterator[Worker]:
         yield worker
 
 
-def number(ask: Any) -> int:  # Any: Ask
-    return int(ask.message.split("article number ")[1].split(".")[0])
-
-
 def command_for(topic: Path, file: Path, out: Path, server: Server) -> list[str]:
     files = ["--filter", str(topic), "--articles", str(file), "--out", str(out)]
     oracle = ["--oracle", "vllm", "--base-url", f"{server.url}/v1", "--model", "m", "--price", "input=1,output=10"]
@@ -88,7 +84,7 @@ def _script(reply: Callable[..., str]) -> Callable[[Any], Answer]:  # Any: Ask
     }
 
     def script(ask: Any) -> Answer:  # Any: Ask
-        answer = first.get(number(ask) % 50)
+        answer = first.get(ask.number % 50)
         if answer is not None and (answer.status not in (429, 503) or ask.times == 1):
             return answer
         return Answer(reply(ask.message), delay_s=0.01)

@@ -23,14 +23,10 @@ Run = Callable[[LabelJob], Labelled]
 Rows = Callable[[Path], list[dict[str, Any]]]
 
 
-def number(ask: Any) -> int:  # Any: Ask
-    return int(ask.message.split("article number ")[1].split(".")[0])
-
-
 def test_the_cost_is_computed_from_each_replys_own_tokens(
     serve: Serve, reply: Any, articles: Any, job: Job, run: Run, rows: Rows
 ) -> None:
-    server = serve(lambda ask: Answer(reply(ask.message), 1000 + number(ask), 50, 400, 30))
+    server = serve(lambda ask: Answer(reply(ask.message), 1000 + ask.number, 50, 400, 30))
     wanted = job(server, articles(5))
 
     done: Any = run(wanted).summary
@@ -63,7 +59,7 @@ def test_more_articles_cost_only_themselves(serve: Serve, good: Script, articles
 
     run(job(server, articles(11)))
 
-    assert sorted(number(ask) for ask in server.asks) == list(range(11))
+    assert sorted(ask.number for ask in server.asks) == list(range(11))
 
 
 @pytest.mark.parametrize("change", ["prompt", "settings"])
@@ -126,7 +122,7 @@ def test_what_ends_all_stops_at_once(
     serve: Serve, reply: Any, articles: Any, job: Job, run: Run, rows: Rows, answer: Answer, detail: str
 ) -> None:
     def script(ask: Any) -> Answer:  # Any: Ask
-        return answer if number(ask) >= 20 else Answer(reply(ask.message), delay_s=0.01)
+        return answer if ask.number >= 20 else Answer(reply(ask.message), delay_s=0.01)
 
     server = serve(script)
     wanted = job(server, articles(200), pace=Pace(concurrency=4))
@@ -148,7 +144,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     has_credit = False
 
     def script(ask: Any) -> Answer:  # Any: Ask
-        return Answer(reply(ask.message)) if has_credit or number(ask) < 10 else Answer(status=402)
+        return Answer(reply(ask.message)) if has_credit or ask.number < 10 else Answer(status=402)
 
     server = serve(script)
     wanted = job(server, articles(30), pace=Pace(concurrency=2))

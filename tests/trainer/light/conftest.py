@@ -82,6 +82,22 @@ def topic_rows() -> Callable[[int], list[dict[str, Any]]]:
 
 
 @pytest.fixture(scope="session")
+def articles() -> Callable[..., list[dict[str, Any]]]:
+    """Makes N articles of a seed's random words; every other is about `solar`, and labelled high for it."""
+
+    def make(count: int, seed: int, evidence: float = 8.0) -> list[dict[str, Any]]:
+        generator = np.random.default_rng(seed)
+        rows = []
+        for place in range(count):
+            words = [f"word{i}" for i in generator.integers(0, 400, size=40)] + ["solar"] * (5 * (place % 2))
+            labels = {"relevance": 8.0 if place % 2 else 2.0, "evidence_quality": evidence}
+            rows.append({"id": f"a{seed}-{place}", "title": "", "text": " ".join(words), "labels": labels})
+        return rows
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def shipped_filter() -> Path:
     """The filter with labelled examples that the repository ships."""
     return REPOSITORY / "filters" / "sustainability_technology" / "v3"

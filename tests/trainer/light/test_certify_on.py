@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from distillery_runtime.errors import InputError
@@ -23,22 +22,12 @@ QUICK: dict[str, object] = {
     "cascade.target_miss_rate": 0.05,
 }
 
+Articles = Callable[..., list[dict[str, Any]]]
 Rows = Sequence[Mapping[str, Any]]  # Any: articles, with labels or without
 
 
 def silent(line: str) -> None:
     """Hears what a fit says, and forgets it."""
-
-
-def articles(count: int, seed: int) -> list[dict[str, Any]]:
-    """Articles of random words; every other is about `solar`, and labelled high for it."""
-    generator = np.random.default_rng(seed)
-    rows = []
-    for place in range(count):
-        words = [f"word{i}" for i in generator.integers(0, 400, size=40)] + ["solar"] * (5 * (place % 2))
-        labels = {"relevance": 8.0 if place % 2 else 2.0, "evidence_quality": 4.0}
-        rows.append({"id": f"a{seed}-{place}", "title": "", "text": " ".join(words), "labels": labels})
-    return rows
 
 
 def write(path: Path, rows: Rows) -> Path:
@@ -47,13 +36,13 @@ def write(path: Path, rows: Rows) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> FitRequest:
+def finished(articles: Articles, tmp_path_factory: pytest.TempPathFactory) -> FitRequest:
     """A run that is finished without unlabelled articles."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILLERY_FILTERS", str(folder / "filters"))
         filter_folder = init_filter("topic")
-    labels = write(folder / "labels.jsonl", articles(80, seed=1))
+    labels = write(folder / "labels.jsonl", articles(80, seed=1, evidence=4.0))
     request = FitRequest(filter_folder, [labels], QUICK, run_dir=folder / "run")
     fit(request, silent)
     return request
@@ -76,9 +65,9 @@ def certificate(run: Path) -> dict[str, Any]:
 
 
 def test_the_bound_rests_on_the_students_finds_among_the_named_articles(
-    finished: FitRequest, request_on: Callable[[Rows], FitRequest]
+    articles: Articles, finished: FitRequest, request_on: Callable[[Rows], FitRequest]
 ) -> None:
-    without_labels = [{k: v for k, v in row.items() if k != "labels"} for row in articles(300, seed=2)]
+    without_labels = [{k: v for k, v in row.items() if k != "labels"} for row in articles(300, seed=2, evidence=4.0)]
     before = certificate(finished.run_dir)  # type: ignore[arg-type]  # it names a folder
 
     after = certificate(fit(request_on(without_labels), silent))
@@ -92,18 +81,21 @@ def test_the_bound_rests_on_the_students_finds_among_the_named_articles(
 
 
 def test_only_the_certificate_and_what_follows_from_it_is_made_again(
+    articles: Articles,
     request_on: Callable[[Rows], FitRequest],
 ) -> None:
     said: list[str] = []
 
-    fit(request_on(articles(50, seed=3)), said.append)
+    fit(request_on(articles(50, seed=3, evidence=4.0)), said.append)
 
     again = [line.removesuffix(" ...") for line in said if line.endswith(" ...")]
     assert again == ["certify", "evaluate", "report"]
 
 
-def test_near_duplicates_of_labelled_articles_do_not_count(request_on: Callable[[Rows], FitRequest]) -> None:
-    known = [row | {"id": f"again-{row['id']}"} for row in articles(80, seed=1)]
+def test_near_duplicates_of_labelled_articles_do_not_count(
+    articles: Articles, request_on: Callable[[Rows], FitRequest]
+) -> None:
+    known = [row | {"id": f"again-{row['id']}"} for row in articles(80, seed=1, evidence=4.0)]
 
     with pytest.raises(InputError, match=r"all 80 articles .* near-duplicates of known ones"):
         fit(request_on(known), silent)

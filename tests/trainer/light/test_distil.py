@@ -26,6 +26,7 @@ QUICK: dict[str, object] = {
     "cascade.probe.hidden": [4],
 }
 
+Articles = Callable[..., list[dict[str, Any]]]
 Write = Callable[[str, Sequence[Mapping[str, object]]], Path]
 
 
@@ -34,7 +35,7 @@ def silent(line: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> FitRequest:
+def source(articles: Articles, tmp_path_factory: pytest.TempPathFactory) -> FitRequest:
     """A finished run of 60 articles, about `solar` or not, to learn from."""
     folder = tmp_path_factory.mktemp("source")
     with pytest.MonkeyPatch.context() as patch:
@@ -47,17 +48,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> FitRequest:
     return request
 
 
-def articles(count: int, seed: int) -> list[dict[str, Any]]:
-    """Articles of random words; every other is about `solar`, and labelled high for it."""
-    generator = np.random.default_rng(seed)
-    rows = []
-    for place in range(count):
-        words = [f"word{i}" for i in generator.integers(0, 400, size=40)] + ["solar"] * (5 * (place % 2))
-        labels = {"relevance": 8.0 if place % 2 else 2.0, "evidence_quality": 8.0}
-        rows.append({"id": f"a{seed}-{place}", "title": "", "text": " ".join(words), "labels": labels})
-    return rows
-
-
 def pool_file(folder: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     """Articles as a pool: their labels left out."""
     path = folder / "pool.jsonl"
@@ -66,7 +56,7 @@ def pool_file(folder: Path, rows: Sequence[Mapping[str, object]]) -> Path:
 
 
 @pytest.fixture
-def distilled(source: FitRequest, tmp_path: Path) -> FitRequest:
+def distilled(articles: Articles, source: FitRequest, tmp_path: Path) -> FitRequest:
     """A fit on the same labels that also learns from the source's scores on 40 other articles."""
     pool = pool_file(tmp_path, articles(40, seed=2))
     return FitRequest(source.filter_folder, source.labels, QUICK, run_dir=tmp_path / "run",
@@ -99,7 +89,7 @@ def test_the_student_learns_from_the_pools_articles_after_the_labelled_ones(
 
 
 def test_its_scores_are_the_sources_calibrated_ones(
-    distilled: FitRequest, source: FitRequest, static_spec: FilterSpec, write_rows: Write
+    articles: Articles, distilled: FitRequest, source: FitRequest, static_spec: FilterSpec, write_rows: Write
 ) -> None:
     fit(distilled, silent)
     with_labels = read_labels([write_rows("labelled-pool.jsonl", articles(40, seed=2))], static_spec)
@@ -134,7 +124,9 @@ def test_a_labelled_articles_target_lies_between_label_and_score_by_their_weight
     np.testing.assert_allclose(data.train_labels[:-40], expected, atol=1e-5)
 
 
-def test_scores_of_a_pool_teach_what_too_few_labels_do_not(source: FitRequest, tmp_path: Path) -> None:
+def test_scores_of_a_pool_teach_what_too_few_labels_do_not(
+    articles: Articles, source: FitRequest, tmp_path: Path
+) -> None:
     labels = tmp_path / "few.jsonl"
     labels.write_text("".join(json.dumps(row) + "\n" for row in articles(60, seed=3)))
     few = {"student.static.training.epochs": 1}
@@ -149,7 +141,7 @@ def test_scores_of_a_pool_teach_what_too_few_labels_do_not(source: FitRequest, t
     assert errors[1] < errors[0]
 
 
-def test_a_pool_of_near_duplicates_alone_is_an_error(source: FitRequest, tmp_path: Path) -> None:
+def test_a_pool_of_near_duplicates_alone_is_an_error(articles: Articles, source: FitRequest, tmp_path: Path) -> None:
     pool = pool_file(tmp_path, articles(60, seed=1))
     request = FitRequest(source.filter_folder, source.labels, QUICK, run_dir=tmp_path / "run",
                          distil_from=[source.run_dir], pool=[pool])  # fmt: skip
