@@ -7,7 +7,7 @@ from pathlib import Path
 from distillery_exporter.bundle_writer import replacing_folder, write_manifest
 from distillery_exporter.card import model_card
 from distillery_exporter.goldens import choose_goldens, record_goldens
-from distillery_exporter.origins import origin
+from distillery_exporter.origins import Origin, origin
 from distillery_exporter.parity import Report, check_stage, probe_reference, student_reference
 from distillery_exporter.quality import quality_record, reference_record
 from distillery_exporter.run_reader import Run, labelled_articles
@@ -131,12 +131,6 @@ def _kept(exact: Sequence[Written], trials: Sequence[Trial], with_exact: bool) -
     return kept
 
 
-def _delete(item: Written) -> None:
-    """Removes a variant's files from the bundle's folder."""
-    for path in [path for graph in item.entry.graphs for path in item.model.bundle.glob(f"{graph}*")]:
-        path.unlink()
-
-
 def _write_data(
     run: Run,
     labelled: LabelledSet | None,
@@ -145,7 +139,10 @@ def _write_data(
     compared: tuple[Mapping[str, Report], Sequence[Written]],
     folder: Path,
 ) -> None:
-    """Writes all that is no graph, and seals the bundle. `compared`: fp32's parity, and the fp32 forms."""
+    """Writes all that is no graph, removes fp32 forms that are not shipped, and seals the bundle.
+
+    `compared`: fp32's parity, and the fp32 forms.
+    """
     parity, exact = compared
     goldens = record_goldens(choose_goldens(run), (open_written(w) for each in kept for w in each), run.spec.text)
     (folder / "golden.jsonl").write_text("".join(f"{g.model_dump_json()}\n" for g in goldens), encoding="utf-8")
@@ -156,12 +153,14 @@ def _write_data(
     record = quality_record(run, exact, trials, parity, left_out)
     write_json(folder / "quality.json", record)
     write_json(folder / "reference.json", reference_record(run, _pipeline(run, labelled) if labelled else None))
-    lineage = _lineage(run)
-    origins = [origin(run.folder, stage) for stage in (PROBE, STUDENT)]
-    (folder / "README.md").write_text(model_card(run, origins, lineage, record, trials), encoding="utf-8")
+    origins = {stage: origin(run.folder, stage) for stage in (PROBE, STUDENT)}
+    lineage = _lineage(run, origins)
+    (folder / "README.md").write_text(
+        model_card(run, list(origins.values()), lineage, record, trials), encoding="utf-8"
+    )
     entries = [each[0].model.entry([w.entry for w in each]) for each in kept]
     for item in left_out:
-        _delete(item)
+        item.model.remove(item.entry)
     write_manifest(folder, run.spec, entries, lineage)
 
 
@@ -170,7 +169,7 @@ def _pipeline(run: Run, labelled: LabelledSet) -> Pipeline:
     return Pipeline(run.spec, labelled, run.folder, seed if isinstance(seed, int) else 0)
 
 
-def _lineage(run: Run) -> dict[str, str]:
+def _lineage(run: Run, origins: Mapping[str, Origin]) -> dict[str, str]:
     """Where the bundle comes from, without a time or a path, so that the same run gives the same bundle."""
     spec, manifest = run.spec, run.manifest
     labels = manifest["labels"]
@@ -179,16 +178,17 @@ def _lineage(run: Run) -> dict[str, str]:
         "filter_oracle": spec.oracle.model,
         "prompt_sha256": str(manifest["prompt_sha256"]),
         "labels_sha256": " ".join(entry["sha256"] for entry in labels) if isinstance(labels, list) else "",
-        "student_base": _base(run.folder / STUDENT),
-        "probe_base": _base(run.folder / PROBE),
+        "student_base": _base(run.folder, origins[STUDENT]),
+        "probe_base": _base(run.folder, origins[PROBE]),
         "run": run.folder.name,
         "seed": str(manifest["seed"]),
         "distillery": __version__,
     }
 
 
-def _base(folder: Path) -> str:
+def _base(run: Path, item: Origin) -> str:
     """Which pretrained model a stage stands on: name, commit and digests, or the static table and its origin."""
-    if not (folder / "base.json").is_file():
-        return "static token table of distillery-trainer, distilled from intfloat/multilingual-e5-small (MIT licence)"
-    return json.dumps(BaseRecord.read(folder / "base.json").identity, sort_keys=True)
+    record = run / item.stage / "base.json"
+    if not record.is_file():
+        return f"{item.name}, distilled from {', '.join(item.hub_ids)} (licence {item.licence})"
+    return json.dumps(BaseRecord.read(record).identity, sort_keys=True)

@@ -91,15 +91,21 @@ def _learnt(run: Run, origins: Sequence[Origin]) -> Iterator[str]:
         f"From {manifest['articles']} articles and the scores that an LLM gave them (oracle of these labels: "
         f"{manifest['oracles']}; oracle meant for this filter: {run.spec.oracle.model}). They were divided by "
         f"near-duplicate group: {sizes['train']} to fit models, {sizes['val']} to stop and to calibrate, "
-        f"{sizes['test']} to evaluate, the rest to certify. Of articles the bundle holds only its golden ones, which "
-        "are the filter's own examples or generic."
+        f"{sizes['test']} to evaluate, the rest to certify{_certified_on(run)}. "
+        "Of articles the bundle holds only its golden ones, which are the filter's own examples or generic."
     )
     if manifest.get("distil_from"):
-        yield "It learnt too from the scores of larger students on articles without labels."
+        yield "It learnt too from the scores of other runs' students, on these articles and on others without labels."
     yield ""
     for item in origins:
         yield f"- {item.stage}: stands on {item.name}"
     yield ""
+
+
+def _certified_on(run: Run) -> str:
+    if run.certificate["drawn_from"] != "unlabelled":
+        return ""
+    return f" together with {run.certificate['articles']} articles without labels"
 
 
 def _licence(run: Run, origins: Sequence[Origin]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from distillery_runtime.calibration import Calibration, CalibrationMap
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.routing import Routing, handed_on
+from distillery_runtime.routing import Routing
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.verdict import Verdict, decide, round_scores
 
@@ -102,7 +102,10 @@ def compare(
         raise InputError("gate", [Problem("scores, labels", shapes, "the same (N, D), N at least 1")])
     before, after = round_scores(reference), round_scores(candidate)
     verdicts = [(decide(old, spec), decide(new, spec)) for old, new in zip(before, after, strict=True)]
-    routes = np.stack([_handed_on(scores, route, spec) for scores in (before, after)], axis=1)
+    routes = np.array([
+        [_hands_on(row, verdict, route, spec) for row, verdict in zip(rows, pair, strict=True)]
+        for rows, pair in zip(zip(before, after, strict=True), verdicts, strict=True)
+    ])  # fmt: skip
     answered, moved = ~routes.all(axis=1), routes[:, 0] != routes[:, 1]
     tiers = answered & np.array([old.tier != new.tier for old, new in verdicts])
     gates = answered & np.array([old.gatekeeper != new.gatekeeper for old, new in verdicts])
@@ -183,9 +186,9 @@ def _moved(old: CalibrationMap, said: NDArray[np.float64], meant: NDArray[np.flo
     )
 
 
-def _handed_on(scores: Scores, route: Route | None, spec: FilterSpec) -> NDArray[np.bool_]:
-    """Which articles the stage hands on; the last one none."""
-    return handed_on(scores, route.routing, spec) if route else np.zeros(len(scores), bool)
+def _hands_on(scores: NDArray[np.float64], verdict: Verdict, route: Route | None, spec: FilterSpec) -> bool:
+    """Whether the stage hands an article on; the last one none."""
+    return route is not None and route.routing.hands_on(scores.tolist(), verdict.overall, spec.operating_overall)
 
 
 def _is_near(scores: NDArray[np.float64], verdict: Verdict, spec: FilterSpec, route: Route | None) -> bool:

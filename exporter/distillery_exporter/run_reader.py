@@ -1,18 +1,13 @@
 """Opening a finished run: its spec, its stages' results, and articles to compare models on."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
-from distillery_runtime.spec_checks import parse_spec
 from distillery_trainer import finished_run
-from distillery_trainer.files import digest
 from distillery_trainer.fit import RUNS_FOLDER
 from distillery_trainer.labels import LabelledSet, files_digest, read_labels
 from distillery_trainer.run import RunFolder
@@ -27,7 +22,7 @@ class Run:
 
     folder: Path
     spec: FilterSpec
-    manifest: Mapping[str, object]
+    manifest: Mapping[str, Any]  # Any: nested JSON of known shape
     certificate: Mapping[str, Any]  # Any: nested JSON of known shape
     evaluation: Mapping[str, Any]  # Any: as above
     examples: LabelledSet | None
@@ -46,12 +41,8 @@ def open_run(folder: Path) -> Run:
             Problem(str(folder / name), "missing", "a finished run (`trainer fit` goes on with it)") for name in missing
         ]
         raise InputError("exporter build", problems)
-    config = folder / "config.resolved.yaml"
-    content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    spec = parse_spec(content, str(config))
-    manifest = _read(folder / "manifest.json")
-    if digest(content) != manifest["spec_sha256"]:  # as it stands there: a later version's spec has further fields
-        raise InputError("exporter build", [Problem(str(config), "changed", "the config that the run was made with")])
+    found = finished_run.open_finished_run(folder)
+    spec, manifest = found.spec, found.manifest
     _check_stages(folder, manifest)
     examples = sorted((Path(str(manifest["filter_folder"])) / "examples").glob("*.jsonl"))
     if files_digest(examples) != manifest["examples"]:
@@ -60,8 +51,8 @@ def open_run(folder: Path) -> Run:
         folder=folder,
         spec=spec,
         manifest=manifest,
-        certificate=_read(folder / "certificate.json"),
-        evaluation=_read(folder / "eval.json"),
+        certificate=found.certificate(),
+        evaluation=found.evaluation(),
         examples=read_labels(examples, spec) if examples else None,
     )
 
@@ -83,24 +74,10 @@ def labelled_articles(run: Run) -> LabelledSet | None:
     return finished_run.labelled_articles(run.manifest, run.spec)
 
 
-def _check_stages(folder: Path, manifest: Mapping[str, object]) -> None:
+def _check_stages(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Sees that every stage's output is the one that the manifest speaks of, and none is left of another fit."""
-    stages = manifest["stages"]
-    if not isinstance(stages, dict):
-        problem = Problem(str(folder), "a fit that did not finish", "a finished run (`trainer fit` goes on with it)")
-        raise InputError("exporter build", [problem])
     run = RunFolder(folder)
     expected = "as this fit made it (`trainer fit` makes it again)"
-    changed = [name for name, key in stages.items() if not run.is_done(name, key)]
+    changed = [name for name, key in manifest["stages"].items() if not run.is_done(name, key)]
     if changed:
         raise InputError("exporter build", [Problem(f"{folder}: stage {n}", "changed", expected) for n in changed])
-
-
-def _read(path: Path) -> Mapping[str, object]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(str(path), [Problem("(file)", f"not JSON ({error})", "as `trainer fit` wrote it")]) from error
-    if not isinstance(content, dict):
-        raise InputError(str(path), [Problem("(file)", type(content).__name__, "a JSON object")])
-    return content

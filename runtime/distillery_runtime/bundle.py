@@ -70,6 +70,8 @@ def _check_dimensions(
 ) -> Iterator[str]:
     """Sees that every variant's calibration and golden answers have the spec's dimensions, in the spec's order."""
     for stage in manifest.stages:
+        if stage.router and len(stage.router.weights) != len(spec.dimensions):
+            yield f"stage {stage.name}: the router does not have one weight for each dimension"
         for variant in stage.variants:
             where = f"stage {stage.name}, variant {variant.name}"
             maps = calibration.stages.get(stage.name, {}).get(variant.name, ())

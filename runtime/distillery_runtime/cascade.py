@@ -63,11 +63,11 @@ class Cascade:
         Raises:
             ModelError: a score is not finite or outside [0, 10].
         """
-        stage = self.stages[depth]
+        stage, operating = self.stages[depth], self.spec.operating_overall
         is_last = depth == len(self.stages) - 1
         for item, values in zip(waiting, round_scores(scores).tolist(), strict=True):
             verdict = self._rules.decide(values)
-            if not is_last and stage.routing.hands_on(values, verdict.overall, self.spec.operating_overall):
+            if not is_last and stage.routing.hands_on(values, verdict.overall, operating):
                 yield None
                 continue
             row = rows[item.place]

@@ -199,7 +199,7 @@ def find_bundle(given: Path | None) -> Path:
     if not found and starter:
         return starter
     names = ", ".join(str(path) for path in found) or "none"
-    expected = "exactly one, or --bundle DIR, or the extra [starter]"
+    expected = "exactly one, or --bundle DIR" + ("" if found else ", or the extra [starter]")
     raise InputError("--bundle", [Problem("bundles/", f"bundles found: {names}", expected)])
 
 

@@ -125,8 +125,8 @@ class Manifest(_Part):
             raise ValueError("stage names not used twice")
         if self.stages[-1].threshold is not None:
             raise ValueError("no threshold on the last stage")
-        if any(stage.router and stage.threshold is not None and stage.threshold >= 1 for stage in self.stages):
-            raise ValueError("a threshold below 1 beside a router")
+        if any(s.router and s.threshold is not None and not 0 < s.threshold < 1 for s in self.stages):
+            raise ValueError("a threshold above 0 and below 1 beside a router")
         return self
 
     def path_of(self, role: Role) -> str:

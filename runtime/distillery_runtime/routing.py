@@ -21,9 +21,13 @@ class Router:
     weights: tuple[float, ...]
     intercept: float
 
+    def log_odds(self, values: Sequence[float]) -> float:
+        """The logarithm of chance / (1 - chance) for rounded scores: (D,) in [0, 10]."""
+        return self.intercept + sum(w * v for w, v in zip(self.weights, values, strict=True))
+
     def chance(self, values: Sequence[float]) -> float:
         """The chance in [0, 1] for rounded scores: (D,) in [0, 10]."""
-        log_odds = self.intercept + sum(w * v for w, v in zip(self.weights, values, strict=True))
+        log_odds = self.log_odds(values)
         return 1 / (1 + math.exp(-log_odds)) if log_odds > 0 else 1 - 1 / (1 + math.exp(log_odds))
 
 
@@ -47,22 +51,25 @@ class Routing:
     def margin(self, values: Sequence[float], overall: float) -> float:
         """By how many points, at least, the scores (or without a router the overall) lie from where they change sides.
 
-        Infinite where nothing changes sides.
+        Infinite where nothing changes sides. The operating tier, at which an article changes sides too, is not counted.
         """
         if self.threshold is None:
             return math.inf
         if self.router is None:
             return abs(overall - self.threshold)
-        log_odds = self.router.intercept + sum(w * v for w, v in zip(self.router.weights, values, strict=True))
         slope = sum(map(abs, self.router.weights))
-        return abs(log_odds - math.log(self.threshold / (1 - self.threshold))) / slope if slope else math.inf
+        return (
+            abs(self.router.log_odds(values) - math.log(self.threshold / (1 - self.threshold))) / slope
+            if slope
+            else math.inf
+        )
 
 
 def handed_on(scores: NDArray[np.floating], routing: Routing, spec: FilterSpec) -> NDArray[np.bool_]:
     """Which of many articles go on to the next stage: (N, D) scores in [0, 10] to (N,) bool."""
-    rules = VerdictRules(spec)
+    rules, operating = VerdictRules(spec), spec.operating_overall
     rows = round_scores(scores).tolist()
-    return np.array([routing.hands_on(row, rules.decide(row).overall, spec.operating_overall) for row in rows], bool)
+    return np.array([routing.hands_on(row, rules.decide(row).overall, operating) for row in rows], bool)
 
 
 def chances(scores: NDArray[np.floating], router: Router, spec: FilterSpec) -> NDArray[np.float64]:
@@ -70,7 +77,7 @@ def chances(scores: NDArray[np.floating], router: Router, spec: FilterSpec) -> N
 
     1 for an article at the operating tier or above: it is handed on whatever the threshold.
     """
-    rules = VerdictRules(spec)
+    rules, operating = VerdictRules(spec), spec.operating_overall
     rows = round_scores(scores).tolist()
-    found = [rules.decide(row).overall >= spec.operating_overall or router.chance(row) for row in rows]
+    found = [rules.decide(row).overall >= operating or router.chance(row) for row in rows]
     return np.array(found, np.float64)

@@ -133,10 +133,9 @@ def _check_tiers(tiers: Sequence[Mapping[str, object]], operating: object) -> It
 
 def _check_flags(flags: Sequence[Mapping[str, object]], dimensions: Sequence[object]) -> Iterator[Problem]:
     for index, flag in enumerate(flags):
-        if flag.get("name") in dimensions:
-            yield Problem(
-                f"flags[{index}].name", repr(flag["name"]), "a name that no dimension has: a reply holds both"
-            )
+        own = flag.get("name")
+        if isinstance(own, str) and own in dimensions:
+            yield Problem(f"flags[{index}].name", repr(own), "a name that no dimension has: a reply holds both")
         caps = flag.get("caps")
         for name in caps if isinstance(caps, Mapping) else ():
             if name not in dimensions:

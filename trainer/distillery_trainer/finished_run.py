@@ -45,8 +45,15 @@ class FinishedRun:
         return {row["id"]: row["split"] for row in (json.loads(line) for line in lines if line)}
 
     def certificate(self) -> Json:
-        """What is certified of its threshold."""
-        return _read(self.folder / "certificate.json")
+        """What is certified of its threshold.
+
+        Raises:
+            InputError: it is of another version.
+        """
+        content = _read(self.folder / "certificate.json")
+        if "router" not in content:
+            raise InputError(str(self.folder), [Problem("certificate.json", "no router", MAKE_AGAIN)])
+        return content
 
     def predictions(self) -> Predictions:
         """What its models say of its test articles.

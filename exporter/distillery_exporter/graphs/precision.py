@@ -6,7 +6,7 @@ too, whose epsilon would weigh otherwise.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import ml_dtypes
@@ -73,7 +73,7 @@ def scaled(g: GraphBuilder, product: str, rows: Rows) -> str:
 def joined(g: GraphBuilder, first: Rows, then: Rows) -> Rows:
     """The rows of a product whose input was made from a product that was never scaled: both factors, as one."""
     factors = [rows.factor for rows in (first, then) if rows.factor is not None]
-    return Rows(then.tensor, g.op("Mul", factors) if len(factors) == 2 else next(iter(factors), None))
+    return replace(then, factor=g.op("Mul", factors) if len(factors) == 2 else next(iter(factors), None))
 
 
 class Plain:
