@@ -73,6 +73,8 @@ def test_a_question_has_the_same_key_and_message_for_ever() -> None:
         asking(extra={"x": 1}).request("a", "A text."),
         asking().request("a", "Another text."),
         asking().request("a", "A text.", repeat=1),
+        make_asking("topic-1", "Score it.", SCHEMA, "vllm", "m", Settings()).request("a", "A text."),
+        make_asking("topic-1", "Score it.", {"type": "array"}, "gemini", "m", Settings()).request("a", "A text."),
     ],
 )
 def test_whatever_a_reply_depends_on_is_part_of_the_key(other: object) -> None:

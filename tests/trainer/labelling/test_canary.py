@@ -11,7 +11,8 @@ from oracle_server import Answer
 
 from distillery_trainer.labelling.driving import Pace, Patience
 from distillery_trainer.labelling.job import LabelJob, Questions
-from distillery_trainer.labelling.label import Labelled
+from distillery_trainer.labelling.label import Labelled, label
+from distillery_trainer.labelling.prepared import prepare
 
 Serve = Callable[..., Any]  # Any: OracleServer
 Script = Callable[[Any], Any]  # Any: Ask, Answer
@@ -145,14 +146,16 @@ def test_a_canary_that_was_interrupted_goes_on_and_never_grows(
         return Answer(reply(ask.message)) if has_credit or len(server.asks) <= 7 else Answer(status=402)
 
     server = serve(script)
-    wanted = job(server, articles(20), questions=WITH_CANARY, pace=Pace(concurrency=1))
+    wanted = job(server, articles(50), questions=WITH_CANARY, pace=Pace(concurrency=1))
     run(wanted)
     has_credit = True
+    said: list[str] = []
 
-    done: Any = run(wanted).summary
+    done: Any = label(prepare(wanted), said.append).summary
 
     assert done["canary"]["replies"] == 20
-    assert len(server.asks) == 21  # the one without credit
+    assert any("canary of 13" in line for line in said)
+    assert len(server.asks) == 51  # one without credit
 
 
 def test_a_canary_that_cannot_be_paid_stops_for_the_budget(

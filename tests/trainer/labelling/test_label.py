@@ -88,7 +88,7 @@ def test_what_cannot_be_asked_about_is_counted_by_reason(
     lines = [
         '{"id": "a", "text": "A text."}', '{"id": "a", "text": "Another."}', '{"id": "b", "text": " "}', "nonsense",
         '{"id": "c", "text": "<p> </p>"}', json.dumps({"id": "d", "text": "x" * 50_000}),
-        '{"id": "e", "text": "A text of e.", "url": "\\ud800"}',
+        '{"id": "e", "text": "A text of e.", "url": "\\ud800"}', '{"id": "f", "text": "A text of f.", "score": 1e999}',
     ]  # fmt: skip
     file.write_text("\n".join(lines))
 
@@ -101,5 +101,5 @@ def test_what_cannot_be_asked_about_is_counted_by_reason(
         "not a JSON object": 1,
         "no text left after cleaning": 1,
         "longer than 40000 characters": 1,
-        "a lone surrogate": 1,
+        "a field that JSON cannot hold": 2,
     }

@@ -192,6 +192,26 @@ def test_a_job_whose_start_was_not_confirmed_is_not_started_again(
     assert len(server.asks) == 8
 
 
+def test_a_job_that_may_have_begun_is_not_given_up_where_the_look_for_it_is_refused(
+    serve: Serve, reply: Any, articles: Any, batch: Any, run: Run
+) -> None:
+    def script(ask: Any) -> Answer:  # Any: Ask
+        if ask.number == 0:
+            server.break_reply = True
+            server.fail_next.append(("/v1beta/batches", Answer(status=401, error={"error": {"message": "no"}})))
+        return Answer(reply(ask.message))
+
+    server = serve(script)
+    wanted = batch(server, articles(8))
+    first = run(wanted)
+
+    done: Any = run(wanted).summary
+
+    assert first.stop is not None
+    assert done["articles"]["labelled"] == 8
+    assert len(server.asks) == 8
+
+
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
     with Worker({"GEMINI_API_KEY": "a-key"}) as worker:

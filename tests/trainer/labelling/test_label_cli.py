@@ -69,6 +69,17 @@ def test_other_recorded_labels_are_other_answers(base: list[str], recorded: Path
     assert (tmp_path / "labels" / "topic-1.jsonl").read_text() != first
 
 
+def test_labels_of_a_text_that_has_grown_since_are_not_replayed(
+    base: list[str], recorded: Path, tmp_path: Path
+) -> None:
+    recorded.write_text(recorded.read_text().replace("This is article number 8.", "This is article number 8"))
+
+    main([*base, "--oracle", "recorded", "--recorded", str(recorded)])
+
+    dead = [json.loads(line) for line in (tmp_path / "labels" / "topic-1.dead.jsonl").read_text().splitlines()]
+    assert "a8" in [row["id"] for row in dead]
+
+
 def test_articles_that_are_not_recorded_are_dead_letters(base: list[str], recorded: Path, tmp_path: Path) -> None:
     lines = recorded.read_text().splitlines()
     recorded.write_text("\n".join([*lines[:8], lines[8].replace("number 8", "number 88")]))

@@ -21,6 +21,18 @@ Run = Callable[[LabelJob], Labelled]
 Rows = Callable[[Path], list[dict[str, Any]]]
 
 
+def test_half_a_character_in_a_reply_is_a_dead_letter_like_another(
+    serve: Serve, reply: Any, articles: Any, job: Job, run: Run, rows: Rows
+) -> None:
+    server = serve(lambda ask: Answer('"\ud83d"' if ask.number == 2 else reply(ask.message)))
+    wanted = job(server, articles(5))
+
+    run(wanted)
+
+    assert [letter["id"] for letter in rows(wanted.dead)] == ["a2"]
+    assert len(rows(wanted.out)) == 4
+
+
 @pytest.mark.parametrize(
     ("changes", "detail"),
     [

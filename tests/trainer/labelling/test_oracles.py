@@ -226,6 +226,15 @@ def test_a_reply_that_did_not_end_by_itself_is_refused_with_what_was_paid(
     assert (error.reason, error.raw, error.usage) == (reason, '{"relev', Usage(100, 9))
 
 
+@pytest.mark.parametrize(
+    ("finish", "kind"), [("insufficient_system_resource", RetryError), ("a-reason-of-tomorrow", RefusedError)]
+)
+def test_a_chat_reply_that_ended_in_another_way_is_none(
+    serve: Callable[..., Server], finish: str, kind: type[Exception]
+) -> None:
+    assert type(failure(chat(serve(Answer('{"relev', finish=finish))))) is kind
+
+
 @BOTH
 @pytest.mark.parametrize("body", [b"<html>busy</html>", b'{"candidates": [{"cont', b"", b"[1]", b"{}"])
 def test_a_body_that_is_no_response_is_asked_for_again_and_may_be_paid(

@@ -68,11 +68,11 @@ def _records(files: Sequence[Path]) -> Iterator[Record | BadLine]:
             yield from read_jsonl(stream)
 
 
-def _is_unicode(record: Record) -> bool:
-    """Whether the whole record can be written again: half of a character has no encoding."""
+def _is_writable(record: Record) -> bool:
+    """Whether the record can be written again: half a character has no encoding, and 1e999 is read as infinite."""
     try:
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:  # UnicodeEncodeError is one
         return False
     return True
 
@@ -85,8 +85,8 @@ def _read(record: Record | BadLine, policy: TextPolicy, max_characters: int) -> 
         article = parse_article(record)
     except ArticleError:
         return "no id, title and text"
-    if not _is_unicode(record):
-        return "a lone surrogate"
+    if not _is_writable(record):
+        return "a field that JSON cannot hold"
     text = compose(article, policy).joined
     if not text:
         return "no text left after cleaning"

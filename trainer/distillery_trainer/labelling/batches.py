@@ -21,6 +21,10 @@ NEVER_STARTED = RetryError("the batch was never started")
 UNPAID_STATES = ("failed",)
 
 
+class _JobRefusedError(OracleError):
+    """The provider took no job: none of its questions was asked."""
+
+
 class BatchDriver:
     """Asks a batch oracle, one job after the other.
 
@@ -93,15 +97,23 @@ class BatchDriver:
         self._say(f"batch {name}: {len(requests)} questions ...")
         try:
             remote = await self._patiently(lambda: self._submit_once(name, requests))
-        except (TerminalError, RefusedError) as error:  # what is refused here is the whole job
+        except _JobRefusedError as error:
             self._finish(name, calls, dict.fromkeys(calls, TerminalError(error.reason, error.detail)))
             return
         self._ledger.submitted(name, remote)
         await self._wait_for(name, remote, calls)
 
     async def _submit_once(self, name: str, requests: list[Request]) -> str:
-        """Submits a job unless an attempt that seemed to fail has done so."""
-        return await self._oracle.find(name) or await self._oracle.submit(name, requests)
+        """Submits a job unless an attempt that seemed to fail has done so.
+
+        Only what `submit` itself refuses is known not to have begun: an error of `find` leaves that open.
+        """
+        if remote := await self._oracle.find(name):
+            return remote
+        try:
+            return await self._oracle.submit(name, requests)
+        except (TerminalError, RefusedError) as error:
+            raise _JobRefusedError(error.reason, error.detail) from error
 
     async def _take_up(self, job: OpenJob, calls: dict[str, Call]) -> None:
         remote = job.remote or await self._patiently(lambda: self._oracle.find(job.name))
@@ -151,9 +163,10 @@ class BatchDriver:
         room, size = self._purse.left_usd, 0
         taken: list[Request] = []
         for request in requests[: self._size.most_requests]:
-            room -= self._purse.most_usd(request)
+            most = self._purse.most_usd(request)
+            room -= most
             size += len(request.instruction.encode()) + len(request.message.encode())
-            if room < 0 or (taken and size > self._size.most_bytes):
+            if (most > 0 and room < 0) or (taken and size > self._size.most_bytes):
                 break
             taken.append(request)
         return taken

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ from distillery_trainer.labelling.live import LiveDriver
 from distillery_trainer.labelling.prepared import Prepared
 from distillery_trainer.labelling.purse import Purse
 from distillery_trainer.labelling.watch import Watch
+from distillery_trainer.labels import LabelledArticle
 from distillery_trainer.oracle.protocol import Oracle
 from distillery_trainer.oracle.rates import Rates
 from distillery_trainer.oracle.recorded import RecordedOracle
@@ -64,23 +65,14 @@ def _stop_on_signal(driver: Driver, say: Say) -> None:
 
 
 def _oracle(prepared: Prepared) -> Oracle:
-    schema = prepared.asking.schema
+    asking = prepared.asking
     if prepared.job.access.service != RECORDED:
-        return open_oracle(prepared.job.access, schema)
-    return RecordedOracle(prepared.job.recorded, prepared.spec, lambda scores: _as_reply(scores, schema))
+        return open_oracle(prepared.job.access, asking.schema)
 
+    def key_of(article: LabelledArticle, repeat: int) -> str:
+        return asking.request(article.id, article.text, repeat).key
 
-def _as_reply(scores: Mapping[str, float], schema: Mapping[str, object]) -> Mapping[str, object]:
-    """Scores as a reply of the schema, with nothing in what it wants beside them."""
-    properties = schema.get("properties")
-    parts = properties if isinstance(properties, Mapping) else {}
-    return {name: scores[name] if name in scores else _nothing(part) for name, part in parts.items()}
-
-
-def _nothing(part: Mapping[str, object]) -> object:
-    if part.get("type") == "object":
-        return _as_reply({}, part)
-    return {"array": [], "boolean": False}.get(str(part.get("type")), "")
+    return RecordedOracle(prepared.job.recorded, prepared.spec, key_of)
 
 
 def _is_usable(prepared: Prepared, raw: str) -> bool:

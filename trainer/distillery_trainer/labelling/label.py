@@ -15,10 +15,11 @@ from distillery_trainer.oracle.services import RECORDED
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """What a command has brought: the summary as JSON, and why it stopped early, if it did."""
+    """What a command has brought: the summary as JSON, why it stopped early, if it did, and whether it wrote labels."""
 
     summary: dict[str, object]
     stop: Stop | None
+    has_labels: bool
 
 
 def remaining(prepared: Prepared) -> Estimate:
@@ -54,14 +55,15 @@ def label(prepared: Prepared, say: Say) -> Labelled:
         is_whole = asked.stop is None
         results = collect(prepared.articles.articles, prepared.plan, standings, prepared.spec, oracle, is_whole)
         summary = summarise(prepared, asked, results, before, ledger.spent())
-    _write(prepared, results, summary, asked.stop)
-    return Labelled(summary, asked.stop)
+    return Labelled(summary, asked.stop, _write(prepared, results, summary, asked.stop))
 
 
-def _write(prepared: Prepared, results: Results, summary: dict[str, object], stop: Stop | None) -> None:
-    """Labels that the canary did not vouch for are not written, and an older labels file is left as it is."""
+def _write(prepared: Prepared, results: Results, summary: dict[str, object], stop: Stop | None) -> bool:
+    """Whether labels were written. Those that the canary did not vouch for are not; an older file is left as it is."""
     job = prepared.job
-    if results.labels and not (stop and stop.reason == "canary"):
+    has_labels = bool(results.labels) and not (stop and stop.reason == "canary")
+    if has_labels:
         write_jsonl(job.out, results.labels)
     write_jsonl(job.dead, results.dead)
     write_json(job.summary, summary)
+    return has_labels

@@ -121,7 +121,7 @@ class Ledger:
                     if used
                     else (None,) * 4
                 )
-                said = (outcome.kind, outcome.reason, outcome.detail, outcome.raw, outcome.model)
+                said = (outcome.kind, *map(_storable, (outcome.reason, outcome.detail, outcome.raw, outcome.model)))
                 cost = (outcome.cost_usd, int(outcome.is_known), _now())
                 self._db.execute(_INSERT_OUTCOME, (call, *said, *tokens, *cost))
             if job is not None:
@@ -221,3 +221,8 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def _storable(text: str) -> str:
+    """Half a character, as JSON can spell it and no encoding can carry it, becomes a question mark."""
+    return text.encode(errors="replace").decode()

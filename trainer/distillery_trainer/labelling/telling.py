@@ -40,7 +40,8 @@ def summary_lines(prepared: Prepared, done: Labelled) -> Iterator[str]:
     if summary["oracle_noise"]:
         noise = summary["oracle_noise"]
         yield f"noise     {noise['mae']:.3f} between two answers to the same article, {noise['articles']} articles"
-    yield f"files     {prepared.job.out}, {prepared.job.dead}, {prepared.job.summary}"
+    written = [prepared.job.out] if done.has_labels else []
+    yield f"files     {', '.join(map(str, [*written, prepared.job.dead, prepared.job.summary]))}"
 
 
 def agreement_lines(report: Any) -> Iterator[str]:  # Any: nested JSON of known shape

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from google.genai import types
 
 from distillery_runtime.jsonl import BadLine, read_jsonl
-from distillery_trainer.oracle.errors import OracleError, TerminalError
+from distillery_trainer.oracle.errors import OracleError, RetryError
 from distillery_trainer.oracle.gemini import GeminiOracle
 from distillery_trainer.oracle.gemini_wire import read_line_error, read_reply, request_body
 from distillery_trainer.oracle.protocol import BatchResult, Reply, Request
@@ -42,7 +42,9 @@ class GeminiBatches:
                 config=types.CreateBatchJobConfig(display_name=name),
             )
         if not job.name:
-            raise TerminalError("a batch without a name", "the provider started a job and did not say which")
+            raise RetryError(
+                "a batch without a name", "the provider started a job and did not say which", may_be_paid=True
+            )
         return job.name
 
     async def find(self, name: str) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError
-from distillery_trainer.oracle.http_status import error_of
+from distillery_trainer.oracle.http_status import LONGEST_WAIT_S, error_of
 from distillery_trainer.oracle.protocol import Reply, Request, Settings
 from distillery_trainer.oracle.reply_schema import google_schema
 from distillery_trainer.oracle.usage import Usage, count
@@ -107,7 +107,7 @@ def _delay(error: Mapping[str, Json]) -> float | None:
     for detail in _details(error):
         text = str(detail.get("retryDelay") or "").removesuffix("s")
         if text.replace(".", "", 1).isdecimal():
-            return float(text)
+            return min(float(text), LONGEST_WAIT_S)
     return None
 
 

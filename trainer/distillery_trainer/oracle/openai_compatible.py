@@ -94,6 +94,10 @@ def read_completion(body: Json, model: str) -> Reply:
         raise RefusedError("cut short", "the reply is longer than the output allowed", raw, usage)
     if finish == "content_filter":
         raise RefusedError("blocked by the provider", "content_filter", raw, usage)
+    if finish == "insufficient_system_resource":  # DeepSeek's word for a reply that it broke off
+        raise RetryError("a fault of the server", str(finish), may_be_paid=True)
+    if finish not in ("stop", None, ""):
+        raise RefusedError("cut short", str(finish)[:200], raw, usage)
     if message.get("refusal"):
         raise RefusedError("refused by the model", str(message["refusal"])[:200], raw, usage)
     return Reply(raw, usage, str(body.get("model") or model))

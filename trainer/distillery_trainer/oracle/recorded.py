@@ -20,29 +20,27 @@ class RecordedOracle:
     Args:
         files: labels files of the filter.
         spec: the filter.
-        write: makes a reply, as an oracle would write it, of flags and scores by name.
+        key_of: the key of the question about a recorded article and which of its repeats.
 
     Raises:
         InputError: a file is no labels file of this filter.
     """
 
-    def __init__(
-        self, files: Sequence[Path], spec: FilterSpec, write: Callable[[Mapping[str, float]], Mapping[str, object]]
-    ) -> None:
+    def __init__(self, files: Sequence[Path], spec: FilterSpec, key_of: Callable[[LabelledArticle, int], str]) -> None:
         self._articles = {article.id: article for article in read_labels(files, spec).articles}
         self._spec = spec
-        self._write = write
+        self._key_of = key_of
 
     async def ask(self, request: Request) -> Reply:
         """The recorded labels, or one of the recorded repeats, as a reply."""
         article = self._articles.get(request.article_id)
         if article is None:
             raise RefusedError("not recorded", "no article of this id in the recorded labels")
-        if article.text not in request.message:
+        if self._key_of(article, request.repeat) != request.key:
             raise RefusedError("not recorded", "the recorded article of this id has another text")
         scores = dict(zip(self._spec.dimension_names, _answer(article, request.repeat), strict=True))
         flags = {name: name in article.flags and self._obeys(scores, name) for name in self._spec.flag_names}
-        return Reply(json.dumps(self._write(flags | scores)), NOTHING, article.oracle or "not stated")
+        return Reply(json.dumps(flags | scores), NOTHING, article.oracle or "not stated")
 
     def _obeys(self, scores: Mapping[str, float], flag: str) -> bool:
         """Whether an answer can have raised a flag: one of several answers to an article may not have."""
