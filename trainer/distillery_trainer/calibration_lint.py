@@ -63,13 +63,17 @@ def highest_overall(calibration: Calibration, spec: FilterSpec) -> float:
 
 def steepest_step(m: CalibrationMap) -> Step:
     """Where a map rises most within `CLIFF_RUN` raw points."""
+    return max(_steps(m), key=lambda step: step.high - step.low)
+
+
+def _steps(m: CalibrationMap) -> list[Step]:
+    """How far a map rises within `CLIFF_RUN` raw points of each place where that may be most."""
     x, y = np.array(m.x), np.array(m.y)
     # The rise between two raw values so far apart is highest where one of them is a knot; a step's both sides count.
     starts = np.union1d(x, x - CLIFF_RUN)
     lows = np.minimum(_just_before(starts, x, y), np.interp(starts, x, y))
     highs = np.interp(starts + CLIFF_RUN, x, y)
-    at = int(np.argmax(highs - lows))
-    return Step(float(starts[at]), float(lows[at]), float(highs[at]))
+    return [Step(*map(float, step)) for step in zip(starts, lows, highs, strict=True)]
 
 
 def lint_normalization(x: Sequence[float], calibration: Calibration, spec: FilterSpec) -> list[Finding]:
@@ -96,13 +100,16 @@ def _of_map(m: CalibrationMap, gate: float | None) -> Iterator[Finding]:
     steepest = _steepest(m)
     if steepest > STEEPEST:
         yield Finding("slope", m.dimension, f"rises by {steepest:.4g} score points for each raw point somewhere")
-    step = steepest_step(m)
-    if step.high - step.low >= CLIFF_RISE:
-        says = f"{step.low:.2f} becomes {step.high:.2f} within {CLIFF_RUN:g} raw points from {step.raw:.4g}"
-        at_gate = gate is not None and step.low < gate <= step.high
-        yield Finding("cliff", m.dimension, says)
-        if at_gate:
-            yield Finding("cliff_at_gate", m.dimension, f"{says}, across the gate at {gate:g}")
+    cliffs = sorted((s for s in _steps(m) if s.high - s.low >= CLIFF_RISE), key=lambda s: s.low - s.high)
+    if cliffs:
+        yield Finding("cliff", m.dimension, _in_words(cliffs[0]))
+    at_gate = [step for step in cliffs if gate is not None and step.low < gate <= step.high]
+    if at_gate:
+        yield Finding("cliff_at_gate", m.dimension, f"{_in_words(at_gate[0])}, across the gate at {gate:g}")
+
+
+def _in_words(step: Step) -> str:
+    return f"{step.low:.2f} becomes {step.high:.2f} within {CLIFF_RUN:g} raw points from {step.raw:.4g}"
 
 
 def _unreachable(calibration: Calibration, spec: FilterSpec) -> Iterator[Finding]:

@@ -25,12 +25,14 @@ class Drawn:
     """Articles that were used for nothing else, as the two stages see them.
 
     `probe`: (N,) chances in [0, 1]. `judge`: (N,) overalls in [0, 10]. `weights`: (N,) above 0, one over the
-    probability with which each article was drawn, where these differ; the highest is that of the whole population.
+    probability with which each article was drawn, where these differ. `most`: the highest of them that any article of
+    the whole population has; by default that of these.
     """
 
     probe: NDArray[np.floating]
     judge: NDArray[np.floating]
     weights: NDArray[np.floating] | None = None
+    most: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class Certificate:
     `threshold` is None when none could be certified: every article then goes on to the student. `positives` is how
     many articles the bound rests on, `misses` how many of them the threshold would have dropped, `upper_bound` the
     highest miss rate that is consistent with this at the stated confidence. `positives_needed` is how many positives
-    without a miss would certify the target. `share_below` is the part of all articles that the probe would answer.
+    without a miss would certify the target, None where draws were unequal: it then depends on theirs. `share_below` is
+    the part of all articles that the probe would answer.
     """
 
     threshold: float | None
@@ -70,7 +73,7 @@ class Certificate:
     positives: int
     misses: int
     upper_bound: float
-    positives_needed: int
+    positives_needed: int | None
     share_below: float
     judge: str = "student"
 
@@ -82,11 +85,12 @@ class Certificate:
         """What the certificate says, as a sentence."""
         confidence = f"{self.confidence * 100:g} % confidence"
         if self.threshold is None:
+            target = f"a miss rate of {self.target_miss_rate * 100:g} % at {confidence}"
+            plan = f"{self.positives_needed} without a miss would certify {target}. " if self.positives_needed else ""
             return (
                 f"No threshold is certified: {self.positives} articles that the {self.judge} places at the operating "
-                f"tier are too few, or too many of them were missed; {self.positives_needed} without a miss would "
-                f"certify a miss rate of "
-                f"{self.target_miss_rate * 100:g} % at {confidence}. Every article goes to the student."
+                f"tier are too few, or too many of them were missed{'; ' if plan else f' for {target}. '}{plan}"
+                "Every article goes to the student."
             )
         bound = math.ceil(self.upper_bound * 1000) / 10  # rounded up: never less than what was proved
         return (
@@ -124,7 +128,9 @@ def certify(drawn: Drawn, wanted: Wanted, judge: str = "student") -> Certificate
         positives=none.positives,
         misses=(found or none).misses,
         upper_bound=round((found or none).upper_bound, 6),
-        positives_needed=positives_needed(wanted.target_miss_rate, wanted.confidence),
+        positives_needed=(
+            positives_needed(wanted.target_miss_rate, wanted.confidence) if drawn.weights is None else None
+        ),
         share_below=round((found or none).share_below, 6),
         judge=judge,
     )
@@ -144,10 +150,13 @@ def curve(drawn: Drawn, wanted: Wanted) -> list[dict[str, object]]:
     return [
         asdict(point)
         | {"upper_bound": round(point.upper_bound, 6), "share_below": round(point.share_below, 6),
-           "positives_planned": positives_planned(wanted.target_miss_rate, wanted.confidence,
-                                                  point.misses / max(point.positives, 1))}
+           "positives_planned": _planned(point, wanted) if drawn.weights is None else None}
         for point in points(drawn, wanted)
     ]  # fmt: skip
+
+
+def _planned(point: Point, wanted: Wanted) -> int | None:
+    return positives_planned(wanted.target_miss_rate, wanted.confidence, point.misses / max(point.positives, 1))
 
 
 def _point(drawn: Drawn, wanted: Wanted, threshold: float, known: dict[int, float]) -> Point:
@@ -155,8 +164,9 @@ def _point(drawn: Drawn, wanted: Wanted, threshold: float, known: dict[int, floa
     missed = below[positive]
     weights = np.ones(len(below)) if drawn.weights is None else np.asarray(drawn.weights, np.float64)
     misses = int(missed.sum())
-    if misses not in known and np.ptp(weights) == 0:
+    if misses not in known and drawn.weights is None:
         known[misses] = upper_bound(misses, len(missed), wanted.confidence)
     elif misses not in known:
-        known[misses] = weighted_upper_bound(missed, weights[positive], weights.max(), wanted.confidence)
+        most = drawn.most or float(weights.max())
+        known[misses] = weighted_upper_bound(missed, weights[positive], most, wanted.confidence)
     return Point(threshold, float(np.average(below, weights=weights)), misses, len(missed), known[misses])

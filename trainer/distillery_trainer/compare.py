@@ -2,7 +2,8 @@
 
 An outcome is read off the 95 % interval of the paired difference (see `paired`). Inside the margin on both sides it is
 no difference, as in a test of equivalence; beside zero it is better or worse; everything else is inconclusive. Recall
-rests on a few articles: where both runs find the same ones its interval has no width, which proves no equality.
+rests on a few articles: where both runs find the same ones its interval has no width, which proves no equality, and
+where they differ on a handful of them resampling takes that for sure. So an exact test must agree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from distillery_runtime.verdict import overalls
 from distillery_trainer.comparable import System, common_articles
 from distillery_trainer.finished_run import FinishedRun, labelled_articles
 from distillery_trainer.metrics import Array, Report, rounded, weighted_recall
-from distillery_trainer.paired import differences
+from distillery_trainer.paired import differences, finds_differ
 from distillery_trainer.parts import TOTAL, all_parts
 from distillery_trainer.predictions import Predictions
 from distillery_trainer.route import read_routing
@@ -95,7 +96,9 @@ def _part(spec: FilterSpec, made: Predictions, scores: tuple[Array, Array], plac
         "mae": [rounded(np.abs(s - part.labels).mean()) for s in scores],
         "recall": [rounded(_recall(spec, s, part.labels)) for s in scores],
     }
-    outcomes = {"mae": outcome_of(found["mae"].interval), "recall": outcome_of(_lost(found["recall"].interval), None)}
+    recall = outcome_of(_lost(found["recall"].interval), None)
+    is_sure = finds_differ(spec, *scores, part.labels, part.groups)
+    outcomes = {"mae": outcome_of(found["mae"].interval), "recall": recall if is_sure else "inconclusive"}
     measures = {
         name: {"a": own[name][0], "b": own[name][1], **found[name].to_record(), "outcome": outcome}
         for name, outcome in outcomes.items()

@@ -93,7 +93,7 @@ class Pipeline:
             Stage("fit", "student", ("split",), [student, names, counted, self.seed, *distilled], 3, self._fit),
             Stage("calibrate", "calibration.json", ("fit",), [self.seed], 1, self._calibrate),
             Stage("probe", "probe", ("split",), [probe, names, counted, self.seed, *distilled], 4, self._probe),
-            Stage("certify", "certificate.json", ("calibrate", "probe"), certified, 5, self._certify),
+            Stage("certify", "certificate.json", ("calibrate", "probe"), certified, 6, self._certify),
             Stage("predict", "predictions.jsonl", ("calibrate", "probe"), [], 1, self._predict),
             Stage("evaluate", "eval.json", ("certify", "predict"), [rubric, slices, repeats], 4, self._evaluate),
             Stage("report", "report.html", ("evaluate", "predict"), told, 1, self._report),
@@ -167,7 +167,9 @@ class Pipeline:
     def _certify(self, output: Path) -> None:
         places = self._one_of_each_group(self._admitted(self.places("calibration")))
         drawn, asked, router = self.labelled.select(places), self.spec.cascade, self._router()
-        held_out = self._seen(drawn.texts, router, drawn.sampling_weights())
+        held_out = self._seen(drawn.texts, router)
+        if np.ptp(every := self.labelled.sampling_weights()) > 0:
+            held_out = replace(held_out, weights=drawn.sampling_weights(), most=float(every.max()))
         judges = {
             "student": self._seen(self._unlabelled(self.certify_on), router) if self.certify_on else held_out,
             "oracle": replace(held_out, judge=overalls(drawn.labels(), self.spec)),
@@ -182,10 +184,10 @@ class Pipeline:
         kept = overalls(self.models.student_scores(texts), self.spec) >= self.spec.operating_overall
         return fit_router(self.models.probe_scores(texts), kept, self.spec)
 
-    def _seen(self, texts: Sequence[str], router: Router, weights: NDArray[np.float64] | None = None) -> Drawn:
+    def _seen(self, texts: Sequence[str], router: Router) -> Drawn:
         """Articles as the probe and the student see them."""
         chance = chances(self.models.probe_scores(texts), router, self.spec)
-        return Drawn(chance, overalls(self.models.student_scores(texts), self.spec), weights)
+        return Drawn(chance, overalls(self.models.student_scores(texts), self.spec))
 
     def _unlabelled(self, articles: Pool) -> list[str]:
         """The texts to certify on, which no model of this run knows."""

@@ -76,6 +76,14 @@ def test_a_cliff_is_told_from_one_across_the_gate(spec: FilterSpec) -> None:
     assert kinds(lint_calibration(across, spec))[-1] == ("cliff_at_gate", "evidence_quality")
 
 
+def test_a_cliff_across_the_gate_is_found_beside_a_steeper_one(spec: FilterSpec) -> None:
+    below = spec.gatekeepers[0].below
+    knots = (0.0, below - 1, below + 0.5, below + 0.6, 9.5, 10.0)
+    both = of_topic(map_of((0.0, 2.0, 2.01, 6.0, 6.01, 10.0), knots, "evidence_quality"))
+
+    assert ("cliff_at_gate", "evidence_quality") in kinds(lint_calibration(both, spec))
+
+
 def test_a_step_of_two_equal_knots_is_a_cliff() -> None:
     m = map_of((0.0, 5.0, 5.0, 10.0), (0.0, 2.0, 6.0, 10.0))
 

@@ -1,6 +1,7 @@
 """The routing threshold's certificate: exact bounds, a ladder tested from below, and the promise it makes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,6 +172,26 @@ def test_weighted_articles_certify_where_there_are_enough() -> None:
     certificate = certify(Drawn(np.full(400, 0.9), np.full(400, 9.0), weights), Wanted(4.0, 0.05, 0.95))
 
     assert certificate.threshold == EVEN
+
+
+def test_of_weighted_articles_it_is_not_said_how_many_would_certify() -> None:
+    weights = np.where(np.arange(59) % 2, 4.0, 1.0)
+
+    found = certify(Drawn(np.full(59, 0.9), np.full(59, 9.0), weights), Wanted(4.0, 0.05, 0.95))
+
+    assert (found.threshold, found.positives_needed) == (None, None)
+    assert "59 articles" in found.statement()
+    assert "would certify" not in found.statement()
+    assert "a miss rate of 5 % at 95 % confidence" in found.statement()
+
+
+def test_a_weight_that_the_draw_happens_not_to_hold_makes_the_bound_wider() -> None:
+    drawn = Drawn(np.full(200, 0.9), np.full(200, 9.0), np.where(np.arange(200) % 2, 2.0, 1.0))
+    wanted = Wanted(4.0, 0.05, 0.95)
+
+    alone, of_a_wider_source = certify(drawn, wanted), certify(replace(drawn, most=20.0), wanted)
+
+    assert alone.upper_bound < of_a_wider_source.upper_bound
 
 
 def test_the_share_below_counts_articles_by_their_weight() -> None:

@@ -17,6 +17,7 @@ from distillery_trainer.compare import combined, compare, outcome_of
 from distillery_trainer.files import digest, tree_digest, write_json, write_jsonl
 from distillery_trainer.finished_run import FinishedRun, open_finished_run
 from distillery_trainer.overrides import apply_overrides
+from distillery_trainer.paired import finds_differ
 from distillery_trainer.predictions import Predictions, write_predictions
 
 MakeRun = Callable[..., FinishedRun]
@@ -149,6 +150,21 @@ def test_finding_less_is_worse_however_small_the_error(make_run: MakeRun) -> Non
 
     assert total["mae"]["outcome"] == "no difference"
     assert (total["recall"]["b"], total["recall"]["outcome"], total["outcome"]) == (1.0, "worse", "worse")
+
+
+@pytest.mark.parametrize(("lost", "sure"), [(1, False), (5, False), (6, True)])
+def test_a_handful_of_finds_proves_nothing(spec: FilterSpec, lost: int, sure: bool) -> None:
+    labels = np.full((60, 2), 2.0)
+    labels[:lost] = 8.0
+    missed = np.full((60, 2), 2.0)
+
+    assert finds_differ(spec, missed, labels, labels, [str(i) for i in range(60)]) is sure
+
+
+def test_copies_of_one_find_count_once(spec: FilterSpec) -> None:
+    labels = np.full((60, 2), 8.0)
+
+    assert not finds_differ(spec, np.full((60, 2), 2.0), labels, labels, ["one"] * 60)
 
 
 def test_only_articles_of_both_test_splits_count(make_run: MakeRun) -> None:
