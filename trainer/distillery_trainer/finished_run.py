@@ -15,14 +15,13 @@ from distillery_runtime.spec_checks import parse_spec
 from distillery_trainer.evaluate import EVALUATION_VERSION
 from distillery_trainer.files import digest
 from distillery_trainer.labels import LabelledSet, read_labels
-from distillery_trainer.predictions import Predictions, read_predictions
+from distillery_trainer.predictions import MAKE_AGAIN, Predictions, read_predictions
 from distillery_trainer.run import RunFolder
 from distillery_trainer.split import limit_articles
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
 GO_ON = "a finished run (`trainer fit` goes on with it)"
-MAKE_AGAIN = "as this version makes it (the same `trainer fit` again)"
 SMALL_STAGES = ("split", "calibrate", "certify", "predict", "evaluate")  # whose outputs are read whole in no time
 
 
@@ -61,10 +60,7 @@ class FinishedRun:
         Raises:
             InputError: the run is of a version that did not keep it.
         """
-        path = self.folder / "predictions.jsonl"
-        if "predict" not in self.manifest["stages"]:
-            raise InputError(str(self.folder), [Problem(path.name, "missing", MAKE_AGAIN)])
-        return read_predictions(path, self.spec.dimension_names)
+        return read_predictions(self.folder / "predictions.jsonl", self.spec.dimension_names)
 
     def evaluation(self) -> Json:
         """Its `eval.json`.

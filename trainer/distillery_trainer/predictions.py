@@ -1,17 +1,21 @@
 """What a run's models say of its test articles, without their texts: `predictions.jsonl`."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.verdict import DECIMALS
 from distillery_trainer.files import write_jsonl
 
 Array = NDArray[np.float64]
+
+MAKE_AGAIN = "as this version makes it (the same `trainer fit` again)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +64,33 @@ def write_predictions(path: Path, predictions: Predictions, names: Sequence[str]
 
 
 def read_predictions(path: Path, names: Sequence[str]) -> Predictions:
-    """Reads what `write_predictions` wrote for a filter of these dimensions."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    """Reads what `write_predictions` wrote for a filter of these dimensions.
 
+    Raises:
+        InputError: the file is missing, a line lacks a field, or a value is no finite number.
+    """
+    try:
+        return _read([json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line], names)
+    except FileNotFoundError as error:
+        raise InputError(str(path.parent), [Problem(path.name, "missing", MAKE_AGAIN)]) from error
+    except (ValueError, KeyError, TypeError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise InputError(str(path), [Problem("(file)", found, "the predictions that a fit writes")]) from error
+
+
+def _read(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Predictions:  # Any: JSON of known shape
     def scores(key: str) -> Array:
-        return np.array([[row[key][name] for name in names] for row in rows], np.float64).reshape(-1, len(names))
+        values = np.array([[row[key][name] for name in names] for row in rows], np.float64).reshape(-1, len(names))
+        if not np.all(np.isfinite(values)):
+            raise ValueError(f"{key}: a value that is not finite")
+        return values
 
     return Predictions(
-        ids=[row["id"] for row in rows],
-        groups=[row["group"] for row in rows],
-        tokens=[row["tokens"] for row in rows],
-        truncated=[row["truncated"] for row in rows],
-        characters=[row["characters"] for row in rows],
+        ids=[str(row["id"]) for row in rows],
+        groups=[str(row["group"]) for row in rows],
+        tokens=[int(row["tokens"]) for row in rows],
+        truncated=[bool(row["truncated"]) for row in rows],
+        characters=[int(row["characters"]) for row in rows],
         labels=scores("labels"),
         probe=scores("probe"),
         student=scores("student"),

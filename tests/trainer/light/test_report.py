@@ -16,13 +16,15 @@ import pytest
 from distillery_runtime.errors import InputError
 from distillery_trainer import metrics
 from distillery_trainer.cli import main
+from distillery_trainer.files import tree_digest
+from distillery_trainer.finished_run import labelled_articles, open_finished_run
 from distillery_trainer.fit import FitRequest, fit
 from distillery_trainer.labels import read_labels
 from distillery_trainer.pipeline import Pipeline
+from distillery_trainer.predictions import read_predictions
 from distillery_trainer.report.advice import advise
 from distillery_trainer.report.build import render
-from distillery_trainer.report.command import read_run
-from distillery_trainer.report.facts import Facts, read_facts, read_predictions
+from distillery_trainer.report.facts import Facts, read_facts
 from distillery_trainer.scaffold import init_filter
 
 QUICK: dict[str, object] = {
@@ -91,7 +93,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("DISTILLERY_FILTERS", str(folder / "filters"))
         request = FitRequest(init_filter("topic"), [labels_file], QUICK, run_dir=folder / "run")
         fit(request, lambda _: None)
-    write_predictions(folder / "run")
     return folder / "run"
 
 
@@ -106,32 +107,11 @@ def facts(copied: Path) -> Callable[..., Facts]:
     """The facts of the run; keyword arguments replace some of them."""
 
     def gather(**changes: object) -> Facts:
-        manifest, spec, labelled = read_run(copied)
-        return replace(read_facts(copied, spec, labelled, (), manifest["seed"]), **changes)  # type: ignore[arg-type]  # fields by name
+        run = open_finished_run(copied)
+        known = read_facts(copied, run.spec, labelled_articles(run.manifest, run.spec), (), run.seed)
+        return replace(known, **changes)  # type: ignore[arg-type]  # fields by name
 
     return gather
-
-
-def write_predictions(run: Path) -> None:
-    """Writes `predictions.jsonl` as a fit does, unless it is there."""
-    if (run / "predictions.jsonl").exists():
-        return
-    manifest, spec, labelled = read_run(run)
-    assert labelled is not None
-    pipeline = Pipeline(spec, labelled, run, manifest["seed"])
-    places = pipeline.places("test")
-    texts, models = labelled.select(places).texts, pipeline.models
-    columns = (models.probe_scores(texts), models.student_scores(texts), models.student_raw(texts))
-    lines = []
-    for row, place in enumerate(places):
-        article = labelled.articles[place]
-        named = [dict(zip(spec.dimension_names, map(float, column[row]), strict=True)) for column in columns]
-        lines.append({
-            "id": article.id, "split": "test", "tokens": 20 + row, "truncated": row % 4 == 0,
-            "characters": len(article.text), "labels": dict(zip(spec.dimension_names, article.labels, strict=True)),
-            "probe": named[0], "student": named[1], "student_raw": named[2], "group": pipeline.groups[place],
-        })  # fmt: skip
-    (run / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def change_json(path: Path, **changes: object) -> None:
@@ -139,6 +119,10 @@ def change_json(path: Path, **changes: object) -> None:
 
 
 def report(run: Path, out: Path) -> str:
+    """The page of a run whose files were changed as its fit itself might have made them."""
+    for record in (run / "stages").iterdir():
+        made = json.loads(record.read_text(encoding="utf-8"))
+        change_json(record, sha256=tree_digest(run / made["output"]))
     assert main(["report", str(run), "--out", str(out)]) == 0
     return out.read_text(encoding="utf-8")
 
@@ -174,9 +158,10 @@ def test_a_report_made_again_has_the_same_bytes(copied: Path, tmp_path: Path) ->
 
 
 def test_the_report_of_a_fit_is_the_one_that_the_command_makes(copied: Path, tmp_path: Path) -> None:
-    manifest, spec, labelled = read_run(copied)
+    run = open_finished_run(copied)
+    labelled = labelled_articles(run.manifest, run.spec)
     assert labelled is not None
-    stages = {stage.name: stage for stage in Pipeline(spec, labelled, copied, manifest["seed"]).stages()}
+    stages = {stage.name: stage for stage in Pipeline(run.spec, labelled, copied, run.seed).stages()}
 
     stages["report"].make(tmp_path / "stage.html")
 
@@ -219,7 +204,6 @@ def test_labels_that_carry_their_cost_are_counted(copied: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("missing", "says"),
     [
-        ("predictions.jsonl", "the run has no predictions.jsonl"),
         ("certificate.json:curve", "certificate.json has no curve of thresholds"),
         ("student/training_history.json", "not trained in epochs that are recorded"),
     ],
@@ -273,7 +257,7 @@ def test_predictions_that_are_none_are_refused(copied: Path, damage: str) -> Non
     (copied / "predictions.jsonl").write_text(damage + "\n")
 
     with pytest.raises(InputError, match=r"predictions\.jsonl"):
-        read_predictions(copied, read_run(copied)[1])
+        read_predictions(copied / "predictions.jsonl", ("relevance", "evidence_quality"))
 
 
 def with_total(facts: Facts, **systems: Mapping[str, object]) -> Facts:
@@ -329,7 +313,7 @@ def test_the_answer_stands_first_on_the_page(facts: Callable[..., Facts]) -> Non
 
 
 def test_costs_that_are_none_are_refused(run: Path, tmp_path: Path) -> None:
-    spec = read_run(run)[1]
+    spec = open_finished_run(run).spec
     row = {"id": "a", "text": "words", "labels": dict.fromkeys(spec.dimension_names, 5)}
     file = tmp_path / "labels.jsonl"
     for cost in (-1, "dear", True):

@@ -16,8 +16,9 @@ MIN_POSITIVES = 30
 RULES = (
     "How this answer is made: “No” where the cascade's error is not below that of counting words, or where it finds "
     f"less than {percent(MIN_RECALL)} of the oracle's finds. “Not proved” where the interval of the two errors' "
-    f"difference, article by article, holds 0, where fewer than {MIN_POSITIVES} finds were there to be found, or where "
-    f"the interval of what it finds begins below {percent(MIN_RECALL)}. Else “Yes”."
+    f"difference, article by article, holds 0, where fewer than {MIN_POSITIVES} finds were there to be found, where "
+    f"the interval of what it finds begins below {percent(MIN_RECALL)}, or where the probe alone errs less than the "
+    "student. Else “Yes”."
 )
 
 

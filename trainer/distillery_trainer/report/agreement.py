@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.calibration import CalibrationMap
+from distillery_trainer.predictions import Predictions
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import binned, legend, multiples
-from distillery_trainer.report.facts import Facts, Predictions, in_words
+from distillery_trainer.report.facts import Facts, in_words
 from distillery_trainer.report.svg import SCORES, Axis, Drawing, Panel, Point, scores
 
 Array = NDArray[np.float64]
@@ -24,15 +25,12 @@ METHODS = {
     "isotonic": "rising steps",
     "centred_isotonic": "a rising curve",
 }
-ABSENT = "Not shown: the run has no predictions.jsonl (it was fitted before there was such a file)."
 
 
 def section(facts: Facts) -> str:
     """Bubbles of predicted against oracle, overall and by dimension."""
     title = "Where do the student and the oracle agree?"
     found = facts.predictions
-    if found is None:
-        return page.section(title, page.absent(ABSENT))
     label, probe, student = facts.overall
     columns = list(zip(found.labels.T, found.student.T, strict=True))
     both, halves = _drawing(["Overall, by the student", "Overall, by the probe"], [(label, student), (label, probe)], 2)
@@ -92,11 +90,9 @@ def calibration_section(facts: Facts) -> str:
     """The maps with the oracle's means beside them, and how far scores lie from labels before and after."""
     title = "Do the scores mean what they say?"
     found = facts.predictions
-    if found is None:
-        return page.section(title, page.absent(ABSENT))
     names = [in_words(name) for name in facts.spec.dimension_names]
-    before, after = np.abs(found.raw - found.labels).mean(), np.abs(found.student - found.labels).mean()
-    low, high = min(0.0, float(np.floor(found.raw.min()))), max(10.0, float(np.ceil(found.raw.max())))
+    before, after = np.abs(found.student_raw - found.labels).mean(), np.abs(found.student - found.labels).mean()
+    low, high = min(0.0, float(np.floor(found.student_raw.min()))), max(10.0, float(np.ceil(found.student_raw.max())))
     alt = f"Calibration maps of {len(names)} dimensions. Mean error {before:.2f} before calibration, {after:.2f} after."
     raw = Axis(low, high, SCORES, "student's raw output")
     drawing, panels = multiples(alt, names, raw, scores("score"), height=140, legend=True)
@@ -111,7 +107,7 @@ def calibration_section(facts: Facts) -> str:
     for place, (panel, knots) in enumerate(zip(panels, facts.calibration.maps, strict=True)):
         panel.guide((0, 0), (10, 10))
         panel.drawing.path([panel.place(x, y) for x, y in _curve(knots, raw)], "after")
-        panel.dots(_means(found.raw[:, place], found.labels[:, place]), "before")
+        panel.dots(_means(found.student_raw[:, place], found.labels[:, place]), "before")
         panel.label(raw.high, 0, METHODS.get(knots.method, knots.method), "end", (-4, -6))
     return page.section(
         title,
@@ -146,7 +142,7 @@ def _reliability(found: Predictions, names: Sequence[str]) -> str:
     )
     for place, panel in enumerate(panels):
         panel.guide((0, 0), (10, 10))
-        for values, style in ((np.clip(found.raw, 0, 10), "before"), (found.student, "after")):
+        for values, style in ((np.clip(found.student_raw, 0, 10), "before"), (found.student, "after")):
             points = _means(values[:, place], found.labels[:, place])
             panel.line(points, style)
             panel.dots(points, style, 2.8)
@@ -161,7 +157,7 @@ def _reliability(found: Predictions, names: Sequence[str]) -> str:
 def _gap(found: Predictions, place: int) -> tuple[float, float]:
     """The mean distance of the groups from the line, before and after."""
     labels = found.labels[:, place]
-    before, after = _means(np.clip(found.raw[:, place], 0, 10), labels), _means(found.student[:, place], labels)
+    before, after = _means(np.clip(found.student_raw[:, place], 0, 10), labels), _means(found.student[:, place], labels)
     return _distance(before), _distance(after)
 
 

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from distillery_runtime.spec import Tier
 from distillery_trainer.report import page
-from distillery_trainer.report.agreement import ABSENT
 from distillery_trainer.report.charts import legend, multiples, single
 from distillery_trainer.report.facts import Facts, in_words, percent
 from distillery_trainer.report.svg import Axis, Panel, Point, shares
@@ -20,8 +19,6 @@ Json = Mapping[str, Any]  # Any: nested JSON of known shape
 def section(facts: Facts) -> str:
     """Precision-recall curves of student and probe at each tier, the operating point marked."""
     title = "What is found, what is missed?"
-    if facts.predictions is None:
-        return page.section(title, page.absent(ABSENT))
     label, probe, student = facts.overall
     tiers = [tier for tier in facts.spec.tiers if tier.min_overall > 0]
     drawn = [tier for tier in tiers if np.any(label >= tier.min_overall)]
@@ -105,6 +102,8 @@ def cascade_section(facts: Facts) -> str:
     said = page.paragraph(str(facts.certificate["statement"]))
     if not rows:
         return page.section(title, said, page.absent("No picture: certificate.json has no curve of thresholds."))
+    is_labelled = facts.certificate["drawn_from"] == "calibration"
+    whose = "the calibration articles" if is_labelled else "the articles without labels"
     target, chosen = facts.certificate["target_miss_rate"], facts.certificate["threshold"]
     x, y = shares("share of articles that goes on to the student"), _up_to(rows, target)
     alt = "Certified bound on the miss rate against the share that goes on to the student: " + "; ".join(
@@ -117,7 +116,7 @@ def cascade_section(facts: Facts) -> str:
         panel.drawing,
         [
             ("after", "both", "missed at most (certified bound)"),
-            ("before", "both", "missed among the calibration articles"),
+            ("before", "both", f"missed among {whose}"),
         ],
     )
     panel.guide((0, target), (1, target))
@@ -131,7 +130,7 @@ def cascade_section(facts: Facts) -> str:
         if row["threshold"] == chosen:
             panel.dots([point], "after", 6.5)
             panel.label(*point, f"in use: chances below {percent(chosen, 1)}", "start", (10, -9))
-    return page.section(title, said, page.figure(panel.drawing, _cascade_caption(rows)))
+    return page.section(title, said, page.figure(panel.drawing, _cascade_caption(rows, whose)))
 
 
 def _up_to(rows: Sequence[Json], target: float) -> Axis:
@@ -143,13 +142,13 @@ def _up_to(rows: Sequence[Json], target: float) -> Axis:
     )
 
 
-def _cascade_caption(rows: Sequence[Json]) -> str:
+def _cascade_caption(rows: Sequence[Json], whose: str) -> str:
     positives = max(row["positives"] for row in rows)
     return (
         "Each dot is a threshold: below that chance of being kept by the student, which the probe's scores tell, the "
         "probe answers alone. Across: the share of all articles that still needs the student, which is what the "
         "cascade costs; further left is cheaper. Up: how many of the student's "
-        "finds would be lost at most (filled), and how many were lost among the calibration articles (rings). A "
+        f"finds would be lost at most (filled), and how many were lost among {whose} (rings). A "
         f"threshold may be used only where the filled line is below the broken one. The bound rests on {positives} "
         "finds: with more of them, the filled line comes down towards the rings. Dots above the frame lie on its "
         "edge."

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_trainer.report import page
-from distillery_trainer.report.agreement import ABSENT
 from distillery_trainer.report.charts import mean_of, single
 from distillery_trainer.report.facts import Facts, in_words
 from distillery_trainer.report.page import Cell
@@ -24,16 +23,18 @@ def section(facts: Facts) -> str:
     """Error by score band and by length."""
     title = "Where does the student err?"
     found = facts.predictions
-    if found is None:
-        return page.section(title, page.absent(ABSENT))
     errors = np.abs(found.student - found.labels).mean(axis=1)
+    lengths = _lengths(np.array(found.tokens), np.array(found.truncated))
     label, _, student = facts.overall
     bands = np.minimum(label.astype(np.int64), 9)
     by_band = [(f"{band}–{band + 1}", bands == band) for band in range(10) if np.any(bands == band)]
     return page.section(
         title,
         page.figure(_bars(facts, errors, by_band, "the oracle's overall"), _band_caption(label, student)),
-        page.figure(_bars(facts, errors, _lengths(found.tokens, found.truncated), "tokens read"), LENGTH_CAPTION),
+        page.figure(
+            _bars(facts, errors, lengths, "tokens read"),
+            LENGTH_CAPTION,
+        ),
     )
 
 
@@ -73,8 +74,6 @@ def _lengths(tokens: NDArray[np.int64], truncated: NDArray[np.bool_]) -> list[tu
 
 
 def _bars(facts: Facts, errors: Array, kinds: Sequence[tuple[str, NDArray[np.bool_]]], what: str) -> Drawing:
-    if facts.predictions is None:
-        raise AssertionError
     groups = np.array(facts.predictions.groups)
     bins = [mean_of(errors[kind], groups[kind].tolist(), facts.seed) for _, kind in kinds]
     alt = f"Mean error by {what}: " + "; ".join(
@@ -94,8 +93,6 @@ def worst_section(facts: Facts) -> str:
     """The twelve articles with the largest error, by id: labels and predictions, never a text."""
     title = "The twelve worst articles"
     found = facts.predictions
-    if found is None:
-        return page.section(title, page.absent(ABSENT))
     errors = np.abs(found.student - found.labels).mean(axis=1)
     label, probe, student = facts.overall
     order = np.lexsort((np.array(found.ids), -errors))[:WORST]

@@ -16,13 +16,7 @@ BANDS = np.arange(11, dtype=np.float64)
 
 def section(facts: Facts) -> str:
     """Histograms of the labels by dimension and of their overall."""
-    found = _labels(facts)
-    if found is None:
-        return page.section(
-            "What did the oracle say?",
-            page.absent("Not shown: neither the labels files nor predictions.jsonl are at hand."),
-        )
-    labels, whose = found
+    labels, whose = _labels(facts)
     overall = _overall(facts, overalls(labels, facts.spec))
     return page.section(
         "What did the oracle say?",
@@ -71,10 +65,10 @@ def _shares(values: Array) -> Array:
     return np.asarray(counts / len(values), dtype=np.float64)
 
 
-def _labels(facts: Facts) -> tuple[Array, str] | None:
+def _labels(facts: Facts) -> tuple[Array, str]:
     if facts.labelled is not None:
         return facts.labelled.labels().astype(np.float64), "labelled articles"
-    return (facts.predictions.labels, "test articles") if facts.predictions else None
+    return facts.predictions.labels, "test articles"
 
 
 def _bars(panel: Panel, share: Array) -> None:
