@@ -5,6 +5,7 @@ answers cost nothing. On the labelled articles they take the place of some of th
 are averaged.
 """
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -101,8 +102,9 @@ def _is_finished(run: Path) -> bool:
 def _score(run: Path, texts: Sequence[str], cache: Path) -> Scores:
     """A run's calibrated scores: (N, D) float32 in [0, 10]."""
     kept = ChunkCache(cache, tree_digest(run / "student"))
-    student = load_student(_spec(run), run / "student")
-    return read_calibration(run / "calibration.json").apply(kept.compute(texts, student.predict))
+    student = functools.cache(lambda: load_student(_spec(run), run / "student"))  # where not all scores are kept
+    raw = kept.compute(texts, lambda some: student().predict(some))
+    return read_calibration(run / "calibration.json").apply(raw)
 
 
 def _spec(run: Path) -> FilterSpec:

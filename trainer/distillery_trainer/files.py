@@ -19,6 +19,15 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
+def is_writable(record: Mapping[str, object]) -> bool:
+    """Whether `write_jsonl` can carry a record: half a character has no encoding, and 1e999 is read as infinite."""
+    try:
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:  # UnicodeEncodeError is one
+        return False
+    return True
+
+
 def promote(source: Path, target: Path) -> None:
     """Moves a finished file or folder to its place, replacing what was there."""
     if target.is_dir():

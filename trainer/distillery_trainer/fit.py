@@ -72,7 +72,7 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
     splits = read_splits(request.splits, [article.id for article in labelled.articles]) if request.splits else ()
     pipeline = Pipeline(spec, labelled, folder, request.seed, _distillation(spec, request), certify_on, splits)
     if processes.rank() > 0:
-        help_fits(spec, pipeline.student_data, request.seed)
+        help_fits(spec, lambda: pipeline.student_data, request.seed)
         return folder
     try:
         _execute(request, pipeline, say)

@@ -132,6 +132,7 @@ class Pipeline:
         train, val = self.labelled.select(self.places("train")), self.labelled.select(self.places("val"))
         return FitData(train.texts, train.labels(), val.texts, val.labels(), train.weights())
 
+    @cached_property
     def student_data(self) -> FitData:
         """What the student learns from: the training and validation articles, and other students' scores, if asked.
 
@@ -146,7 +147,7 @@ class Pipeline:
 
     def _fit(self, output: Path) -> None:
         call_helpers(self.spec, "FIT")
-        data = self.student_data()
+        data = self.student_data
         with Bar("fit", lines=self.spec.student.backend != STATIC) as bar:
             fit_student(self.spec, data, output, self.seed, bar)
         self._write_inputs(self.models.student_window(output), output / "inputs.jsonl")
@@ -157,7 +158,7 @@ class Pipeline:
         write_calibration(output, self._fit_calibration(raw, places))
 
     def _probe(self, output: Path) -> None:
-        data = self.student_data()
+        data = self.student_data
         with Bar("probe") as bar:
             embedder = fit_probe(self.spec.cascade.probe, data, output, self.seed, bar, self.models.embeddings)
         raw = load_head(output / "head.safetensors").predict(self.models.embeddings(data.val_texts, embedder))

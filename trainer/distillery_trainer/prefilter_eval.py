@@ -79,11 +79,15 @@ def _read(file: Path, certain: bool, spec: FilterSpec) -> Iterator[Judged | None
             except ArticleError:
                 yield None
                 continue
-            find = True if certain else _is_find(line.get("labels"), spec, f"{file}: article {number}")
+            find = True if certain else _is_ungated_find(line.get("labels"), spec, f"{file}: article {number}")
             yield Judged(text, str(line.get("language") or "?"), find) if text.joined else None
 
 
-def _is_find(labels: object, spec: FilterSpec, where: str) -> bool | None:
+def _is_ungated_find(labels: object, spec: FilterSpec, where: str) -> bool | None:
+    """Whether the weighted mean, before any gatekeeper's cap, reaches the operating tier; None without labels.
+
+    A rule must not block what only a gate would stop: gates change more often than rules.
+    """
     if labels is None:
         return None
     overall = 0.0

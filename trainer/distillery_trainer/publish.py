@@ -52,12 +52,14 @@ def publish(folder: Path, repo_id: str, revision: str, private: bool, message: s
             raise InputError("Hub", [problem])
         if revision != MAIN:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        there = api.list_repo_files(repo_id, revision=revision)
+        head = api.model_info(repo_id, revision=revision).sha
+        there = api.list_repo_files(repo_id, revision=head)
         commit = api.create_commit(
             repo_id,
             [*_additions(bundle), *_deletions(bundle, there)],
             commit_message=message or f"Bundle {bundle.name}",
             revision=revision,
+            parent_commit=head,
         )
     return Published(commit.oid, bundle.id, f"{repo_id}@{commit.oid}")
 

@@ -81,7 +81,7 @@ def test_the_student_learns_from_the_pools_articles_after_the_labelled_ones(
     fit(distilled, silent)
     pipeline = pipeline_of(distilled, static_spec)
 
-    data, labelled = pipeline.student_data(), pipeline.fit_data()
+    data, labelled = pipeline.student_data, pipeline.fit_data()
 
     assert data.train_texts[: len(labelled.train_texts)] == labelled.train_texts
     assert len(data.train_texts) == len(labelled.train_texts) + 40
@@ -95,7 +95,7 @@ def test_its_scores_are_the_sources_calibrated_ones(
     with_labels = read_labels([write_rows("labelled-pool.jsonl", articles(40, seed=2))], static_spec)
     judge = Pipeline(static_spec, with_labels, source.run_dir, 0)
 
-    data = pipeline_of(distilled, static_spec).student_data()
+    data = pipeline_of(distilled, static_spec).student_data
 
     np.testing.assert_allclose(data.train_labels[-40:], judge.models.student_scores(with_labels.texts), atol=1e-6)
 
@@ -103,7 +103,7 @@ def test_its_scores_are_the_sources_calibrated_ones(
 def test_such_a_score_counts_its_weight_against_a_labels_one(distilled: FitRequest, static_spec: FilterSpec) -> None:
     fit(distilled, silent)
 
-    weights = pipeline_of(distilled, static_spec).student_data().train_weights
+    weights = pipeline_of(distilled, static_spec).student_data.train_weights
 
     assert weights is not None
     assert set(weights[:-40].ravel()) == {1.25}
@@ -115,7 +115,7 @@ def test_a_labelled_articles_target_lies_between_label_and_score_by_their_weight
 ) -> None:
     fit(distilled, silent)
     pipeline = pipeline_of(distilled, static_spec)
-    data, labelled = pipeline.student_data(), pipeline.fit_data()
+    data, labelled = pipeline.student_data, pipeline.fit_data()
     judge = Pipeline(static_spec, pipeline.labelled, source.run_dir, 0)
 
     scores = judge.models.student_scores(labelled.train_texts)

@@ -162,7 +162,7 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _audit(options: argparse.Namespace) -> int:
     spec = load_filter(find_filter(options.filter))
-    data = read_audited(options.labels, spec, _splits(options))
+    data = read_audited(options.labels, spec, _splits(options, spec.text))
     findings = audit(data)
     proofs = prove(data, findings) if options.prove else []
     if options.out:
@@ -178,10 +178,10 @@ def _audit(options: argparse.Namespace) -> int:
     return 1 if faults or not all(proof.tripped for proof in proofs) else 0
 
 
-def _splits(options: argparse.Namespace) -> dict[str, str] | None:
+def _splits(options: argparse.Namespace, policy: TextPolicy) -> dict[str, str] | None:
     if options.splits is None:
         return None
-    ids = [article.id for article in read_records(options.labels, TextPolicy()).articles]
+    ids = [article.id for article in read_records(options.labels, policy).articles]
     return {one.id: one.split for one in read_splits(options.splits, ids, whole=False)}
 
 

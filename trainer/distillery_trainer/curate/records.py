@@ -9,6 +9,7 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.jsonl import BadLine, read_jsonl
 from distillery_runtime.spec import TextPolicy
 from distillery_runtime.text import ArticleText, compose
+from distillery_trainer.files import is_writable
 
 Record = Mapping[str, object]
 
@@ -85,6 +86,8 @@ def _read(line: Record | BadLine, policy: TextPolicy, known: Mapping[str, Receiv
         article = parse_article(line)
     except ArticleError as error:
         return str(error)
+    if not is_writable(line):
+        return "a field that JSON cannot hold"
     text = compose(article, policy)
     if not text.joined:
         return "text: nothing left after cleaning"

@@ -1,6 +1,5 @@
 """Articles to be labelled, read from files that nobody has checked: what cannot be asked about is counted by reason."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.jsonl import BadLine, read_jsonl
 from distillery_runtime.spec import TextPolicy
 from distillery_runtime.text import compose
+from distillery_trainer.files import is_writable
 
 Record = Mapping[str, object]
 
@@ -68,15 +68,6 @@ def _records(files: Sequence[Path]) -> Iterator[Record | BadLine]:
             yield from read_jsonl(stream)
 
 
-def _is_writable(record: Record) -> bool:
-    """Whether the record can be written again: half a character has no encoding, and 1e999 is read as infinite."""
-    try:
-        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError:  # UnicodeEncodeError is one
-        return False
-    return True
-
-
 def _read(record: Record | BadLine, policy: TextPolicy, max_characters: int) -> Article | str:
     """The article, or why there is none."""
     if isinstance(record, BadLine):
@@ -85,7 +76,7 @@ def _read(record: Record | BadLine, policy: TextPolicy, max_characters: int) -> 
         article = parse_article(record)
     except ArticleError:
         return "no id, title and text"
-    if not _is_writable(record):
+    if not is_writable(record):
         return "a field that JSON cannot hold"
     text = compose(article, policy).joined
     if not text:
