@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,7 +39,18 @@ def near_duplicate_groups(ids: Sequence[str], texts: Sequence[str]) -> list[str]
         For each text the id of the first member of its cluster.
     """
     index = MinHashLSH(threshold=JACCARD, num_perm=PERMUTATIONS)
-    parent = list(range(len(ids)))
+    pairs: list[tuple[int, int]] = []
+    for place, text in enumerate(texts):
+        sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
+        sketch.update_batch(shingles(text))
+        pairs += [(place, int(other)) for other in index.query(sketch)]
+        index.insert(place, sketch)
+    return [ids[first] for first in linked(len(ids), pairs)]
+
+
+def linked(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """For each of `count` places the first one that it hangs together with by pairs (single linkage)."""
+    parent = list(range(count))
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -47,14 +58,10 @@ def near_duplicate_groups(ids: Sequence[str], texts: Sequence[str]) -> list[str]
             i = parent[i]
         return i
 
-    for place, text in enumerate(texts):
-        sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
-        sketch.update_batch(shingles(text))
-        for other in sorted(index.query(sketch)):
-            low, high = sorted((root(place), root(other)))
-            parent[high] = low
-        index.insert(place, sketch)
-    return [ids[root(i)] for i in range(len(ids))]
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return [root(i) for i in range(count)]
 
 
 def split_by_group(

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from distillery_trainer.cli import main
+from distillery_trainer.curate.audit_residuals import out_of_fold
 from distillery_trainer.curate.injections import Detector
 
 INJECTED = [
@@ -76,3 +78,24 @@ def test_a_leak_is_a_fault_and_is_named(
     leaks = json.loads(out.read_text(encoding="utf-8"))["findings"][0]
     assert code == 1
     assert (leaks["check"], leaks["severity"], leaks["ids"]) == ("leaks", "fault", sorted([rows[0]["id"], "again"]))
+
+
+def test_articles_that_all_tell_the_same_leave_the_mean_to_expect() -> None:
+    labels = np.arange(8, dtype=np.float64).reshape(4, 2)
+
+    expected = out_of_fold(np.ones((4, 3)), labels, [(0, 1), (1, 2), (2, 3)])
+
+    np.testing.assert_allclose(expected, np.tile(labels.mean(axis=0), (4, 1)))
+
+
+def test_a_chain_of_near_duplicates_is_never_divided_between_folds() -> None:
+    """The last of a chain repeats its first one's label: seen from another fold it would be expected exactly."""
+    rows = np.eye(40)
+    labels = np.full((40, 1), 5.0)
+    labels[[0, 39]] = 0.0
+    rows[39] = rows[0] * 100
+
+    expected = out_of_fold(rows, labels, [(0, 7), (3, 7), (3, 20), (5, 20), (5, 39)])
+
+    assert expected[0, 0] > 4
+    assert expected[39, 0] > 4

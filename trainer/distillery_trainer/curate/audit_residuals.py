@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 
 from distillery_runtime.spec import Window
 from distillery_trainer.curate.findings import Finding, graded
+from distillery_trainer.split import linked
 from distillery_trainer.static_embedder import StaticEmbedder
 
 FOLDS = 5
@@ -48,17 +49,16 @@ def check_residuals(
 
 def out_of_fold(rows: Array, labels: Array, pairs: Sequence[tuple[int, int]]) -> Array:
     """What models fitted on the other folds expect of each article: (N, D)."""
-    fold = np.random.default_rng(0).permutation(len(rows)) % FOLDS
-    for i, j in pairs:  # in order of i, so that a chain ends in one fold but for rare branches
-        fold[j] = fold[i]
-    expected = np.empty_like(labels)
-    for number in range(FOLDS):
+    firsts, group = np.unique(linked(len(rows), pairs), return_inverse=True)
+    fold = (np.random.default_rng(0).permutation(len(firsts)) % FOLDS)[group]
+    expected = np.tile(labels.mean(axis=0), (len(rows), 1))  # of all, where near-duplicates leave one fold alone
+    for number in range(FOLDS if len(firsts) > 1 else 0):
         held = fold == number
         if held.any():
-            expected[held] = (
-                Ridge(PENALTY).fit(rows[~held], labels[~held]).predict(rows[held]).reshape(-1, labels.shape[1])
-            )
-    return np.clip(expected, 0, 10)
+            model = Ridge(PENALTY).fit(rows[~held], labels[~held])
+            expected[held] = model.predict(rows[held]).reshape(-1, labels.shape[1])
+    clipped: Array = np.clip(expected, 0, 10)
+    return clipped
 
 
 def robust_z(residuals: Array) -> Array:

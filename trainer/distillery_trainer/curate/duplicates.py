@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from distillery_trainer.split import JACCARD, shingles
+from distillery_trainer.split import JACCARD, linked, shingles
 
 CHUNK = 512
 
@@ -26,18 +26,7 @@ def near_duplicate_pairs(texts: Sequence[str], jaccard: float = JACCARD) -> list
 
 def duplicate_groups(ids: Sequence[str], texts: Sequence[str], jaccard: float = JACCARD) -> list[str]:
     """For each text the id of the first member of its group; texts of a pair are in one group (single linkage)."""
-    parent = list(range(len(ids)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for i, j in near_duplicate_pairs(texts, jaccard):
-        low, high = sorted((root(i), root(j)))
-        parent[high] = low
-    return [ids[root(i)] for i in range(len(ids))]
+    return [ids[first] for first in linked(len(ids), near_duplicate_pairs(texts, jaccard))]
 
 
 def representatives(groups: Sequence[str], texts: Sequence[str]) -> dict[str, int]:

@@ -35,10 +35,13 @@ def prove(data: Audited, before: list[Finding]) -> list[Proof]:
 
 def _proof(name: str, faulty: "Faulty", before: Finding) -> Proof:
     after = CHECKS[name](faulty.data)
-    named = set(after.ids) >= faulty.ids
-    worse = after.count > before.count or (name == "few_finds" and after.count < before.count)
-    changed = worse or bool(faulty.ids - set(before.ids))
-    return Proof(name, before.count, after.count, named and changed and after.severity != "note")
+    if faulty.ids:
+        found = set(after.ids) >= faulty.ids
+    elif name == "few_finds":
+        found = after.count < before.count or after.count == 0
+    else:  # data that were already as bad as can be cannot become worse
+        found = after.count > before.count or after.count == after.total
+    return Proof(name, before.count, after.count, found and after.severity != "note")
 
 
 @dataclass(frozen=True, slots=True)
