@@ -6,25 +6,23 @@ are averaged.
 """
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
-from distillery_runtime.spec_checks import parse_spec
 from distillery_trainer.backends.choose import load_student
 from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.calibration_file import read_calibration
 from distillery_trainer.chunk_cache import ChunkCache
 from distillery_trainer.files import digest, tree_digest
+from distillery_trainer.finished_run import FinishedRun, labelled_articles, open_finished_run
 from distillery_trainer.labels import LabelledSet
-from distillery_trainer.pool import Pool, new_texts
+from distillery_trainer.pool import Pool, new_texts, unlike
 
 Scores = NDArray[np.float32]
 
@@ -42,17 +40,20 @@ class Distillation:
         sources = [[tree_digest(run / "student"), tree_digest(run / "calibration.json")] for run in self.runs]
         return [sources, digest(list(self.pool.texts)), self.weight]
 
-    def check(self, spec: FilterSpec, splits: Mapping[str, str]) -> None:
+    def check(self, spec: FilterSpec, splits: Mapping[str, str], labelled: LabelledSet) -> None:
         """Sees that the runs answer the same questions and never saw what this fit is judged on.
 
         Args:
             spec: the filter.
             splits: each labelled article's split in this fit, by id.
+            labelled: these articles.
 
         Raises:
-            InputError: a run is not finished, is of other dimensions, or learnt from an article that is held out here.
+            InputError: a run is not finished, is of other dimensions, or learnt from an article that is held out here,
+                under its own id or as a near-duplicate.
         """
-        problems = [problem for run in self.runs for problem in _problems(run, spec, splits)]
+        found = [open_finished_run(run) for run in self.runs]
+        problems = [problem for run in found for problem in _problems(run, spec, splits, labelled)]
         if problems:
             raise InputError("--distil-from", problems)
 
@@ -77,36 +78,43 @@ class Distillation:
         return replace(data, train_texts=every, train_labels=mixed, train_weights=total)
 
 
-def _problems(run: Path, spec: FilterSpec, splits: Mapping[str, str]) -> list[Problem]:
-    if not _is_finished(run):
-        return [Problem(str(run), "no finished run", "a run's folder")]
-    found = _spec(run).dimension_names
+def _problems(run: FinishedRun, spec: FilterSpec, splits: Mapping[str, str], labelled: LabelledSet) -> list[Problem]:
+    found = run.spec.dimension_names
     if found != spec.dimension_names:
-        return [Problem(f"{run}: dimensions", ", ".join(found), ", ".join(spec.dimension_names))]
-    lines = (run / "splits.jsonl").read_text(encoding="utf-8").split("\n")
-    theirs = {row["id"]: row["split"] for row in (json.loads(line) for line in lines if line)}
+        return [Problem(f"{run.folder}: dimensions", ", ".join(found), ", ".join(spec.dimension_names))]
+    theirs = run.splits()
     # A run's validation articles chose its epoch and its calibration: here they may do the same.
     held_out = {"train": ("val", "calibration", "test"), "val": ("calibration", "test")}
-    return [
-        Problem(f"{run}: {split}", f"{count} articles that are held out here", "none")
+    counts = {
+        split: sum(theirs.get(i) == split and own in elsewhere for i, own in splits.items())
         for split, elsewhere in held_out.items()
-        if (count := sum(theirs.get(i) == split and own in elsewhere for i, own in splits.items()))
+    }
+    counts["near-duplicates"] = _twins(run, theirs, splits, labelled)
+    return [
+        Problem(f"{run.folder}: {name}", f"{count} articles that are held out here", "none")
+        for name, count in counts.items()
+        if count
     ]
 
 
-def _is_finished(run: Path) -> bool:
-    path = run / "manifest.json"
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("stages") is not None
+def _twins(run: FinishedRun, theirs: Mapping[str, str], splits: Mapping[str, str], labelled: LabelledSet) -> int:
+    """How many held out articles have a near-duplicate, under an id unknown here, among those that a run learnt from.
+
+    0 where the run's labels files are gone: ids are all there is to go by.
+    """
+    known = labelled_articles(run.manifest, run.spec)
+    articles = known.articles if known else ()
+    learnt = [a.text for a in articles if theirs[a.id] in ("train", "val") and a.id not in splits]
+    if not learnt:
+        return 0
+    held = [a.text for a in labelled.articles if splits[a.id] in ("calibration", "test")]
+    return len(held) - len(unlike(held, learnt))
 
 
 def _score(run: Path, texts: Sequence[str], cache: Path) -> Scores:
     """A run's calibrated scores: (N, D) float32 in [0, 10]."""
     kept = ChunkCache(cache, tree_digest(run / "student"))
-    student = functools.cache(lambda: load_student(_spec(run), run / "student"))  # where not all scores are kept
+    spec = open_finished_run(run).spec
+    student = functools.cache(lambda: load_student(spec, run / "student"))  # where not all scores are kept
     raw = kept.compute(texts, lambda some: student().predict(some))
     return read_calibration(run / "calibration.json").apply(raw)
-
-
-def _spec(run: Path) -> FilterSpec:
-    path = run / "config.resolved.yaml"
-    return parse_spec(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))

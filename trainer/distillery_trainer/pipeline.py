@@ -142,7 +142,7 @@ class Pipeline:
         data, source = self.fit_data(), self.distillation
         if source is None:
             return data
-        source.check(self.spec, {row["id"]: row["split"] for row in self._split_rows})
+        source.check(self.spec, {row["id"]: row["split"] for row in self._split_rows}, self.labelled)
         return source.added(data, self.labelled, self.folder / "cache" / "distil")
 
     def _fit(self, output: Path) -> None:

@@ -71,6 +71,14 @@ def new_texts(texts: Sequence[str], known: Sequence[str]) -> list[str]:
     return kept
 
 
+def unlike(texts: Sequence[str], known: Sequence[str]) -> list[int]:
+    """The places of the texts that are no near-duplicates of a known one."""
+    every = [*known, *texts]
+    groups = near_duplicate_groups([str(i) for i in range(len(every))], every)
+    taken = set(groups[: len(known)])
+    return [place for place, group in enumerate(groups[len(known) :]) if group not in taken]
+
+
 def _read(record: object, policy: TextPolicy) -> tuple[str, ArticleText] | None:
     try:
         article = parse_article(record)

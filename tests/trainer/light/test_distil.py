@@ -12,7 +12,7 @@ from distillery_runtime.errors import InputError
 from distillery_runtime.spec import FilterSpec
 from distillery_trainer.distil import Distillation
 from distillery_trainer.fit import FitRequest, fit
-from distillery_trainer.labels import read_labels
+from distillery_trainer.labels import LabelledSet, read_labels
 from distillery_trainer.pipeline import Pipeline
 from distillery_trainer.pool import read_pool
 from distillery_trainer.run import stage_keys
@@ -160,12 +160,25 @@ def test_a_source_that_was_trained_on_what_this_fit_is_judged_on_is_refused(
         fit(other_split, silent)
 
 
+def test_so_is_one_that_knows_these_articles_under_other_ids(
+    articles: Articles, source: FitRequest, distilled: FitRequest, tmp_path: Path
+) -> None:
+    labels = tmp_path / "renamed.jsonl"
+    rows = [row | {"id": f"again-{row['id']}"} for row in articles(60, seed=1)]
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    renamed = FitRequest(source.filter_folder, [labels], QUICK, seed=5, run_dir=tmp_path / "renamed",
+                         distil_from=distilled.distil_from, pool=distilled.pool)  # fmt: skip
+
+    with pytest.raises(InputError, match=r"run: near-duplicates: \d+ articles that are held out here"):
+        fit(renamed, silent)
+
+
 def test_a_folder_that_is_no_finished_run_is_refused(distilled: FitRequest, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     request = FitRequest(distilled.filter_folder, distilled.labels, QUICK, run_dir=tmp_path / "run",
                          distil_from=[tmp_path / "empty"], pool=distilled.pool)  # fmt: skip
 
-    with pytest.raises(InputError, match="empty: no finished run"):
+    with pytest.raises(InputError, match=r"empty: manifest\.json: missing"):
         fit(request, silent)
 
 
@@ -177,7 +190,7 @@ def test_a_source_of_other_dimensions_is_refused(
     pool = read_pool(distilled.pool, static_spec.text)
 
     with pytest.raises(InputError, match="dimensions: relevance, evidence_quality, expected novelty, evidence_quality"):
-        Distillation([source.run_dir], pool, 1.0).check(other, {})
+        Distillation([source.run_dir], pool, 1.0).check(other, {}, LabelledSet(()))
 
 
 @pytest.mark.parametrize(("given", "found"), [("distil_from", "--distil-from alone"), ("pool", "--pool alone")])

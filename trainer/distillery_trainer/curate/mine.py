@@ -14,8 +14,8 @@ from distillery_runtime.verdict import overalls
 from distillery_trainer.curate.records import Received, read_records
 from distillery_trainer.curate.sampling import Chosen, Request, draw, write_chosen
 from distillery_trainer.finished_run import open_finished_run
+from distillery_trainer.pool import unlike
 from distillery_trainer.run_models import RunModels
-from distillery_trainer.split import near_duplicate_groups
 
 NEAR_TIER, DISAGREEMENT, TOP = "near_tier", "disagreement", "top"
 
@@ -32,7 +32,9 @@ def mine_files(files: Sequence[Path], source: Path, known: Sequence[Path], out: 
     """
     is_run = (source / "manifest.json").is_file()
     spec = open_finished_run(source).spec if is_run else load(source).spec
-    articles = _new(_admitted(files, spec), read_records(known, spec.text).texts if known else [])
+    every = _admitted(files, spec)
+    texts = read_records(known, spec.text).texts if known else []
+    articles = [every[place] for place in unlike([article.text for article in every], texts)]
     if not articles:
         raise InputError("--articles", [Problem("(all files)", "none that is admitted and new", "others")])
     texts = [article.text for article in articles]
@@ -72,11 +74,3 @@ def _admitted(files: Sequence[Path], spec: FilterSpec) -> list[Received]:
     prefilter = Prefilter(spec)
     received = read_records(files, spec.text).articles
     return [article for article in received if prefilter.check(article.cleaned).blocked_by is None]
-
-
-def _new(articles: Sequence[Received], known: Sequence[str]) -> list[Received]:
-    """The articles that are no near-duplicates of a known text."""
-    every = [*known, *(article.text for article in articles)]
-    groups = near_duplicate_groups([str(place) for place in range(len(every))], every)
-    taken = set(groups[: len(known)])
-    return [a for a, group in zip(articles, groups[len(known) :], strict=True) if group not in taken]
