@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,18 +101,23 @@ def open_finished_run(folder: Path) -> FinishedRun:
 
 def labelled_articles(manifest: Json, spec: FilterSpec) -> LabelledSet | None:
     """The articles that a run was made from, or None when its labels files are gone or have changed."""
-    entries = manifest["labels"]
-    if not isinstance(entries, list):
+    paths = unchanged_files(manifest["labels"])
+    if paths is None:
         return None
-    paths = [Path(str(entry["path"])) for entry in entries]
-    for path, entry in zip(paths, entries, strict=True):
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-            return None
     labelled = read_labels(paths, spec)
     limit, seed = manifest["limit"], manifest["seed"]
     if isinstance(limit, int) and isinstance(seed, int):
         return labelled.select(limit_articles([article.id for article in labelled.articles], limit, seed))
     return labelled
+
+
+def unchanged_files(entries: Sequence[Mapping[str, str]]) -> list[Path] | None:
+    """The files that a manifest names, or None when one is gone or has changed."""
+    paths = [Path(entry["path"]) for entry in entries]
+    for path, entry in zip(paths, entries, strict=True):
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+            return None
+    return paths
 
 
 def _read(path: Path) -> Json:

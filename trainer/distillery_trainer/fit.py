@@ -162,18 +162,15 @@ def _manifest(spec: FilterSpec, request: FitRequest, labelled: LabelledSet) -> d
         "spec_sha256": digest(spec.model_dump(mode="json")),
         "prompt_sha256": _prompt_digest(request.filter_folder, spec),
         "filter_folder": str(request.filter_folder.resolve()),
-        "labels": [
-            {**item, "path": str(path.resolve())}
-            for item, path in zip(files_digest(request.labels), request.labels, strict=True)
-        ],
+        "labels": _named(request.labels),
         "articles": len(labelled.articles),
         "oracles": labelled.oracles,
         "overrides": dict(request.overrides),
         "examples": files_digest(sorted((request.filter_folder / "examples").glob("*.jsonl"))),
         "distil_from": [_source(run) for run in request.distil_from],
-        "pool": files_digest(request.pool),
+        "pool": _named(request.pool),
         "distil_weight": request.distil_weight if request.distil_from else None,
-        "certify_on": files_digest(request.certify_on),
+        "certify_on": _named(request.certify_on),
         "splits": files_digest([request.splits])[0] if request.splits else None,
         "limit": request.limit,
         "seed": request.seed,
@@ -181,6 +178,11 @@ def _manifest(spec: FilterSpec, request: FitRequest, labelled: LabelledSet) -> d
         "versions": {"distillery": __version__, "python": platform.python_version(), **_package_versions()},
         "command": " ".join(["trainer", *sys.argv[1:]]),
     }
+
+
+def _named(files: Sequence[Path]) -> list[dict[str, str]]:
+    """Files by digest, and by path for who wants to read them again."""
+    return [{**item, "path": str(path.resolve())} for item, path in zip(files_digest(files), files, strict=True)]
 
 
 def _source(run: Path) -> dict[str, object]:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_trainer.finished_run import FinishedRun, labelled_articles
+from distillery_trainer.finished_run import FinishedRun, labelled_articles, unchanged_files
 from distillery_trainer.labels import LabelledSet, read_labels
 from distillery_trainer.metrics import Report
 from distillery_trainer.parts import MIN_PART
 from distillery_trainer.pipeline import Pipeline
+from distillery_trainer.pool import read_pool
 from distillery_trainer.split import near_duplicate_groups
 
 NAMED = 5
@@ -31,7 +32,7 @@ def evaluate_on(run: FinishedRun, files: Sequence[Path]) -> Report:
 
     Raises:
         InputError: the files cannot be read or hold too few articles, an article (or a near-duplicate of it) was used
-            to make the run, or the run's own labels files are gone, so that this cannot be known.
+            to make the run, or files that the run was made with are gone, so that this cannot be known.
     """
     pipeline, other = _pipeline(run), read_labels(files, run.spec)
     if len(other.articles) < MIN_PART:
@@ -53,13 +54,29 @@ def _pipeline(run: FinishedRun) -> Pipeline:
 def _checked_groups(run: FinishedRun, own: LabelledSet, other: LabelledSet) -> list[str]:
     """The other articles' near-duplicate groups, none of which holds an article that the run was made with."""
     count, splits = len(own.articles), run.splits()
-    articles = [*own.articles, *other.articles]
-    groups = near_duplicate_groups([str(i) for i in range(len(articles))], [article.text for article in articles])
+    texts = [*own.texts, *other.texts, *_unlabelled(run)]
+    groups = near_duplicate_groups([str(i) for i in range(len(texts))], texts)
+    groups, unlabelled = groups[: count + len(other.articles)], groups[count + len(other.articles) :]
     used = {article.id for article in own.articles if splits[article.id] != "test"}
     taken = {group for article, group in zip(own.articles, groups[:count], strict=True) if article.id in used}
+    taken |= set(unlabelled)
     known = [a.id for a, g in zip(other.articles, groups[count:], strict=True) if a.id in used or g in taken]
     if known:
         named = ", ".join(known[:NAMED]) + (", ..." if len(known) > NAMED else "")
         found = f"{len(known)} that the run was made with, or near-duplicates of such ({named})"
         raise InputError("--labels", [Problem("articles", found, "articles that the run never saw")])
     return groups[count:]
+
+
+def _unlabelled(run: FinishedRun) -> list[str]:
+    """The texts without labels that a run learnt from or was certified on."""
+    entries = [*run.manifest["pool"], *run.manifest["certify_on"]]
+    if not entries:
+        return []
+    files = unchanged_files(entries)
+    if files is None:
+        names = ", ".join(str(entry["path"]) for entry in entries)
+        raise InputError(
+            str(run.folder), [Problem("--pool, --certify-on", "gone or changed", f"as they were: {names}")]
+        )
+    return list(read_pool(files, run.spec.text).texts)

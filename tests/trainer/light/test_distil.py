@@ -11,10 +11,12 @@ import pytest
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec import FilterSpec
 from distillery_trainer.distil import Distillation
+from distillery_trainer.finished_run import open_finished_run
 from distillery_trainer.fit import FitRequest, fit
 from distillery_trainer.labels import LabelledSet, read_labels
 from distillery_trainer.pipeline import Pipeline
 from distillery_trainer.pool import read_pool
+from distillery_trainer.re_evaluate import evaluate_on
 from distillery_trainer.run import stage_keys
 from distillery_trainer.scaffold import init_filter
 
@@ -209,6 +211,21 @@ def test_the_manifest_names_the_sources_and_the_pool(distilled: FitRequest) -> N
 
     assert [run["run"] for run in manifest["distil_from"]] == ["run"]
     assert [(pool["name"], manifest["distil_weight"]) for pool in manifest["pool"]] == [("pool.jsonl", 0.25)]
+
+
+def test_what_it_learnt_from_without_labels_is_no_test_of_it(
+    articles: Articles, distilled: FitRequest, tmp_path: Path
+) -> None:
+    run = fit(distilled, silent)
+    labels = tmp_path / "other.jsonl"
+    labels.write_text("".join(json.dumps(row | {"id": f"x{row['id']}"}) + "\n" for row in articles(40, seed=2)))
+
+    with pytest.raises(InputError, match="40 that the run was made with, or near-duplicates of such"):
+        evaluate_on(open_finished_run(run), [labels])
+
+    distilled.pool[0].unlink()
+    with pytest.raises(InputError, match="gone or changed"):
+        evaluate_on(open_finished_run(run), [labels])
 
 
 def test_another_weight_makes_all_but_the_split_again(distilled: FitRequest, static_spec: FilterSpec) -> None:
