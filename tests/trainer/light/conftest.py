@@ -82,6 +82,18 @@ def topic_rows() -> Callable[[int], list[dict[str, Any]]]:
 
 
 @pytest.fixture(scope="session")
+def quick() -> dict[str, object]:
+    """Overrides for a fit without torch that is over in a second."""
+    return {
+        "student.backend": "static",
+        "student.static.training.epochs": 2,
+        "cascade.probe.embedder": "static",
+        "cascade.probe.training.epochs": 2,
+        "cascade.probe.hidden": [4],
+    }
+
+
+@pytest.fixture(scope="session")
 def articles() -> Callable[..., list[dict[str, Any]]]:
     """Makes N articles of a seed's random words; every other is about `solar`, and labelled high for it."""
 

@@ -16,16 +16,10 @@ from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.scaffold import init_filter
 from distillery_trainer.summary import summarise
 
-QUICK: dict[str, object] = {
-    "student.backend": "static",
-    "student.static.training.epochs": 2,
-    "cascade.probe.embedder": "static",
-    "cascade.probe.training.epochs": 2,
-    "cascade.probe.hidden": [4],
-}
 OUTPUTS = ("splits.jsonl", "student", "calibration.json", "probe", "certificate.json", "predictions.jsonl",
            "eval.json", "report.html")  # fmt: skip
 
+Overrides = dict[str, object]
 Rows = Callable[[int], list[dict[str, Any]]]
 Write = Callable[..., Path]
 
@@ -41,13 +35,13 @@ def files_of(run: Path) -> dict[Path, int]:
 
 
 @pytest.fixture(scope="module")
-def request_of_topic(tmp_path_factory: pytest.TempPathFactory) -> FitRequest:
+def request_of_topic(quick: Overrides, tmp_path_factory: pytest.TempPathFactory) -> FitRequest:
     """A fit of 60 articles on the filter of `trainer init`, its run done."""
     folder = tmp_path_factory.mktemp("fit")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILLERY_FILTERS", str(folder / "filters"))
         filter_folder = init_filter("topic")
-    return FitRequest(filter_folder, [folder / "labels.jsonl"], QUICK, run_dir=folder / "run")
+    return FitRequest(filter_folder, [folder / "labels.jsonl"], quick, run_dir=folder / "run")
 
 
 @pytest.fixture
@@ -61,12 +55,14 @@ def finished(request_of_topic: FitRequest, topic_rows: Rows) -> FitRequest:
 
 
 @pytest.fixture
-def request_for(new_filter: Path, topic_rows: Rows, write_rows: Write, tmp_path: Path) -> Callable[..., FitRequest]:
+def request_for(
+    quick: Overrides, new_filter: Path, topic_rows: Rows, write_rows: Write, tmp_path: Path
+) -> Callable[..., FitRequest]:
     """Makes a request for the first so many of the topic's articles."""
 
     def make(count: int = 60, **changes: Any) -> FitRequest:  # Any: the request's fields
         labels = write_rows("labels.jsonl", topic_rows(count))
-        return FitRequest(**({"filter_folder": new_filter, "labels": [labels], "overrides": QUICK,
+        return FitRequest(**({"filter_folder": new_filter, "labels": [labels], "overrides": quick,
                               "run_dir": tmp_path / "run"} | changes))  # fmt: skip
 
     return make
@@ -110,10 +106,10 @@ def test_an_identical_call_says_that_every_stage_was_done_before(finished: FitRe
     ]
 
 
-def test_overrides_limit_and_seed_are_recorded_in_the_manifest(finished: FitRequest) -> None:
+def test_overrides_limit_and_seed_are_recorded_in_the_manifest(quick: Overrides, finished: FitRequest) -> None:
     manifest = json.loads((finished.run_dir / "manifest.json").read_text())
 
-    assert (manifest["overrides"], manifest["limit"], manifest["seed"]) == (QUICK, None, 0)
+    assert (manifest["overrides"], manifest["limit"], manifest["seed"]) == (quick, None, 0)
 
 
 def test_the_manifest_names_labels_with_their_digest_and_who_made_them(finished: FitRequest) -> None:
@@ -123,11 +119,11 @@ def test_the_manifest_names_labels_with_their_digest_and_who_made_them(finished:
     assert (labels["name"], len(labels["sha256"]), manifest["oracles"]) == ("labels.jsonl", 64, "not stated")
 
 
-def test_the_resolved_config_is_the_filters_with_the_overrides_applied(finished: FitRequest) -> None:
+def test_the_resolved_config_is_the_filters_with_the_overrides_applied(quick: Overrides, finished: FitRequest) -> None:
     resolved = parse_spec(yaml.safe_load((finished.run_dir / "config.resolved.yaml").read_text()), "resolved")
 
     original = parse_spec(yaml.safe_load((finished.filter_folder / "config.yaml").read_text()), "original")
-    assert resolved == apply_overrides(original, QUICK)
+    assert resolved == apply_overrides(original, quick)
 
 
 def test_the_certificate_is_for_the_filters_target_and_confidence(finished: FitRequest) -> None:
@@ -277,11 +273,11 @@ def test_a_run_folder_that_holds_something_else_is_refused_and_left_alone(
 
 
 def test_a_run_that_another_process_works_on_is_left_as_it_is(
-    finished: FitRequest, held: Callable[[Path], object]
+    quick: Overrides, finished: FitRequest, held: Callable[[Path], object]
 ) -> None:
     held(finished.run_dir)
     before = {p: p.read_bytes() for p in finished.run_dir.rglob("*") if p.is_file()}
-    other = FitRequest(finished.filter_folder, finished.labels, QUICK, seed=7, run_dir=finished.run_dir)
+    other = FitRequest(finished.filter_folder, finished.labels, quick, seed=7, run_dir=finished.run_dir)
 
     with pytest.raises(InputError, match="another trainer is at work"):
         fit(other, silent)

@@ -14,13 +14,7 @@ from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.pipeline import Pipeline
 from distillery_trainer.run import stage_keys
 
-QUICK: dict[str, object] = {
-    "student.backend": "static",
-    "student.static.training.epochs": 2,
-    "cascade.probe.embedder": "static",
-    "cascade.probe.training.epochs": 2,
-    "cascade.probe.hidden": [4],
-}
+Overrides = dict[str, object]
 Rows = Callable[[int], list[dict[str, Any]]]
 Write = Callable[..., Path]
 
@@ -48,13 +42,18 @@ def pipeline(spec: FilterSpec, rows: list[dict[str, Any]], write_rows: Write, se
 
 @pytest.mark.parametrize(("change", "expected"), DEPENDS, ids=[next(iter(change)) for change, _ in DEPENDS])
 def test_a_change_of_the_config_makes_exactly_the_stages_again_that_depend_on_it(
-    spec: FilterSpec, topic_rows: Rows, write_rows: Write, change: dict[str, object], expected: set[str]
+    quick: Overrides,
+    spec: FilterSpec,
+    topic_rows: Rows,
+    write_rows: Write,
+    change: dict[str, object],
+    expected: set[str],
 ) -> None:
     rows = [row | {"title": "A title"} for row in topic_rows(8)]
-    quick = apply_overrides(spec, QUICK)
+    static = apply_overrides(spec, quick)
 
-    before = stage_keys(pipeline(quick, rows, write_rows).stages())
-    after = stage_keys(pipeline(apply_overrides(quick, change), rows, write_rows).stages())
+    before = stage_keys(pipeline(static, rows, write_rows).stages())
+    after = stage_keys(pipeline(apply_overrides(static, change), rows, write_rows).stages())
 
     assert {name for name in before if before[name] != after[name]} == expected
 
@@ -103,13 +102,13 @@ def test_a_source_that_no_encoding_can_carry_is_refused_with_the_labels(spec: Fi
 
 
 def test_the_certificate_counts_each_near_duplicate_group_once(
-    spec: FilterSpec, topic_rows: Rows, write_rows: Write
+    quick: Overrides, spec: FilterSpec, topic_rows: Rows, write_rows: Write
 ) -> None:
     rows = [row | {"id": f"{row['id']}-{copy}"} for row in topic_rows(40) for copy in "abc"]
-    quick = apply_overrides(spec, QUICK)
+    static = apply_overrides(spec, quick)
     labels = write_rows("labels.jsonl", rows)
     folder = labels.parent / "run"
-    chain = Pipeline(quick, read_labels([labels], quick), folder, 0)
+    chain = Pipeline(static, read_labels([labels], static), folder, 0)
 
     for stage in chain.stages()[:5]:
         stage.make(folder / stage.output)
