@@ -60,6 +60,7 @@ PATTERN_SAMPLES = {
     r"(?:you won.t believe|\bthis one trick\b|\b\d+ (?:reasons|things|tricks) (?:why|that|you)\b)": [
         "You won't believe it", "Learn this one trick", "7 reasons why", "9 tricks that", "3 things you",
     ],
+    r"\d ?% off(?:\W|$)": ["50% off", "50 % off today"],
 }  # fmt: skip
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
