@@ -104,7 +104,8 @@ def main() -> int:
     order = [list(KINDS)[i % len(KINDS)] for i in range(options.count)]
     drawn = chance.sample(texts, options.count)
     twins = [(kind, KINDS[kind](text, chance)) for kind, text in zip(order, drawn, strict=True)]
-    flagged, total = Counter(), Counter(kind for kind, _ in twins)
+    flagged: Counter[str] = Counter()
+    total = Counter(kind for kind, _ in twins)
     for kind, twin in twins:
         flagged[kind] += bool(detector.check(twin))
         if options.show and not detector.check(twin):

@@ -73,7 +73,8 @@ def _row(run: str, name: str, systems: Json) -> list[str | int]:
     """One system's figures in a part."""
     found = systems[name]
     interval = found["intervals"]["mae"]
-    recall = next(iter(list(found["tiers"].values())[::-1]), {}).get("recall")
+    tiers = list(found["tiers"].values())
+    recall = tiers[-1]["recall"] if tiers else None
     bounds = f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else "–"
     top = found["recall_at"]["top_tenth"]["recall"]
     errors = [fixed(found["mae"], 3), bounds, fixed(found["overall"]["spearman"], 3)]

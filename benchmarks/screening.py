@@ -9,10 +9,10 @@ all articles most like them. Prints JSON: recall, its interval over the draws, a
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distillery_runtime.spec import ProbeSettings
 from distillery_runtime.verdict import overalls
@@ -22,17 +22,6 @@ from distillery_trainer.filters import find_filter, load_filter
 from distillery_trainer.labels import read_labels
 
 SEEDS, SHARE = 10, 0.1
-
-
-class Embedded:
-    """An embedder that has embedded its texts before: a draw then costs one product."""
-
-    def __init__(self, texts: Sequence[str], rows: np.ndarray) -> None:
-        self._place = dict(zip(texts, rows, strict=True))
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """The rows kept for these texts."""
-        return np.stack([self._place[text] for text in texts])
 
 
 def main() -> int:
@@ -47,24 +36,24 @@ def main() -> int:
     spec = load_filter(find_filter(options.filter))
     labelled = read_labels(options.labels, spec)
     wanted = overalls(labelled.labels(), spec) >= (options.overall or spec.operating_overall)
-    kept = Embedded(labelled.texts, open_embedder(ProbeSettings(embedder=options.embedder)).embed(labelled.texts))
+    rows = open_embedder(ProbeSettings(embedder=options.embedder)).embed(labelled.texts)
     sources = [article.fields["source"] for article in labelled.articles]
     parts = {"total": np.ones(len(sources), bool), "not_arxiv": np.array(["arxiv" not in source for source in sources])}
-    report = {name: measure(kept, labelled.texts, wanted & part, part, options.draws) for name, part in parts.items()}
+    report = {name: measure(rows, wanted & part, part, options.draws) for name, part in parts.items()}
     print(json.dumps({"embedder": options.embedder, "seeds": SEEDS, "share": SHARE, **report}, indent=1))
     return 0
 
 
 def measure(
-    kept: Embedded, texts: Sequence[str], wanted: np.ndarray, part: np.ndarray, draws: int
+    rows: NDArray[np.float32], wanted: NDArray[np.bool_], part: NDArray[np.bool_], draws: int
 ) -> dict[str, object]:
-    """Recall within one part of the articles, over draws of the seeds."""
+    """Recall within one part of the articles, embedded in `rows` (N, H), over draws of the seeds."""
     generator, recalls = np.random.default_rng(0), []
     own, found = np.flatnonzero(part), np.flatnonzero(wanted)
     for _ in range(draws):
         seeds = generator.choice(found, SEEDS, replace=False)
         rest = np.setdiff1d(own, seeds)
-        likeness = similarities(kept, [texts[i] for i in rest], [texts[i] for i in seeds])
+        likeness = similarities(rows[rest], rows[seeds])
         top = rest[np.argsort(-likeness, kind="stable")[: int(len(rest) * SHARE)]]
         recalls.append(np.isin(top, found).sum() / (len(found) - SEEDS))
     low, high = np.quantile(recalls, [0.025, 0.975])

@@ -38,7 +38,8 @@ class TorchPeer:
         states = self._model(**inputs, **self._cache).last_hidden_state[0].float()
         if not self._decoder:
             return torch.nn.functional.normalize(states.mean(0), dim=0)
-        return states[-1] if self._head is None else self._head @ states[-1]
+        last: torch.Tensor = states[-1] if self._head is None else self._head @ states[-1]
+        return last
 
     def output(self, result: torch.Tensor) -> Vector:
         """As in `Peer`."""
