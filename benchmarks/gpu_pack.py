@@ -27,7 +27,7 @@ from benchmarks.parity_result import news
 from benchmarks.parity_texts import Rows, read_sample
 from distillery_exporter.graphs.checkpoint import Checkpoint, MergedCheckpoint
 from distillery_exporter.graphs.watching import residual_scale
-from distillery_exporter.models import RESIDUAL_LIMIT, Gemma, Texts
+from distillery_exporter.models import RESIDUAL_LIMIT, Texts, gemma_regressor
 from distillery_exporter.run_reader import Run, labelled_articles, open_run
 from distillery_exporter.stage_models import published_spec
 from distillery_runtime.window import TokenIds, TokenWindow
@@ -76,7 +76,7 @@ def pack(run: Run, articles: Path, count: int, out: Path) -> None:
     parts = {"parity": _renumbered(sample.rows, kept), "gate": _renumbered(gate.rows, kept)}
     arrays = {key: array for name, rows in parts.items() for key, array in flatten(name, rows).items()}
     np.savez(out / SAMPLE, labels=gate.labels, fitted=gate.fitted, **arrays)  # type: ignore[arg-type]  # its stub takes `**kwds` for a bool
-    model = Gemma(merged, dimensions, MAX_TOKENS, Texts(lambda: sample.tuning, out))
+    model = gemma_regressor(merged, dimensions, MAX_TOKENS, Texts(lambda: sample.tuning, out))
     record = {
         "schema_version": 1,
         "name": str(BaseRecord.read(student / "base.json").identity["name"]),

@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _moments(kills: int, trained_s: float, seed: int) -> list[float]:
     """How long each life may train: gaps between random moments of the whole training, in seconds."""
-    moments = sorted(random.Random(seed).uniform(0, trained_s) for _ in range(kills))
+    chance = random.Random(seed)
+    moments = sorted(chance.uniform(0, trained_s) for _ in range(kills))
     return [after - before for before, after in zip([0.0, *moments], moments, strict=False)]
 
 

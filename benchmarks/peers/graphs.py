@@ -12,7 +12,7 @@ from benchmarks.peers.kept import digest, digest_of_code, digest_of_weights, kep
 from benchmarks.peers.texts import Texts
 from distillery_exporter.graphs.bert import build_bert_encoder
 from distillery_exporter.graphs.checkpoint import Checkpoint, WeightSource
-from distillery_exporter.models import Bert, Gemma
+from distillery_exporter.models import Bert, Gemma, gemma_regressor
 from distillery_exporter.models import Texts as ModelTexts
 from distillery_runtime.calibration import Calibration, identity
 
@@ -56,7 +56,7 @@ def our_model(folder: Path, head: NDArray[np.float32] | None, texts: ModelTexts,
     """A checkpoint as the exporter writes it: a decoder with a head (D, H), or an encoder, whose head is None."""
     checkpoint = Checkpoint(folder)
     if head is not None:
-        return Gemma(WithHead(checkpoint, head), len(head), max_tokens, texts)
+        return gemma_regressor(WithHead(checkpoint, head), len(head), max_tokens, texts)
     write = build_bert_encoder
     return Bert(checkpoint, "mean", lambda path, precision, _: write(path, checkpoint, "mean", True, precision), texts)
 

@@ -20,7 +20,7 @@ from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.text import compose
 from distillery_runtime.variants import FORMS, REFERENCE
 from distillery_runtime.version import __version__
-from distillery_trainer.backends.records import BaseRecord
+from distillery_trainer.backends.records import BaseRecord, read_joint
 from distillery_trainer.calibration_file import read_calibration
 from distillery_trainer.files import write_json
 from distillery_trainer.labels import LabelledSet
@@ -87,7 +87,12 @@ def _write_exact(run: Run, model: StageModel) -> Written:
 
 
 def _measured_texts(run: Run, labelled: LabelledSet | None) -> list[str]:
-    """Some of the texts that the student was trained on, spread over all of them; without them, the golden articles."""
+    """Some of the texts that the student was trained on, spread over all of them; without them, the golden articles.
+
+    For filters whose students share a backbone they are the same, and so the rounded weights are too.
+    """
+    if joint := read_joint(run.folder / STUDENT):
+        return list(joint.texts)
     if labelled is None:
         return _golden_texts(run)
     places = _pipeline(run, labelled).places("train")

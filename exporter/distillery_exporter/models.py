@@ -8,12 +8,13 @@ from typing import Protocol
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from distillery_exporter.graphs.bert import BertEncoder, Pooling, build_bert_encoder, build_bert_regressor
 from distillery_exporter.graphs.builder import GraphBuilder
-from distillery_exporter.graphs.checkpoint import Checkpoint, MergedCheckpoint, Weights, WeightSource
-from distillery_exporter.graphs.gemma import GemmaDecoder, build_gemma_regressor
+from distillery_exporter.graphs.checkpoint import HEAD, Checkpoint, MergedCheckpoint, Weights, WeightSource
+from distillery_exporter.graphs.gemma import GemmaDecoder, build_gemma_encoder, build_gemma_regressor
 from distillery_exporter.graphs.gemma_settings import GemmaSettings
 from distillery_exporter.graphs.head import Floats
 from distillery_exporter.graphs.precision import GramsOf, Int4, Plain, Precision, RowInt8
@@ -35,7 +36,7 @@ from distillery_runtime.variants import FORMS, REFERENCE
 from distillery_runtime.window import TokenIds
 from distillery_trainer.backends.choose import Embedder
 from distillery_trainer.backends.records import BaseRecord, EncoderRecord, base_folder, read_bins
-from distillery_trainer.heads import load_head
+from distillery_trainer.heads import Head, load_head
 from distillery_trainer.static_embedder import StaticEmbedder
 
 FLOATS: Mapping[str, type[np.generic]] = {
@@ -63,6 +64,14 @@ class Texts:
     def measure(self, add: AddModel, watcher: Callable[[], Watcher]) -> Iterator[dict[str, Weights]]:
         """Runs the texts through a model, layer by layer."""
         return measure(add, watcher, self.rows(), self.work_folder)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputHead:
+    """What follows a pooled state: a head, and the middles of the bins whose logits it gives, or None."""
+
+    head: Head
+    centres: Floats | None = None
 
 
 class Model(Protocol):
@@ -119,12 +128,11 @@ class Bert:
 
 @dataclass(frozen=True)
 class Gemma:
-    """A Gemma-3 student. `centres`: of the bins that its head gives, or None; `texts`: what a form is fitted to."""
+    """A Gemma-3 model: `build` its whole graph from weights, at a residual scale. `texts`: what a form is fitted to."""
 
     source: WeightSource
-    dimensions: int
     max_tokens: int
-    centres: Floats | None
+    build: Callable[[Path, WeightSource, Precision, float, Calibration], object]
     texts: Texts
     forms: tuple[str, ...] = EVERY
 
@@ -141,10 +149,7 @@ class Gemma:
             source = SmoothedGemma(source, settings, self.maxima)
         elif variant == "cuda-fp16":
             scale = residual_scale(self.maxima, RESIDUAL_LIMIT)
-        precision = _precision(variant, partial(self._add, source), self.texts)
-        build_gemma_regressor(
-            path, source, self.dimensions, calibration, self.max_tokens, precision, scale, self.centres
-        )
+        self.build(path, source, _precision(variant, partial(self._add, source), self.texts), scale, calibration)
 
     @cached_property
     def maxima(self) -> dict[str, Weights]:
@@ -168,11 +173,39 @@ def probe_encoder(embedder: Embedder, pooling: Pooling, texts: Texts) -> Model:
     if isinstance(embedder, StaticEmbedder):
         table, scale = embedder.table, embedder.scale
         return Exact(lambda path, _: build_static_encoder(path, table, scale))
-    checkpoint = Checkpoint(embedder.folder)
-    if not is_hand_written(checkpoint.config):
-        return Exact(lambda path, _: build_traced_encoder(path, checkpoint, pooling, normalise=True))
-    build = build_bert_encoder
-    return Bert(checkpoint, pooling, lambda p, precision, _: build(p, checkpoint, pooling, True, precision), texts)
+    return _pooled_encoder(Checkpoint(embedder.folder), pooling, True, texts)
+
+
+def backbone(spec: FilterSpec, source: Path, texts: Texts) -> tuple[Model, OutputHead] | None:
+    """A fitted student in two: from token ids to a pooled state, and its head; None where it cannot be parted."""
+    centres = read_bins(source)
+    if spec.student.backend == "encoder":
+        head, record = load_file(source / "head.safetensors"), EncoderRecord.read(source / "encoder.json")
+        model = _pooled_encoder(Checkpoint(source), record.pooling, False, texts)
+        return model, OutputHead(_linear(head["weight"], head["bias"]), centres)
+    base = Checkpoint(base_folder(BaseRecord.read(source / "base.json")))
+    if spec.student.backend != "decoder" or not is_hand_written(base.config):
+        return None
+    most, outputs = spec.student.window.max_tokens, len(spec.dimensions) * (1 if centres is None else len(centres))
+    hidden = read_settings(GemmaSettings, base.config, base.where / "config.json").hidden_size
+    weight = MergedCheckpoint(base, source).get(HEAD, (outputs, hidden))
+
+    def build(path: Path, weights: WeightSource, precision: Precision, scale: float, _: Calibration) -> object:
+        return build_gemma_encoder(path, weights, most, precision, scale)
+
+    model = Gemma(MergedCheckpoint(base, source, with_head=False), most, build, texts)
+    return model, OutputHead(_linear(weight, np.zeros(outputs, np.float32)), centres)
+
+
+def gemma_regressor(
+    source: WeightSource, dimensions: int, max_tokens: int, texts: Texts, centres: Floats | None = None
+) -> Gemma:
+    """A Gemma-3 model with its head, from token ids to scores; arguments as in `build_gemma_regressor`."""
+
+    def build(path: Path, weights: WeightSource, precision: Precision, scale: float, maps: Calibration) -> object:
+        return build_gemma_regressor(path, weights, dimensions, maps, max_tokens, precision, scale, centres)
+
+    return Gemma(source, max_tokens, build, texts)
 
 
 def student(spec: FilterSpec, source: Path, texts: Texts) -> Model:
@@ -180,6 +213,19 @@ def student(spec: FilterSpec, source: Path, texts: Texts) -> Model:
     if spec.student.backend == "static":
         return _static(source)
     return _encoder(source, texts) if spec.student.backend == "encoder" else _decoder(spec, source, texts)
+
+
+def _pooled_encoder(checkpoint: Checkpoint, pooling: Pooling, normalise: bool, texts: Texts) -> Model:
+    if not is_hand_written(checkpoint.config):
+        return Exact(lambda path, _: build_traced_encoder(path, checkpoint, pooling, normalise))
+    build = build_bert_encoder
+    return Bert(checkpoint, pooling, lambda p, precision, _: build(p, checkpoint, pooling, normalise, precision), texts)
+
+
+def _linear(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> Head:
+    """A linear head on states as they are."""
+    width = weight.shape[1]
+    return Head(np.zeros(width, np.float32), np.ones(width, np.float32), ((weight, bias),))
 
 
 def _static(source: Path) -> Model:
@@ -205,5 +251,5 @@ def _decoder(spec: FilterSpec, source: Path, texts: Texts) -> Model:
     merged, dimensions, most = MergedCheckpoint(base, source), len(spec.dimensions), spec.student.window.max_tokens
     centres = read_bins(source)
     if is_hand_written(base.config):
-        return Gemma(merged, dimensions, most, centres, texts)
+        return gemma_regressor(merged, dimensions, most, texts, centres)
     return Exact(lambda path, maps: build_traced_decoder_regressor(path, merged, dimensions, maps, most, centres))

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from distillery_exporter.graphs.head import build_head
 from distillery_exporter.graphs.tables import replace_calibration
-from distillery_exporter.models import Model, Texts, probe_encoder, student
+from distillery_exporter.models import Model, OutputHead, Texts, backbone, probe_encoder, student
 from distillery_runtime.calibration import Calibration
 from distillery_runtime.manifest import RouterEntry, StageEntry, VariantEntry
 from distillery_runtime.routing import Routing
 from distillery_runtime.spec import FilterSpec, Window
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.backends.choose import STATIC, reopen_embedder
-from distillery_trainer.backends.records import EncoderRecord
-from distillery_trainer.heads import Head, load_head
+from distillery_trainer.backends.records import EncoderRecord, read_joint
+from distillery_trainer.heads import load_head
 
 PROBE, STUDENT = "probe", "student"
 
@@ -31,7 +31,7 @@ class StageModel:
     prefix: str
     routing: Routing
     model: Model
-    head: Head | None = None
+    head: OutputHead | None = None
 
     def write(self, variant: str, calibration: Calibration) -> VariantEntry:
         """Writes the stage's graphs in one of its model's forms."""
@@ -39,7 +39,9 @@ class StageModel:
         graphs = tuple(f"{self.name}/{variant}{part}.onnx" for part in parts)
         self.model.write(self.bundle / graphs[0], variant, calibration)
         if self.head is not None:
-            build_head(self.bundle / graphs[1], self.head.mean, self.head.scale, self.head.layers, calibration)
+            head = self.head.head
+            path = self.bundle / graphs[1]
+            build_head(path, head.mean, head.scale, head.layers, calibration, self.head.centres)
         return VariantEntry(name=variant, graphs=graphs)
 
     def recalibrate(self, variant: VariantEntry, calibration: Calibration) -> None:
@@ -74,12 +76,15 @@ def open_probe(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[st
     prefix = "" if settings.embedder == STATIC else settings.prefix
     reader = TokenWindow(bundle / PROBE / "tokenizer.json", settings.window, prefix)
     model = probe_encoder(embedder, settings.pooling, Texts(lambda: reader.encode(texts), bundle))
-    head = load_head(run / PROBE / "head.safetensors")
+    head = OutputHead(load_head(run / PROBE / "head.safetensors"))
     return StageModel(PROBE, bundle, settings.window, prefix, routing, model, head)
 
 
 def open_student(spec: FilterSpec, run: Path, texts: Sequence[str], bundle: Path) -> StageModel:
     """The student of a run, its tokenizer copied to the bundle's folder.
+
+    One that shares its backbone with other filters' students is written in two graphs, the first of which is the same
+    in the bundles of all: there a panel of these filters passes an article once.
 
     Args:
         spec: the filter.
@@ -91,8 +96,10 @@ def open_student(spec: FilterSpec, run: Path, texts: Sequence[str], bundle: Path
     _copy_tokenizer(source, bundle / STUDENT)
     prefix = EncoderRecord.read(source / "encoder.json").prefix if spec.student.backend == "encoder" else ""
     reader = TokenWindow(source / "tokenizer.json", window, prefix)
-    model = student(spec, source, Texts(lambda: reader.encode(texts), bundle))
-    return StageModel(STUDENT, bundle, window, prefix, Routing(None), model)
+    read = Texts(lambda: reader.encode(texts), bundle)
+    parted = backbone(spec, source, read) if read_joint(source) else None
+    model, head = parted or (student(spec, source, read), None)
+    return StageModel(STUDENT, bundle, window, prefix, Routing(None), model, head)
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402  # torch is optional: what needs it is imported after the skip
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -243,9 +244,46 @@ def test_a_step_moves_lower_layers_less() -> None:
     assert found == pytest.approx([0.00125, 0.0025, 0.005, 0.01], rel=1e-3)
 
 
-def test_weights_that_are_not_positive_are_refused(rows: TrainingRows) -> None:
-    weights = rows.weights.copy()
-    weights[3, 0] = 0
+@pytest.mark.parametrize("part", ["train", "val"])
+@pytest.mark.parametrize(
+    ("place", "value", "found"),
+    [((3, 0), -1, "negative or not finite"), ((3, 0), np.nan, "negative or not finite"),
+     (np.s_[3, :], 0, "an article or a dimension without a label"),
+     (np.s_[:, 1], 0, "an article or a dimension without a label")],
+)  # fmt: skip
+def test_weights_that_leave_an_article_or_a_dimension_without_labels_are_refused(
+    rows: TrainingRows, part: str, place: tuple[int, int], value: float, found: str
+) -> None:
+    weights = np.ones_like(rows.train_labels if part == "train" else rows.val_labels)
+    weights[place] = value
 
-    with pytest.raises(InputError, match="train weights: a weight that is not finite and above 0"):
-        TrainingRows(rows.train_ids, rows.train_labels, rows.val_ids, rows.val_labels, weights).check()
+    with pytest.raises(InputError, match=f"{part} weights: .*{found}"):
+        replace(rows, **{f"{part}_weights": weights}).check()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_stands_where_there_is_no_label_does_not_matter(loss: Loss) -> None:
+    ids = [TokenIds(np.array([number, 4], dtype=np.int64), False) for number in (3, 5)]
+    weights = np.array([[1, 0], [0, 2]], np.float32)
+    taken = []
+    for filler in (0.0, 9.0):
+        labels = np.array([[2, filler], [filler, 7]], np.float32)
+        model = model_for(loss)
+
+        each = Stepper(model, Plan(ModelTraining(learning_rate=0.01), loss, 1), 1).take(
+            0, [Batch(ids, labels, weights)]
+        )
+
+        taken.append((each, [weight.detach().numpy().tobytes() for weight in model.parameters()]))
+    assert taken[0] == taken[1]
+
+
+def test_the_validation_error_counts_the_labels_that_there_are(rows: TrainingRows) -> None:
+    weights = np.zeros_like(rows.val_labels)
+    weights[0, 0], weights[1:, 1] = 3, 1
+    outputs = rows.val_labels.copy()
+    outputs[:, 0] += 2
+
+    error = replace(rows, val_weights=weights).error(outputs)
+
+    assert error == pytest.approx(6 / (3 + len(weights) - 1))

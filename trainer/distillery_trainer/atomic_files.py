@@ -9,15 +9,25 @@ from pathlib import Path
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a file name to write to; it takes the place of `path` when the block ends, unless by an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
+    beside = part_of(path)
     try:
         yield beside
-        _flush(beside)
-        beside.chmod(0o644)  # safetensors makes files that only their owner can read
-        beside.replace(path)
+        put_in_place(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Where a file is written before it is put in its place; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.part")
+
+
+def put_in_place(beside: Path, path: Path) -> None:
+    """Gives a file that was written beside `path` its name, once it is on the disk."""
+    _flush(beside)
+    beside.chmod(0o644)  # safetensors makes files that only their owner can read
+    beside.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ from distillery_trainer.backends.choose import import_torch_side
 from distillery_trainer.base_model import resolve
 from distillery_trainer.curate import cli as curate_cli
 from distillery_trainer.filters import CONFIG_NAME, all_filters, filters_root, find_filter, load_filter
-from distillery_trainer.fit import FitRequest, fit
+from distillery_trainer.fit import FitRequest, fit, fit_joint
 from distillery_trainer.lint import lint_filter
 from distillery_trainer.overrides import named_overrides
 from distillery_trainer.pool import read_pool
@@ -71,9 +71,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--filter", required=True, metavar="NAME[/vN]|PATH", help="the filter to fit")
-    parser.add_argument("--labels", required=True, nargs="+", action="extend", type=Path, metavar="FILE",
-                        help="JSON lines with id, title, text and labels {dimension: 0-10}")  # fmt: skip
+    parser.add_argument("--filter", required=True, action="append", metavar="NAME[/vN]|PATH", dest="filters",
+                        help="the filter to fit; with --joint, each of several")  # fmt: skip
+    parser.add_argument("--labels", required=True, nargs="+", action="extend", metavar="FILE",
+                        help="JSON lines with id, title, text and labels {dimension: 0-10}; with --joint FILTER=FILE, "
+                        "FILTER as --filter gives it")  # fmt: skip
+    parser.add_argument("--joint", action="store_true",
+                        help="fit several filters whose students share one backbone")  # fmt: skip
     parser.add_argument("--backend", choices=("decoder", "encoder", "static"),
                         help="the student's kind; static brings --embedder static along")  # fmt: skip
     parser.add_argument("--base-model", metavar="ID|DIR", help="the student's base model: a Hub id or a folder")
@@ -140,29 +144,12 @@ def _weight(text: str) -> float:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    folder = find_filter(options.filter)
-    named = named_overrides(
-        load_filter(folder),
-        backend=options.backend,
-        base_model=options.base_model,
-        embedder=options.embedder,
-        max_tokens=options.max_tokens,
-        epochs=options.epochs,
-    )
-    overrides = named | dict(_setting(text) for text in options.settings)
-    request = FitRequest(
-        folder,
-        options.labels,
-        overrides,
-        options.limit,
-        options.seed,
-        options.run_dir,
-        options.distil_from,
-        options.pool,
-        options.distil_weight,
-        options.certify_on,
-        options.splits,
-    )
+    if options.joint:
+        return _fit_joint(options)
+    if len(options.filters) > 1:
+        problem = Problem("--filter", f"{len(options.filters)} filters without --joint", "one filter, or --joint")
+        raise InputError("trainer fit", [problem])
+    request = _request(options, options.filters[0], [Path(file) for file in options.labels])
     if options.seeds:
         runs = fit_seeds(request, options.seeds, _say)
         print("\n".join([seed_spread(runs), "", *map(str, runs)]))
@@ -173,6 +160,52 @@ def _fit(options: argparse.Namespace) -> int:
     print(summarise(run))
     print(f"\n{run}")
     return 0
+
+
+def _fit_joint(options: argparse.Namespace) -> int:
+    given = {"--seeds": options.seeds, "--distil-from": options.distil_from, "--pool": options.pool,
+             "--splits": options.splits}  # fmt: skip
+    problems = [Problem(name, "given with --joint", "not with --joint") for name, value in given.items() if value]
+    files: dict[str, list[Path]] = {name: [] for name in options.filters}
+    for text in options.labels:
+        name, _, file = text.partition("=")
+        if name in files and file:
+            files[name].append(Path(file))
+        else:
+            problems.append(Problem("--labels", repr(text), f"FILTER=FILE, FILTER one of {', '.join(files)}"))
+    problems += [Problem("--labels", f"none for {name}", f"{name}=FILE") for name, own in files.items() if not own]
+    if problems:
+        raise InputError("trainer fit", problems)
+    runs = fit_joint([_request(options, name, files[name]) for name in options.filters], options.run_dir, _say)
+    if processes.rank() == 0:
+        print("\n\n".join(f"{summarise(run)}\n\n{run}" for run in runs))
+    return 0
+
+
+def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> FitRequest:
+    folder = find_filter(name)
+    named = named_overrides(
+        load_filter(folder),
+        backend=options.backend,
+        base_model=options.base_model,
+        embedder=options.embedder,
+        max_tokens=options.max_tokens,
+        epochs=options.epochs,
+    )
+    overrides = named | dict(_setting(text) for text in options.settings)
+    return FitRequest(
+        folder,
+        labels,
+        overrides,
+        options.limit,
+        options.seed,
+        options.run_dir,
+        options.distil_from,
+        options.pool,
+        options.distil_weight,
+        options.certify_on,
+        options.splits,
+    )
 
 
 def _say(line: str) -> None:

@@ -4,7 +4,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from distillery_runtime.version import __version__
 from distillery_trainer import processes
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.backends.choose import call_helpers, help_fits
+from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.curate.prepare import read_splits
 from distillery_trainer.distil import Distillation
 from distillery_trainer.files import digest, tree_digest, write_json
 from distillery_trainer.filters import load_filter
+from distillery_trainer.joint import Joint, Part, Share
 from distillery_trainer.labels import LabelledSet, files_digest, read_labels
 from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.pipeline import Pipeline
@@ -65,22 +67,68 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
         InputError: the labels, the overrides or the run folder are not usable.
         SpecError: the filter's config is not valid.
     """
-    spec = apply_overrides(load_filter(request.filter_folder), request.overrides)
-    labelled = _take(read_labels(request.labels, spec), request)
-    folder = request.run_dir or RUNS_FOLDER / spec.name / f"v{spec.version}" / _run_id(spec, request)
-    certify_on = read_pool(request.certify_on, spec.text) if request.certify_on else None
-    splits = read_splits(request.splits, [article.id for article in labelled.articles]) if request.splits else ()
-    pipeline = Pipeline(spec, labelled, folder, request.seed, _distillation(spec, request), certify_on, splits)
+    pipeline = _pipeline(request, _part(request))
+    _lead(pipeline.spec, lambda: pipeline.student_data, request.seed, lambda: _execute(request, pipeline, say))
+    return pipeline.folder
+
+
+def fit_joint(requests: Sequence[FitRequest], folder: Path | None, say: Callable[[str], None]) -> list[Path]:
+    """Fits several filters whose students share one backbone, and gives their runs' folders.
+
+    Otherwise as `fit`; what a request says of distillation, of a split made before and of its run's folder is not used.
+
+    Args:
+        requests: one for each filter, with the same limit and seed.
+        folder: of the runs, each in a folder with its filter's name, and of the joint training, in `joint`; None for
+            those under `runs/`.
+
+    Raises:
+        InputError: as in `fit`, or the filters cannot share a student.
+        SpecError: as in `fit`.
+    """
+    parts = [_part(request) for request in requests]
+    name = digest([_run_id(part.spec, request) for part, request in zip(parts, requests, strict=True)])[:12]
+    joint = Joint(parts, folder / "joint" if folder else RUNS_FOLDER / "joint" / name, requests[0].seed)
+    own = [
+        replace(request, run_dir=folder / spec.name if folder else _runs_of(spec) / f"joint-{name}")
+        for request, spec in zip(requests, (part.spec for part in parts), strict=True)
+    ]
+
+    def work() -> None:
+        joint.fit(say)
+        for number, (request, part) in enumerate(zip(own, parts, strict=True)):
+            _execute(request, _pipeline(request, part, Share(joint, number)), say)
+
+    _lead(parts[0].spec, lambda: joint.data, joint.seed, work)
+    return [request.run_dir for request in own if request.run_dir]
+
+
+def _lead(spec: FilterSpec, data: Callable[[], FitData], seed: int, work: Callable[[], None]) -> None:
+    """Does the work, where this is the first process; the others help it to train, on the same data."""
     if processes.rank() > 0:
-        help_fits(spec, lambda: pipeline.student_data, request.seed)
-        return folder
+        help_fits(spec, data, seed)
+        return
     try:
-        _execute(request, pipeline, say)
+        work()
     except DistilleryError:  # of any other error the helpers hear from their launcher
         call_helpers(spec, "END")
         raise
     call_helpers(spec, "END")
-    return folder
+
+
+def _part(request: FitRequest) -> Part:
+    spec = apply_overrides(load_filter(request.filter_folder), request.overrides)
+    return Part(spec, _take(read_labels(request.labels, spec), request))
+
+
+def _pipeline(request: FitRequest, part: Part, share: Share | None = None) -> Pipeline:
+    spec, labelled = part.spec, part.labelled
+    folder = request.run_dir or _runs_of(spec) / _run_id(spec, request)
+    certify_on = read_pool(request.certify_on, spec.text) if request.certify_on else None
+    if share:
+        return Pipeline(spec, labelled, folder, request.seed, None, certify_on, share.assignments(), share)
+    splits = read_splits(request.splits, [article.id for article in labelled.articles]) if request.splits else ()
+    return Pipeline(spec, labelled, folder, request.seed, _distillation(spec, request), certify_on, splits)
 
 
 def _execute(request: FitRequest, pipeline: Pipeline, say: Callable[[str], None]) -> None:
@@ -88,7 +136,7 @@ def _execute(request: FitRequest, pipeline: Pipeline, say: Callable[[str], None]
     spec, labelled, folder = pipeline.spec, pipeline.labelled, pipeline.folder
     _check_run_folder(folder, spec)
     say(f"run {folder}: {spec.label}, {len(labelled.articles)} articles, student {spec.student.backend}")
-    manifest = _manifest(spec, request, labelled)
+    manifest = _manifest(spec, request, labelled) | {"joint": _joint(pipeline.share)}
 
     def begin() -> None:
         write_json(folder / "manifest.json", manifest | {"stages": None})  # not finished: an exporter must wait
@@ -118,6 +166,10 @@ def _distillation(spec: FilterSpec, request: FitRequest) -> Distillation | None:
     if not request.distil_from:
         return None
     return Distillation(request.distil_from, read_pool(request.pool, spec.text), request.distil_weight)
+
+
+def _runs_of(spec: FilterSpec) -> Path:
+    return RUNS_FOLDER / spec.name / f"v{spec.version}"
 
 
 def _run_id(spec: FilterSpec, request: FitRequest) -> str:
@@ -188,6 +240,15 @@ def _named(files: Sequence[Path]) -> list[dict[str, str]]:
 def _source(run: Path) -> dict[str, object]:
     """A run that was learned from, as the manifest names it."""
     return {"run": run.name, "student_sha256": tree_digest(run / "student")}
+
+
+def _joint(share: Share | None) -> dict[str, object] | None:
+    """The joint training that the student was taken from, as the manifest names it."""
+    if share is None:
+        return None
+    joint = share.joint
+    return {"filters": list(joint.filters), "training": joint.folder.name,
+            "student_sha256": tree_digest(joint.folder / "student")}  # fmt: skip
 
 
 def _prompt_digest(folder: Path, spec: FilterSpec) -> str | None:

@@ -33,9 +33,15 @@ def targets(labels: Floats) -> Floats:
     return shares
 
 
-def best_constant(labels: Floats) -> Floats:
-    """The logits (D, K) float32 of the one distribution for each dimension that suits labels (N, D) best."""
-    logits: Floats = np.log(np.maximum(targets(labels).mean(axis=0), SMALLEST_SHARE))
+def best_constant(labels: Floats, known: NDArray[np.bool_]) -> Floats:
+    """The logits (D, K) float32 of the one distribution for each dimension that suits labels best.
+
+    Args:
+        labels: (N, D).
+        known: (N, D), which of them there are; at least one in each column.
+    """
+    shares = targets(labels).mean(axis=0, where=known[..., None])
+    logits: Floats = np.log(np.maximum(shares, SMALLEST_SHARE))
     return logits
 
 

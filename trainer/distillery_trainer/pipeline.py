@@ -27,6 +27,7 @@ from distillery_trainer.distil import Distillation
 from distillery_trainer.evaluate import Evidence, evaluate
 from distillery_trainer.files import digest, write_json, write_jsonl
 from distillery_trainer.heads import load_head
+from distillery_trainer.joint import Share
 from distillery_trainer.labels import LabelledSet
 from distillery_trainer.metrics import Report
 from distillery_trainer.pool import Pool, admitted, new_texts
@@ -50,6 +51,7 @@ class Pipeline:
 
     `distillation`: whom the models learn from beside the oracle. `certify_on`: the unlabelled articles that the
     certificate rests on, where it is not the calibration split's. `splits`: a split made before, of the same articles.
+    `share`: of the joint training that the student is taken from, where it is not trained here.
     """
 
     spec: FilterSpec
@@ -59,6 +61,7 @@ class Pipeline:
     distillation: Distillation | None = None
     certify_on: Pool | None = None
     splits: Sequence[Assignment] = ()
+    share: Share | None = None
 
     @cached_property
     def models(self) -> RunModels:
@@ -78,6 +81,7 @@ class Pipeline:
         repeats = digest([article.repeats for article in self.labelled.articles])
         cascade = [self.spec.cascade.target_miss_rate, self.spec.cascade.confidence]
         distilled = self.distillation.key() if self.distillation else []
+        taught = [*distilled, *(self.share.key() if self.share else [])]
         drawn = digest(self.labelled.sampling_weights().tolist())
         rules = [spec["prefilter"], spec["prefilter_unless"]]
         decided = [rubric, cascade, rules, drawn]
@@ -90,7 +94,7 @@ class Pipeline:
         told = [self.spec.label, self.spec.summary, self.labelled.oracles, costs, self.seed]
         return (
             Stage("split", "splits.jsonl", (), split, 1, self._split),
-            Stage("fit", "student", ("split",), [student, names, counted, self.seed, *distilled], 3, self._fit),
+            Stage("fit", "student", ("split",), [student, names, counted, self.seed, *taught], 3, self._fit),
             Stage("calibrate", "calibration.json", ("fit",), [self.seed], 1, self._calibrate),
             Stage("probe", "probe", ("split",), [probe, names, counted, self.seed, *distilled], 4, self._probe),
             Stage("certify", "certificate.json", ("calibrate", "probe"), certified, 6, self._certify),
@@ -146,10 +150,13 @@ class Pipeline:
         return source.added(data, self.labelled, self.folder / "cache" / "distil")
 
     def _fit(self, output: Path) -> None:
-        call_helpers(self.spec, "FIT")
-        data = self.student_data
-        with Bar("fit", lines=self.spec.student.backend != STATIC) as bar:
-            fit_student(self.spec, data, output, self.seed, bar)
+        if self.share:
+            self.share.take(output)
+        else:
+            call_helpers(self.spec, "FIT")
+            data = self.student_data
+            with Bar("fit", lines=self.spec.student.backend != STATIC) as bar:
+                fit_student(self.spec, data, output, self.seed, bar)
         self._write_inputs(self.models.student_window(output), output / "inputs.jsonl")
 
     def _calibrate(self, output: Path) -> None:

@@ -13,9 +13,14 @@ from distillery_trainer.atomic_files import replacing
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Writes tensors, copied to the CPU, with string metadata in the file's header."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as beside:
-        save_file(contiguous, beside, metadata=dict(metadata) if metadata else None)
+        save_tensors(beside, tensors, metadata)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """As `write_tensors`, but into the file itself, and perhaps not yet onto the disk."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, path, metadata=dict(metadata) if metadata else None)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

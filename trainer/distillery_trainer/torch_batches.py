@@ -16,8 +16,7 @@ from distillery_trainer.torch_steps import Batch, Plan
 class TrainingRows:
     """What a regressor learns from, and what decides when it stops.
 
-    `train_ids`, `val_ids`: token rows. `train_labels`, `val_labels`: (N, D) float32 in [0, 10]. `train_weights`: (N, D)
-    float32 above 0, what each label counts in the loss; None where all count alike.
+    `train_ids`, `val_ids`: token rows. The rest is as in `FitData`.
     """
 
     train_ids: Sequence[TokenIds]
@@ -25,33 +24,51 @@ class TrainingRows:
     val_ids: Sequence[TokenIds]
     val_labels: NDArray[np.float32]
     train_weights: NDArray[np.float32] | None = None
+    val_weights: NDArray[np.float32] | None = None
 
     @property
     def weights(self) -> NDArray[np.float32]:
-        """(N, D) float32 above 0."""
+        """What each training label counts: (N, D) float32, 0 where there is none."""
         return np.ones_like(self.train_labels) if self.train_weights is None else self.train_weights
+
+    @property
+    def validation(self) -> NDArray[np.float32]:
+        """What each validation label counts: (N, D) float32, 0 where there is none."""
+        return np.ones_like(self.val_labels) if self.val_weights is None else self.val_weights
+
+    def error(self, outputs: NDArray[np.floating]) -> float:
+        """The mean absolute error of outputs for the validation articles, (N, D), by what each label counts."""
+        errors = np.abs(outputs.astype(np.float64) - self.val_labels)
+        return float(np.average(errors, weights=self.validation))
 
     def check(self) -> None:
         """Sees that labels, weights and texts fit each other.
 
         Raises:
-            InputError: an empty part, labels of another shape than (N, D), a label that is not finite, or a weight that
-                is not positive.
+            InputError: an empty part, labels of another shape than (N, D), a label that is not finite, a weight that is
+                negative or not finite, or an article or a dimension without any label.
         """
-        pairs = (("train", self.train_ids, self.train_labels), ("val", self.val_ids, self.val_labels))
+        parts = (
+            ("train", self.train_ids, self.train_labels, self.weights),
+            ("val", self.val_ids, self.val_labels, self.validation),
+        )
         problems = []
-        for name, ids, labels in pairs:
+        for name, ids, labels, weights in parts:
             if not ids or labels.ndim != 2 or len(labels) != len(ids):
                 found = f"{len(ids)} texts, labels {labels.shape}"
                 problems.append(Problem(name, found, "(N, D) labels for N > 0 texts"))
             elif not np.all(np.isfinite(labels)):
                 problems.append(Problem(f"{name} labels", "a value that is not finite", "scores in [0, 10]"))
+            elif weights.shape != labels.shape:
+                problems.append(Problem(f"{name} weights", str(weights.shape), str(labels.shape)))
+            elif not (np.all(np.isfinite(weights)) and np.all(weights >= 0)):
+                expected = "weights of at least 0"
+                problems.append(Problem(f"{name} weights", "a weight that is negative or not finite", expected))
+            elif not (weights.any(axis=0).all() and weights.any(axis=1).all()):
+                expected = "a weight above 0 in each row and column"
+                problems.append(Problem(f"{name} weights", "an article or a dimension without a label", expected))
         if self.train_labels.shape[1:] != self.val_labels.shape[1:]:
             problems.append(Problem("val labels", str(self.val_labels.shape), "as many columns as the train labels"))
-        if self.weights.shape != self.train_labels.shape:
-            problems.append(Problem("train weights", str(self.weights.shape), str(self.train_labels.shape)))
-        elif not (np.all(np.isfinite(self.weights)) and np.all(self.weights > 0)):
-            problems.append(Problem("train weights", "a weight that is not finite and above 0", "weights above 0"))
         if problems:
             raise InputError("training", problems)
 

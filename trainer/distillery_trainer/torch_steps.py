@@ -35,7 +35,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Articles that go through the model together. `labels`: (B, D) float32 in [0, 10]; `weights`: (B, D), above 0."""
+    """Articles that go through the model together. `labels`: (B, D) float32 in [0, 10]; `weights`: (B, D) from 0."""
 
     ids: Sequence[TokenIds]
     labels: NDArray[np.float32]

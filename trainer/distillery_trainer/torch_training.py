@@ -27,8 +27,8 @@ from distillery_trainer.torch_steps import Plan, Stepper
 
 CHECKPOINT_STEPS = 500  # a checkpoint is saved after so many steps or seconds, whichever comes first
 CHECKPOINT_S = 60.0
-CHECKPOINT_SHARE = 0.01  # of the whole training's time, where that is sooner: ten kills then cost a twentieth of it
-CHECKPOINT_REST = 20  # but not before so many times as long as the last one took to write
+CHECKPOINT_SHARE = 0.005  # of the whole training's time, where that is sooner: ten kills then cost a fortieth of it
+CHECKPOINT_REST = 20  # but not before so many times as long as the last one held up the training
 
 
 def train(
@@ -108,8 +108,11 @@ class _Training:
         state = self._checkpoint.restore()
         if self._progress:
             self._progress.start(self._schedule.total, state.step)
-        while not self._is_over(state):
-            state = self._end_epoch(self._run_epoch(state))
+        try:
+            while not self._is_over(state):
+                state = self._end_epoch(self._run_epoch(state))
+        finally:
+            self._checkpoint.settle()
         if state.best:
             self._checkpoint.restore_best(state.best.epoch)
         return state.history
@@ -153,7 +156,7 @@ class _Training:
 
     def _val_mae(self) -> float:
         outputs = run_in_batches(self._model.eval(), self._rows.val_ids)
-        return float(np.abs(outputs.astype(np.float64) - self._rows.val_labels).mean())
+        return self._rows.error(outputs)
 
 
 def _check_shared(settings: ModelTraining, group: Group) -> None:
@@ -168,7 +171,9 @@ def _fingerprint(rows: TrainingRows, plan: Plan, weights: Mapping[str, Tensor]) 
     shapes = {name: list(weight.shape) for name, weight in weights.items()}
     settings = plan.settings.model_dump(mode="json")
     digest.update(json.dumps([settings, plan.loss, plan.seed, plan.lineage, shapes]).encode())
-    for ids, values in ((rows.train_ids, (rows.train_labels, rows.weights)), (rows.val_ids, (rows.val_labels,))):
+    counted = () if rows.val_weights is None else (rows.val_weights,)
+    parts = ((rows.train_ids, (rows.train_labels, rows.weights)), (rows.val_ids, (rows.val_labels, *counted)))
+    for ids, values in parts:
         for row in ids:
             digest.update(len(row.ids).to_bytes(4, "little") + row.ids.tobytes())
         for array in values:

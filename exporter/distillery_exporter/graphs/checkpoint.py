@@ -13,7 +13,7 @@ from distillery_exporter.graphs.tensors import TensorFiles
 from distillery_trainer.adapters import check_pairs, normalise_keys
 
 _PREFIXES = ("", "model.", "bert.", "roberta.")
-_HEAD = "score.weight"
+HEAD = "score.weight"
 
 Weights = NDArray[np.float32]
 
@@ -72,20 +72,21 @@ class Checkpoint:
 
 
 class MergedCheckpoint:
-    """A checkpoint with a peft LoRA adapter added to its weights, and the adapter's score head.
+    """A checkpoint with a peft LoRA adapter added to its weights, and the adapter's score head, if it is wanted.
 
     Raises:
         InputError: the adapter's files are missing or not readable, or its settings ask for what plain LoRA is not.
     """
 
-    def __init__(self, base: Checkpoint, adapter_folder: Path) -> None:
+    def __init__(self, base: Checkpoint, adapter_folder: Path, with_head: bool = True) -> None:
         self.where = base.where
         self.config = base.config
         self._base = base
         settings_path = adapter_folder / CONFIG_NAME
         self._settings = read_settings(AdapterSettings, read_json(settings_path), settings_path)
         self._tensors = TensorFiles(adapter_folder, [adapter_folder / WEIGHTS_NAME])
-        self._keys = {short: key for key, short in normalise_keys(self._tensors.names).items()}
+        keys = {short: key for key, short in normalise_keys(self._tensors.names).items()}
+        self._keys = {short: key for short, key in keys.items() if with_head or short != HEAD}
         self._expected: set[str] = set()
 
     def get(self, name: str, shape: tuple[int, ...]) -> Weights:
@@ -94,7 +95,7 @@ class MergedCheckpoint:
         Raises:
             InputError: as `Checkpoint.get`; or the head is not in the adapter, or a LoRA tensor has a wrong shape.
         """
-        if name == _HEAD or name in self._keys:
+        if name == HEAD or name in self._keys:
             self._expected.add(name)
             return self._tensors.get(self._keys.get(name, name), shape)
         weights = self._base.get(name, shape)

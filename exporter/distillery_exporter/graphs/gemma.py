@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from distillery_exporter.graphs.builder import MICROSOFT, GraphBuilder
-from distillery_exporter.graphs.checkpoint import WeightSource
+from distillery_exporter.graphs.checkpoint import HEAD, WeightSource
 from distillery_exporter.graphs.gemma_attention import Askers, GroupedAttention, Sight, rope_tables
 from distillery_exporter.graphs.gemma_settings import GemmaSettings, LayerType
 from distillery_exporter.graphs.head import Floats, add_linear_head
-from distillery_exporter.graphs.ports import MASK, TOKEN_INPUTS, save_scorer
+from distillery_exporter.graphs.ports import MASK, TOKEN_INPUTS, save_encoder, save_scorer
 from distillery_exporter.graphs.precision import Plain, Precision, Rows, joined, scaled
 from distillery_exporter.graphs.settings import read_settings
 from distillery_runtime.calibration import Calibration
@@ -68,6 +68,24 @@ def build_gemma_regressor(
     return save_scorer(decoder.g, TOKEN_INPUTS, raw, calibration)
 
 
+def build_gemma_encoder(
+    path: Path,
+    checkpoint: WeightSource,
+    max_tokens: int,
+    precision: Precision | None = None,
+    residual_scale: float = 1.0,
+) -> tuple[Path, ...]:
+    """Writes a Gemma-3 text model from token ids to the last real token's state, without a head.
+
+    Inputs, arguments, files and errors as in `build_gemma_regressor`; the checkpoint has no head. Output: `pooled`
+    (B, H) float32.
+    """
+    decoder = GemmaDecoder(GraphBuilder(path), checkpoint, max_tokens, precision or Plain(), residual_scale)
+    pooled = decoder.pooled()
+    checkpoint.check_complete()
+    return save_encoder(decoder.g, pooled, decoder.settings.hidden_size)
+
+
 class GemmaDecoder:
     """Adds one model's nodes to a graph. States are (B, T, H); (B, 1, H) once the last layer has attended.
 
@@ -104,14 +122,17 @@ class GemmaDecoder:
 
     def add(self, dimensions: int, centres: Floats | None = None) -> str:
         """From token ids to raw outputs, (B, dimensions) float32."""
+        pooled = self.pooled()
+        outputs = dimensions * (1 if centres is None else len(centres))
+        head = self._checkpoint.get(HEAD, (outputs, self.settings.hidden_size))
+        return add_linear_head(self.g, pooled, head, np.zeros(outputs, np.float32), centres)
+
+    def pooled(self) -> str:
+        """From token ids to the last real token's state, (B, H) float32."""
         carried = self.embed()
         for index in range(self.layers):
             carried = self.layer(index, carried)
-        g = self.g
-        pooled = g.op("Cast", [g.op("Squeeze", [carried[0], g.ints(1)])], to=TensorProto.FLOAT)
-        outputs = dimensions * (1 if centres is None else len(centres))
-        head = self._checkpoint.get("score.weight", (outputs, self.settings.hidden_size))
-        return add_linear_head(g, pooled, head, np.zeros(outputs, np.float32), centres)
+        return self.g.op("Cast", [self.g.op("Squeeze", [carried[0], self.g.ints(1)])], to=TensorProto.FLOAT)
 
     def embed(self) -> list[str]:
         """From token ids to the first layer's states and the residual stream that they are the norm of."""

@@ -17,7 +17,12 @@ Layer = tuple[Floats, Floats]
 
 
 def build_head(
-    path: Path, mean: Floats, scale: Floats, layers: Sequence[Layer], calibration: Calibration
+    path: Path,
+    mean: Floats,
+    scale: Floats,
+    layers: Sequence[Layer],
+    calibration: Calibration,
+    centres: Floats | None = None,
 ) -> tuple[Path, ...]:
     """Writes the head as a graph of its own.
 
@@ -28,7 +33,8 @@ def build_head(
         mean: (H,) subtracted from the pooled state.
         scale: (H,) positive; what is left is divided by it.
         layers: each layer's weights (out, in) and bias (out,), with a ReLU between layers.
-        calibration: D maps, as many as the last layer has outputs.
+        calibration: D maps, as many as the last layer has outputs, or sets of bins.
+        centres: (K,) the middles of the bins whose logits the last layer gives, or None where it gives scores.
 
     Returns:
         The files written.
@@ -36,9 +42,11 @@ def build_head(
     Raises:
         InputError: the shapes do not fit one another, or a scale is not positive.
     """
-    check_outputs(layers, calibration)
+    check_outputs(layers, calibration, centres)
     g = GraphBuilder(path)
     raw = add_head(g, POOLED, mean, scale, layers)
+    if centres is not None:
+        raw = add_expectation(g, raw, len(calibration.maps), centres)
     return save_scorer(g, (pooled_port(len(mean)),), raw, calibration)
 
 

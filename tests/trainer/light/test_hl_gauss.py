@@ -67,6 +67,6 @@ def test_mass_above_ten_counts_as_ten() -> None:
 def test_the_best_constant_expects_the_mean_label() -> None:
     labels = np.array([[1, 8], [2, 8], [6, 8]], dtype=np.float32)
 
-    shares = hl_gauss.softmax(hl_gauss.best_constant(labels))
+    shares = hl_gauss.softmax(hl_gauss.best_constant(labels, np.ones_like(labels, bool)))
 
     np.testing.assert_allclose(shares @ hl_gauss.centres(), [3, 8], atol=0.02)

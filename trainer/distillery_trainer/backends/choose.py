@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.errors import DistilleryError, ProviderError
-from distillery_runtime.spec import FilterSpec, ProbeSettings
+from distillery_runtime.spec import FilterSpec, ProbeSettings, Window
 from distillery_runtime.window import TokenWindow
 from distillery_trainer import processes
 from distillery_trainer.backends import static
@@ -38,6 +38,12 @@ class Backend(Protocol):
 
     fit: Callable[..., None]
     load: Callable[..., Student]
+
+
+class SharedBackend(Backend, Protocol):
+    """What those offer beside it whose students may share a backbone."""
+
+    take: Callable[[Path, Path, Sequence[int], Window, Sequence[str]], None]
 
 
 def fit_student(spec: FilterSpec, data: FitData, folder: Path, seed: int, progress: Progress | None) -> None:
@@ -70,6 +76,11 @@ def help_fits(spec: FilterSpec, data: Callable[[], FitData], seed: int) -> None:
 def load_student(spec: FilterSpec, folder: Path) -> Student:
     """Loads a fitted student."""
     return _backend(spec.student.backend).load(folder, spec.student.window)
+
+
+def take_dimensions(spec: FilterSpec, source: Path, folder: Path, places: Sequence[int], texts: Sequence[str]) -> None:
+    """Copies a fitted student with the dimensions at `places` alone, proved on some of `texts`; not a static one."""
+    cast(SharedBackend, _backend(spec.student.backend)).take(source, folder, places, spec.student.window, texts)
 
 
 def load_merged_decoder(spec: FilterSpec, folder: Path) -> Student:

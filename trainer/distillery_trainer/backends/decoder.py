@@ -1,6 +1,7 @@
 """The decoder backend: a causal language model with LoRA, scored by a linear head on its last real token."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from distillery_runtime.spec import DecoderSettings, Window
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.adapters import check_pairs, normalise_keys
 from distillery_trainer.atomic_files import write_text
-from distillery_trainer.backends.fitting import check_reload, prepare, proof_texts
+from distillery_trainer.backends.fitting import PROOF_TEXTS, check_reload, copy_with_outputs, prepare, proof_texts
 from distillery_trainer.backends.last_token import HEAD, LastTokenRegressor, build, start_at
 from distillery_trainer.backends.protocol import FitData, Progress, Student
 from distillery_trainer.backends.records import BaseRecord, base_folder, read_bins
@@ -81,6 +82,18 @@ def load(folder: Path, window: Window, *, merged: bool = False) -> Student:
         model.adapted.merge_adapter()
     dimensions = outputs // (1 if bins is None else len(bins))
     return TorchStudent(TokenWindow(folder / "tokenizer.json", window), read_by_bins(model, bins), dimensions)
+
+
+def take(source: Path, folder: Path, places: Sequence[int], window: Window, texts: Sequence[str]) -> None:
+    """Copies a student with the dimensions at `places` alone, in their order, and sees that it answers alike.
+
+    Raises:
+        ModelError: on some of `texts` it does not.
+    """
+    heads = {key for key, short in normalise_keys(read_tensors(source / _ADAPTER)).items() if short == HEAD}
+    copy_with_outputs(source, folder, _ADAPTER, lambda name: name in heads, places)
+    shown = texts[:PROOF_TEXTS]
+    check_reload(load(folder, window), shown, load(source, window).predict(shown)[:, list(places)])
 
 
 def _new_lora(settings: DecoderSettings) -> LoraConfig:

@@ -1,6 +1,7 @@
 """The encoder backend: a BERT-like model, fine-tuned whole, with a linear head on its pooled state."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,14 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import EncoderSettings, Window
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.adapters import check_pairs
-from distillery_trainer.backends.fitting import Prepared, check_reload, prepare, proof_texts
+from distillery_trainer.backends.fitting import (
+    PROOF_TEXTS,
+    Prepared,
+    check_reload,
+    copy_with_outputs,
+    prepare,
+    proof_texts,
+)
 from distillery_trainer.backends.protocol import FitData, Progress, Student
 from distillery_trainer.backends.records import EncoderRecord, read_bins
 from distillery_trainer.heads import HeadData, fit_linear
@@ -74,6 +82,17 @@ def load(folder: Path, window: Window) -> Student:
     return TorchStudent(tokens, model, head.out_features // (1 if bins is None else len(bins)))
 
 
+def take(source: Path, folder: Path, places: Sequence[int], window: Window, texts: Sequence[str]) -> None:
+    """Copies a student with the dimensions at `places` alone, in their order, and sees that it answers alike.
+
+    Raises:
+        ModelError: on some of `texts` it does not.
+    """
+    copy_with_outputs(source, folder, _HEAD, lambda _: True, places)
+    shown = texts[:PROOF_TEXTS]
+    check_reload(load(folder, window), shown, load(source, window).predict(shown)[:, list(places)])
+
+
 class PooledRegressor(nn.Module):
     """An encoder's token states, pooled and scored by a linear head."""
 
@@ -101,21 +120,44 @@ def _new_head(encoder: PreTrainedModel, start: Prepared, settings: EncoderSettin
         return _as_linear(np.zeros((len(start.constant), hidden), np.float32), start.constant)
     path = folder / _START
     if not path.exists():
-        weight, bias = fit_linear(_states(encoder, start.rows, settings.pooling))
+        weight, bias = _ridge(_states(encoder, start.rows, settings.pooling), start.rows)
         write_tensors(path, {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
     return _read_head(path, hidden)
 
 
-def _states(encoder: PreTrainedModel, rows: TrainingRows, pooling: Literal["mean", "cls"]) -> HeadData:
-    """The pooled states of all articles, before any training."""
+def _states(
+    encoder: PreTrainedModel, rows: TrainingRows, pooling: Literal["mean", "cls"]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The pooled states of the training and the validation articles, before any training: (N, H) each."""
     frozen: Any = ready(encoder)  # Any: a model's output has fields of its own
 
     def run(ids: Tensor, mask: Tensor) -> Tensor:
         return pool(frozen(input_ids=ids, attention_mask=mask).last_hidden_state, mask, pooling)
 
     states = run_in_batches(run, [*rows.train_ids, *rows.val_ids])
-    count = len(rows.train_ids)
-    return HeadData(states[:count], rows.train_labels, states[count:], rows.val_labels, rows.train_weights)
+    return states[: len(rows.train_ids)], states[len(rows.train_ids) :]
+
+
+def _ridge(
+    states: tuple[NDArray[np.float32], NDArray[np.float32]], rows: TrainingRows
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A linear head: weight (D, H) and bias (D,). Dimensions with labels for the same articles are fitted together."""
+    train, val = states
+    known = np.concatenate([rows.weights, rows.validation]) > 0
+    weight = np.zeros((known.shape[1], train.shape[1]), np.float32)
+    bias = np.zeros(len(weight), np.float32)
+    for alike in np.unique(known, axis=1).T:
+        columns = np.flatnonzero((known == alike[:, None]).all(axis=0))
+        learnt, checked = np.flatnonzero(alike[: len(train)]), np.flatnonzero(alike[len(train) :])
+        data = HeadData(
+            train[learnt],
+            rows.train_labels[np.ix_(learnt, columns)],
+            val[checked],
+            rows.val_labels[np.ix_(checked, columns)],
+            rows.weights[np.ix_(learnt, columns)],
+        )
+        weight[columns], bias[columns] = fit_linear(data)
+    return weight, bias
 
 
 @torch.no_grad()

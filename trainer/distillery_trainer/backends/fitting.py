@@ -1,7 +1,8 @@
 """What decoder and encoder do alike around their training: tokens and lineage before, a proof of reload after."""
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from distillery_runtime.window import TokenWindow
 from distillery_trainer import hl_gauss
 from distillery_trainer.atomic_files import replacing
 from distillery_trainer.backends.protocol import FitData, Student
-from distillery_trainer.backends.records import BINS_FILE, BaseRecord, BinsRecord, find_base
+from distillery_trainer.backends.records import BINS_FILE, BaseRecord, BinsRecord, find_base, read_bins
 from distillery_trainer.base_model import check_window
+from distillery_trainer.tensor_files import read_tensors, write_tensors
 from distillery_trainer.torch_batches import TrainingRows
 
 PROOF_TEXTS = 8
@@ -44,8 +46,11 @@ class Prepared:
     @property
     def constant(self) -> NDArray[np.float32]:
         """The head's outputs that suit the training labels best without reading: (D,) means, or (D * K,) logits."""
-        labels = self.rows.train_labels
-        return labels.mean(axis=0) if self.bins is None else hl_gauss.best_constant(labels).reshape(-1)
+        labels, known = self.rows.train_labels, self.rows.weights > 0
+        if self.bins is None:
+            means: NDArray[np.float32] = labels.mean(axis=0, where=known)
+            return means
+        return hl_gauss.best_constant(labels, known).reshape(-1)
 
 
 def prepare(
@@ -64,7 +69,7 @@ def prepare(
     base.write(folder / "base.json")
     tokens = TokenWindow(folder / "tokenizer.json", window, prefix)
     train_ids, val_ids = tokens.encode(data.train_texts), tokens.encode(data.val_texts)
-    rows = TrainingRows(train_ids, data.train_labels, val_ids, data.val_labels, data.train_weights)
+    rows = TrainingRows(train_ids, data.train_labels, val_ids, data.val_labels, data.train_weights, data.val_weights)
     rows.check()
     bins = _choose_bins(settings.loss, folder)
     lineage = json.dumps([base.identity, settings.model_dump(mode="json")], sort_keys=True)
@@ -101,6 +106,26 @@ def check_reload(saved: Student, texts: Sequence[str], expected: NDArray[np.floa
             f"the saved student answers differently from the trained one: by up to {difference:.2g}, "
             f"expected at most {RELOAD_TOLERANCE:g}"
         )
+
+
+def copy_with_outputs(
+    source: Path, folder: Path, file: str, is_head: Callable[[str], bool], places: Sequence[int]
+) -> None:
+    """Copies a saved student, of whose dimensions only some stay.
+
+    Args:
+        source: the student's folder.
+        folder: where to; made, or filled up.
+        file: the one that holds the head's tensors.
+        is_head: which of its tensors those are; they have a row for each output.
+        places: the dimensions that stay, in their order.
+    """
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    bins = read_bins(source)
+    each = 1 if bins is None else len(bins)
+    rows = [place * each + number for place in places for number in range(each)]
+    stored = read_tensors(source / file)
+    write_tensors(folder / file, {name: value[rows] if is_head(name) else value for name, value in stored.items()})
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:

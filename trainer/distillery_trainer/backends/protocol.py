@@ -15,8 +15,9 @@ class FitData:
     """The articles a student learns from, and those that decide when it stops.
 
     `train_texts`, `val_texts`: composed texts. `train_labels`, `val_labels`: (N, D) float32 in [0, 10], columns in
-    spec.dimensions order. `train_weights`: (N, D) float32 above 0, what each label counts in the loss; None where all
-    count alike.
+    spec.dimensions order. `train_weights`, `val_weights`: (N, D) float32, what each label counts in the loss and in the
+    validation's mean error: 0 where there is none, and the value in its place does not matter; None where all count
+    alike.
     """
 
     train_texts: Sequence[str]
@@ -24,6 +25,7 @@ class FitData:
     val_texts: Sequence[str]
     val_labels: NDArray[np.float32]
     train_weights: NDArray[np.float32] | None = None
+    val_weights: NDArray[np.float32] | None = None
 
 
 class Progress(Protocol):

@@ -64,7 +64,15 @@ class BinsRecord(_Record):
     centres: Annotated[tuple[float, ...], Field(min_length=2)]
 
 
+class JointRecord(_Record):
+    """`joint.json`: this student's backbone is that of several filters' students. `texts`: some that it learnt from."""
+
+    filters: Annotated[tuple[str, ...], Field(min_length=2)]
+    texts: tuple[str, ...]
+
+
 BINS_FILE = "bins.json"
+JOINT_FILE = "joint.json"
 
 
 def read_bins(folder: Path) -> NDArray[np.float32] | None:
@@ -75,6 +83,16 @@ def read_bins(folder: Path) -> NDArray[np.float32] | None:
     """
     path = folder / BINS_FILE
     return np.array(BinsRecord.read(path).centres, dtype=np.float32) if path.exists() else None
+
+
+def read_joint(folder: Path) -> JointRecord | None:
+    """What a saved student says of others that share its backbone, or None where it was trained alone.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    path = folder / JOINT_FILE
+    return JointRecord.read(path) if path.exists() else None
 
 
 def find_base(model: str, revision: str) -> BaseRecord:

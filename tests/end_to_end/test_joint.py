@@ -1,0 +1,155 @@
+"""`trainer fit --joint`: two filters, one training, a run and a bundle each, and one pass for both in a panel."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillery_exporter.cli import main as exporter
+from distillery_runtime import load, load_panel
+from distillery_runtime.cli import main as distillery
+from distillery_runtime.steps import Timings
+from distillery_trainer.cli import main as trainer
+from distillery_trainer.scaffold import CONFIG
+
+pytest.importorskip("torch")
+
+DRAWN = 50  # of the first filter's articles, which the second has labels for too
+
+
+@pytest.fixture(scope="module")
+def filters(tmp_path_factory: pytest.TempPathFactory, filter_folder: Path) -> list[Path]:
+    """Two filters' folders: `tiny`, and `turned`, which asks the same questions the other way round."""
+    turned = Path(shutil.copytree(filter_folder, tmp_path_factory.mktemp("filters") / "turned"))
+    (turned / "config.yaml").write_text(CONFIG.format(name="turned"), encoding="utf-8")
+    return [filter_folder, turned]
+
+
+@pytest.fixture(scope="module")
+def turned_labels(tmp_path_factory: pytest.TempPathFactory, labels: Path) -> Path:
+    """Labels of `turned` for most of the same articles, and under other ids."""
+    lines = [json.loads(line) for line in labels.read_text(encoding="utf-8").splitlines()][:DRAWN]
+    for line in lines:
+        relevance, quality = line["labels"].values()
+        line |= {"id": f"t-{line['id']}", "labels": {"relevance": quality, "evidence_quality": relevance}}
+    path = tmp_path_factory.mktemp("labels") / "turned.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return path
+
+
+def command(filters: list[Path], labels: Path, turned_labels: Path, *options: str) -> list[str]:
+    one, two = map(str, filters)
+    return ["fit", "--joint", "--filter", one, "--filter", two, "--labels", f"{one}={labels}", f"{two}={turned_labels}",
+            *options]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["encoder", "decoder"])
+def made(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    filters: list[Path],
+    labels: Path,
+    turned_labels: Path,
+    encoder_base: Path,
+    decoder_base: Path,
+) -> Path:
+    """A folder with `runs` and a bundle of each filter; the decoder's heads are of bins."""
+    folder, backend = tmp_path_factory.mktemp("joint"), request.param
+    base = {"encoder": encoder_base, "decoder": decoder_base}[backend]
+    loss = {"encoder": "mse", "decoder": "hl_gauss"}[backend]
+    arguments = command(
+        filters, labels, turned_labels, "--backend", backend, "--base-model", str(base),
+        "--embedder", str(encoder_base), "--max-tokens", "40", "--epochs", "4",
+        "--set", f"student.{backend}.training.batch_tokens=256", "--set", f"student.{backend}.loss={loss}",
+        "--set", f"student.{backend}.training.learning_rate=0.01", "--set", "cascade.target_miss_rate=0.8",
+        "--run-dir", str(folder / "runs"),
+    )  # fmt: skip
+    assert trainer(arguments) == 0
+    for name in ("tiny", "turned"):
+        build = ["build", str(folder / "runs" / name), "--out", str(folder / name), "--variants", "cpu-fp32,cpu-int8"]
+        assert exporter(build) == 0
+    return folder
+
+
+def read(path: Path) -> Any:  # Any: nested JSON of known shape
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_each_filter_gets_a_run_whose_student_learnt_its_own_labels(made: Path) -> None:
+    for name in ("tiny", "turned"):
+        total = read(made / "runs" / name / "eval.json")["parts"]["total"]
+        assert total["student"]["mae"] < 0.9 * total["constant"]["mae"]
+        assert read(made / "runs" / name / "manifest.json")["joint"]["filters"] == ["tiny-1", "turned-1"]
+
+
+def test_an_article_of_both_filters_is_in_the_same_split_of_both(made: Path) -> None:
+    one, two = (
+        {row["id"].removeprefix("t-"): row["split"] for row in map(json.loads, lines)}
+        for lines in ((made / "runs" / name / "splits.jsonl").read_text().splitlines() for name in ("tiny", "turned"))
+    )
+
+    assert len(two) == DRAWN
+    assert {article: one[article] for article in two} == two
+
+
+@pytest.mark.parametrize("variant", ["cpu-fp32", "cpu-int8"])
+def test_the_bundles_backbones_are_the_same_files_and_their_heads_are_not(made: Path, variant: str) -> None:
+    one, two = (
+        {path.name: path.read_bytes() for path in (made / name / "student").glob(f"{variant}*")}
+        for name in ("tiny", "turned")
+    )
+
+    assert one.keys() == two.keys()
+    assert len(one) > 1
+    assert [name for name in one if one[name] != two[name]] == [f"{variant}-head.onnx"]
+
+
+def test_a_panel_passes_an_article_once_and_gives_what_each_scorer_gives(made: Path, labels: Path) -> None:
+    articles = [json.loads(line) for line in labels.read_text(encoding="utf-8").splitlines()]
+    timings = Timings()
+
+    together = load_panel([made / "tiny", made / "turned"], threads=1).score_batch(articles, timings=timings)
+
+    alone = [load(made / name, threads=1).score_batch(articles) for name in ("tiny", "turned")]
+    asked = sum(any(score.stage == "student" for score in scores) for scores in together)
+    assert timings.steps["student model"].articles == asked > 0
+    for scores, expected in zip(together, zip(*alone, strict=True), strict=True):
+        for found, own in zip(scores, expected, strict=True):
+            assert (found.stage, found.tier) == (own.stage, own.tier)
+            assert found.scores == pytest.approx(own.scores, abs=0.011)
+
+
+def test_the_bundles_verify(made: Path) -> None:
+    assert [distillery(["verify", str(made / name)]) for name in ("tiny", "turned")] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (["--seeds", "1", "2"], "--seeds: given with --joint"),
+        (["--splits", "splits.jsonl"], "--splits: given with --joint"),
+        (["--labels", "labels.jsonl"], "'labels.jsonl', expected FILTER=FILE"),
+        (["--filter", "sustainability_technology"], "none for sustainability_technology"),
+        (["--backend", "static"], "student.backend: static"),
+    ],
+)
+def test_what_does_not_go_with_joint_is_refused(
+    filters: list[Path], labels: Path, turned_labels: Path, tmp_path: Path, change: list[str], found: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    code = trainer([*command(filters, labels, turned_labels, "--run-dir", str(tmp_path / "runs")), *change])
+
+    assert code == 2
+    assert found in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_several_filters_without_joint_are_refused(
+    filters: list[Path], labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = map(str, filters)
+
+    assert trainer(["fit", "--filter", one, "--filter", two, "--labels", str(labels)]) == 2
+    assert "2 filters without --joint" in capsys.readouterr().err
