@@ -193,7 +193,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/v1beta/batches/"):
             return self._poll(owner, path.removeprefix("/v1beta/"))
         if path.startswith("/v1beta/files/") and path.endswith(":download"):
-            return self._bytes(200, owner.files[path.removeprefix("/v1beta/").removesuffix(":download")])
+            name = path.removeprefix("/v1beta/").removesuffix(":download")
+            if name in owner.files:
+                return self._bytes(200, owner.files[name])
         return self._json(404, {"error": {"code": 404, "status": "NOT_FOUND", "message": self.path}})
 
     def _begin(self) -> OracleServer:

@@ -247,6 +247,24 @@ def test_a_kill_loses_no_job(
     assert done.summary["cost_usd"]["unsure"] == 0
 
 
+def test_a_job_whose_replies_are_gone_ends_as_perhaps_paid_and_its_questions_are_asked_again(
+    serve: Serve, reply: Any, articles: Any, batch: Any, run: Run, rows: Rows, worker: Worker
+) -> None:
+    server = serve(lambda ask: Answer(reply(ask.message)), polls=4)
+    wanted = batch(server, articles(8))
+    worker.kill(begun(worker, server, wanted, "GET /v1beta/batches/job0"))
+    del server.files["files/out0"]  # a provider keeps them for some days
+
+    first: Any = run(wanted)
+    done: Any = run(wanted).summary
+
+    assert first.stop.reason == "no answers"
+    assert "kept no longer" in first.stop.detail
+    assert len(rows(wanted.out)) == 8
+    assert len(server.asks) == 16
+    assert done["cost_usd"]["unsure"] > 0
+
+
 def test_a_job_under_way_is_not_asked_live_too(
     serve: Serve, good: Script, articles: Any, batch: Any, run: Run, worker: Worker
 ) -> None:

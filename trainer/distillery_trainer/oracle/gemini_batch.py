@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from google.genai import types
 
 from distillery_runtime.jsonl import BadLine, read_jsonl
-from distillery_trainer.oracle.errors import OracleError, RetryError
+from distillery_trainer.oracle.errors import OracleError, RetryError, TerminalError
 from distillery_trainer.oracle.gemini import GeminiOracle
 from distillery_trainer.oracle.gemini_wire import read_line_error, read_reply, request_body
+from distillery_trainer.oracle.http_status import NOT_THERE
 from distillery_trainer.oracle.protocol import BatchResult, Reply, Request
 
 FILE_TYPE = "jsonl"
@@ -62,9 +63,15 @@ class GeminiBatches:
             state = str(job.state.value if job.state else "").rpartition("_STATE_")[2].lower()
             if state in UNDER_WAY:
                 return None
-            if job.dest is None or job.dest.file_name is None:
-                return BatchResult({}, state)
-            content = await self._oracle.client.aio.files.download(file=job.dest.file_name)
+        if job.dest is None or job.dest.file_name is None:
+            return BatchResult({}, state)
+        try:
+            async with self._oracle.translated():
+                content = await self._oracle.client.aio.files.download(file=job.dest.file_name)
+        except TerminalError as error:
+            if error.reason != NOT_THERE:
+                raise
+            return BatchResult({}, f"{state}, but its replies are kept no longer,")
         return BatchResult(dict(self._replies(content)), state)
 
     async def close(self) -> None:
