@@ -96,10 +96,19 @@ def _learnt(run: Run, origins: Sequence[Origin]) -> Iterator[str]:
     )
     if manifest.get("distil_from"):
         yield "It learnt too from the scores of other runs' students, on these articles and on others without labels."
+    if joint := manifest.get("joint"):
+        yield (
+            f"The student shares its backbone with those of {', '.join(_others(run, joint['filters']))}, which learnt "
+            "together: a panel of these filters' bundles passes an article once for all."
+        )
     yield ""
     for item in origins:
         yield f"- {item.stage}: stands on {item.name}"
     yield ""
+
+
+def _others(run: Run, filters: Sequence[str]) -> list[str]:
+    return [label for label in filters if label != run.spec.label]
 
 
 def _certified_on(run: Run) -> str:

@@ -121,8 +121,10 @@ def test_a_panel_passes_an_article_once_and_gives_what_each_scorer_gives(made: P
             assert found.scores == pytest.approx(own.scores, abs=0.011)
 
 
-def test_the_bundles_verify(made: Path) -> None:
-    assert [distillery(["verify", str(made / name)]) for name in ("tiny", "turned")] == [0, 0]
+def test_the_bundles_verify_and_name_each_other(made: Path) -> None:
+    for name, other in (("tiny", "turned-1"), ("turned", "tiny-1")):
+        assert distillery(["verify", str(made / name)]) == 0
+        assert f"shares its backbone with those of {other}," in (made / name / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
