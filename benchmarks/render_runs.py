@@ -1,10 +1,11 @@
-"""docs/results.md: what students and cascades are worth on held-out articles, from quality-*.json."""
+"""docs/results.md: what students and cascades are worth on held-out articles, from quality-*.json and a few others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from benchmarks.render_results import Json, Result, Results
 from benchmarks.render_text import fixed, percent, table
+from benchmarks.render_training import sections
 
 PAGE = "results.md"
 BASELINES = ("constant", "tfidf_ridge", "static")
@@ -20,11 +21,12 @@ COLUMNS = ("run", "system", "articles", "MAE", "95 %", "Spearman", "recall at th
 HEAD = """# Results on real articles
 
 Written by `python benchmarks/run.py --render-only` from `benchmarks/results/quality-*.json`, which
-`benchmarks/quality.py` keeps of finished runs; a test holds the two together. The articles are 5,442 real ones about
-climate technology and science with one LLM's scores on six dimensions; half are arXiv abstracts, which a bag of words
-predicts easily, so the part without them counts more. Splits are by near-duplicate group. MAE is the mean distance
-from the label over all dimensions, from 0 to 10, with its 95 % interval; two answers about near-duplicate articles
-differ by about 0.66 themselves. None of the texts is in this repository.
+`benchmarks/quality.py` keeps of finished runs, and from the files of `losses.py`, `joint.py` and `kills.py`; a test
+holds page and files together. The articles are 5,442 real ones about climate technology and science with one LLM's
+scores on six dimensions; half are arXiv abstracts, which a bag of words predicts easily, so the part without them
+counts more. Splits are by near-duplicate group. MAE is the mean distance from the label over all dimensions, from 0
+to 10, with its 95 % interval; two answers about near-duplicate articles differ by about 0.66 themselves. None of the
+texts is in this repository.
 
 """
 
@@ -34,7 +36,8 @@ def page(results: Results) -> Mapping[str, str]:
     runs = results["quality"]
     if not runs:
         return {}
-    return {PAGE: HEAD + "\n".join(line for part in (_settings, _errors, _paired, _cascades) for line in part(runs))}
+    lines = [line for part in (_settings, _errors, _paired, _cascades) for line in part(runs)]
+    return {PAGE: HEAD + "\n".join([*lines, *sections(results)])}
 
 
 def _settings(runs: Sequence[Result]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from benchmarks.render_results import KINDS, Result, Results, read_results
 from benchmarks.render_svg import Drawing, ticks
 from benchmarks.render_targets import targets_table
 from benchmarks.render_text import figure, table
+from benchmarks.render_training import sections
 from distillery_runtime import InputError
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -172,3 +173,39 @@ def test_columns_of_numbers_are_aligned_to_the_right_and_bars_do_not_break_a_tab
     shown = table(("name", "ms"), [["a|b", 1.5], ["c", None]])
 
     assert shown == "| name | ms |\n| --- | ---: |\n| a\\|b | 1.50 |\n| c | – |\n"
+
+
+def test_the_losses_stand_with_their_differences_from_the_default() -> None:
+    better = {"difference": -0.012, "interval": [-0.03, 0.001], "outcome": "inconclusive"}
+    figures = {"learning_rate": 1e-4, "test_mae": [0.7, 0.8], "spearman": [0.6, 0.7], "recall": [0.5, 0.4]}
+    record = {
+        "note": "three layers", "seeds": [0, 1], "rates_tried": [1e-4, 2e-4], "reference": "huber",
+        "losses": {"mse": {**figures, "against_reference": [better, better]},
+                   "huber": {**figures, "against_reference": [None, None]}},
+    }  # fmt: skip
+
+    page = "\n".join(sections({**NOTHING, "losses": [Result("losses-small", record)]}))
+
+    assert "*small*: three layers; 2 seeds" in page
+    assert "| mse | 0.0001 | 0.750 (0.071) | 0.650 (0.071) | 45 % | -0.012 (-0.030 to +0.001), inconclusive |" in page
+    assert line_of(page, "| huber |").count("–") == 2
+
+
+def test_a_killed_training_stands_with_what_it_lost_and_where_it_ended() -> None:
+    record = {"kills": 10, "trained_s": 500.2, "lost_share": 0.0312, "test_mae": {"whole": 0.7, "killed": 0.7}}
+
+    page = "\n".join(sections({**NOTHING, "kills": [Result("kills-small", record)]}))
+
+    assert "| small | 10 | 500 | 3.1 % | 0.700000 | 0.700000 |" in page
+
+
+def test_filters_on_one_backbone_stand_beside_those_with_their_own() -> None:
+    found = {"a": 0.71, "b": 0.75, "difference": -0.04, "interval": [-0.06, -0.02], "outcome": "better"}
+    one = {"filter": "small-1", "train": 200, "test": 60, "mae": found, "recall": found, "outcome": "better"}
+    panel = {"articles": 1000, "threads": 1, "together_s": [5.0], "apart_s": [9.0], "ratio": 1.8}
+    record = {"note": "two filters", "filters": [one], "panel": panel}
+
+    page = "\n".join(sections({**NOTHING, "joint": [Result("joint-two", record)]}))
+
+    assert "| small-1 | 200 | 60 | 0.710 | 0.750 | -0.040 (-0.060 to -0.020), better |" in page
+    assert "1.80x as fast" in page
