@@ -12,10 +12,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # run as a script, its own folder would come first
@@ -29,6 +30,8 @@ from distillery_trainer.compare import compare
 from distillery_trainer.finished_run import open_finished_run
 
 THREADS = 1
+
+Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compared(joint: Path, own: Path) -> dict[str, object]:
     """The joint student against the filter's own."""
     run = open_finished_run(joint)
-    found = compare(run, open_finished_run(own))["parts"]["total"]
+    report: Json = compare(run, open_finished_run(own))
+    found = report["parts"]["total"]
     return {
         "filter": run.spec.label,
         "train": run.evaluation()["split_sizes"]["train"],

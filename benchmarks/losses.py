@@ -99,7 +99,8 @@ def _difference(run: Path, reference: Path) -> Json | None:
     """The paired difference of MAE, negative where the loss is better than the reference; None for that itself."""
     if run == reference:
         return None
-    found: Json = compare(open_finished_run(run), open_finished_run(reference))["parts"]["total"]["mae"]
+    report: Json = compare(open_finished_run(run), open_finished_run(reference))
+    found = report["parts"]["total"]["mae"]
     return {key: found[key] for key in ("difference", "interval", "outcome")}
 
 

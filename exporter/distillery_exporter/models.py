@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from distillery_exporter.graphs.adapter_settings import WEIGHTS_NAME
 from distillery_exporter.graphs.bert import BertEncoder, Pooling, build_bert_encoder, build_bert_regressor
 from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.checkpoint import HEAD, Checkpoint, MergedCheckpoint, Weights, WeightSource
@@ -22,6 +23,7 @@ from distillery_exporter.graphs.settings import read_settings
 from distillery_exporter.graphs.smoothing import SmoothedGemma
 from distillery_exporter.graphs.static import build_static_encoder, build_static_student
 from distillery_exporter.graphs.traced import (
+    build_traced_decoder,
     build_traced_decoder_regressor,
     build_traced_encoder,
     build_traced_encoder_regressor,
@@ -34,6 +36,7 @@ from distillery_runtime.calibration import Calibration
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.variants import FORMS, REFERENCE
 from distillery_runtime.window import TokenIds
+from distillery_trainer.adapters import normalise_keys
 from distillery_trainer.backends.choose import Embedder
 from distillery_trainer.backends.records import BaseRecord, EncoderRecord, base_folder, read_bins
 from distillery_trainer.heads import Head, load_head
@@ -176,25 +179,17 @@ def probe_encoder(embedder: Embedder, pooling: Pooling, texts: Texts) -> Model:
     return _pooled_encoder(Checkpoint(embedder.folder), pooling, True, texts)
 
 
-def backbone(spec: FilterSpec, source: Path, texts: Texts) -> tuple[Model, OutputHead] | None:
-    """A fitted student in two: from token ids to a pooled state, and its head; None where it cannot be parted."""
+def backbone(spec: FilterSpec, source: Path, texts: Texts) -> tuple[Model, OutputHead]:
+    """An encoder or decoder student in two: from token ids to a pooled state, and its head."""
     centres = read_bins(source)
     if spec.student.backend == "encoder":
         head, record = load_file(source / "head.safetensors"), EncoderRecord.read(source / "encoder.json")
         model = _pooled_encoder(Checkpoint(source), record.pooling, False, texts)
         return model, OutputHead(_linear(head["weight"], head["bias"]), centres)
-    base = Checkpoint(base_folder(BaseRecord.read(source / "base.json")))
-    if spec.student.backend != "decoder" or not is_hand_written(base.config):
-        return None
-    most, outputs = spec.student.window.max_tokens, len(spec.dimensions) * (1 if centres is None else len(centres))
-    hidden = read_settings(GemmaSettings, base.config, base.where / "config.json").hidden_size
-    weight = MergedCheckpoint(base, source).get(HEAD, (outputs, hidden))
-
-    def build(path: Path, weights: WeightSource, precision: Precision, scale: float, _: Calibration) -> object:
-        return build_gemma_encoder(path, weights, most, precision, scale)
-
-    model = Gemma(MergedCheckpoint(base, source, with_head=False), most, build, texts)
-    return model, OutputHead(_linear(weight, np.zeros(outputs, np.float32)), centres)
+    stored = load_file(source / WEIGHTS_NAME)
+    weight = next(stored[key] for key, short in normalise_keys(stored).items() if short == HEAD)
+    linear = _linear(weight, np.zeros(len(weight), np.float32))
+    return _pooled_decoder(spec, source, texts), OutputHead(linear, centres)
 
 
 def gemma_regressor(
@@ -220,6 +215,18 @@ def _pooled_encoder(checkpoint: Checkpoint, pooling: Pooling, normalise: bool, t
         return Exact(lambda path, _: build_traced_encoder(path, checkpoint, pooling, normalise))
     build = build_bert_encoder
     return Bert(checkpoint, pooling, lambda p, precision, _: build(p, checkpoint, pooling, normalise, precision), texts)
+
+
+def _pooled_decoder(spec: FilterSpec, source: Path, texts: Texts) -> Model:
+    base = Checkpoint(base_folder(BaseRecord.read(source / "base.json")))
+    merged, most = MergedCheckpoint(base, source, with_head=False), spec.student.window.max_tokens
+    if not is_hand_written(base.config):
+        return Exact(lambda path, _: build_traced_decoder(path, merged, most))
+
+    def build(path: Path, weights: WeightSource, precision: Precision, scale: float, _: Calibration) -> object:
+        return build_gemma_encoder(path, weights, most, precision, scale)
+
+    return Gemma(merged, most, build, texts)
 
 
 def _linear(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> Head:

@@ -97,8 +97,7 @@ def open_student(spec: FilterSpec, run: Path, texts: Sequence[str], bundle: Path
     prefix = EncoderRecord.read(source / "encoder.json").prefix if spec.student.backend == "encoder" else ""
     reader = TokenWindow(source / "tokenizer.json", window, prefix)
     read = Texts(lambda: reader.encode(texts), bundle)
-    parted = backbone(spec, source, read) if read_joint(source) else None
-    model, head = parted or (student(spec, source, read), None)
+    model, head = backbone(spec, source, read) if read_joint(source) else (student(spec, source, read), None)
     return StageModel(STUDENT, bundle, window, prefix, Routing(None), model, head)
 
 

@@ -10,13 +10,19 @@ import pytest
 from distillery_exporter.cli import main as exporter
 from distillery_runtime import load, load_panel
 from distillery_runtime.cli import main as distillery
+from distillery_runtime.errors import InputError
 from distillery_runtime.steps import Timings
 from distillery_trainer.cli import main as trainer
+from distillery_trainer.distil import Distillation
+from distillery_trainer.finished_run import open_finished_run
+from distillery_trainer.labels import read_labels
+from distillery_trainer.pool import Pool
 from distillery_trainer.scaffold import CONFIG
 
 pytest.importorskip("torch")
 
 DRAWN = 50  # of the first filter's articles, which the second has labels for too
+OWN = 12  # articles that the second alone has labels for
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +35,11 @@ def filters(tmp_path_factory: pytest.TempPathFactory, filter_folder: Path) -> li
 
 @pytest.fixture(scope="module")
 def turned_labels(tmp_path_factory: pytest.TempPathFactory, labels: Path) -> Path:
-    """Labels of `turned` for most of the same articles, and under other ids."""
+    """Labels of `turned` for most of the same articles, under other ids, and for some of its own."""
     lines = [json.loads(line) for line in labels.read_text(encoding="utf-8").splitlines()][:DRAWN]
+    lines += [
+        {**line, "id": f"own-{i}", "text": f"{line['text'][::-1]} city tree"} for i, line in enumerate(lines[:OWN])
+    ]
     for line in lines:
         relevance, quality = line["labels"].values()
         line |= {"id": f"t-{line['id']}", "labels": {"relevance": quality, "evidence_quality": relevance}}
@@ -46,7 +55,7 @@ def command(filters: list[Path], labels: Path, turned_labels: Path, *options: st
 
 
 @pytest.fixture(scope="module", params=["encoder", "decoder"])
-def made(
+def arguments(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     filters: list[Path],
@@ -54,21 +63,34 @@ def made(
     turned_labels: Path,
     encoder_base: Path,
     decoder_base: Path,
-) -> Path:
-    """A folder with `runs` and a bundle of each filter; the decoder's heads are of bins."""
+) -> list[str]:
+    """The command that fits both filters; the decoder's heads are of bins."""
     folder, backend = tmp_path_factory.mktemp("joint"), request.param
     base = {"encoder": encoder_base, "decoder": decoder_base}[backend]
     loss = {"encoder": "mse", "decoder": "hl_gauss"}[backend]
-    arguments = command(
+    return command(
         filters, labels, turned_labels, "--backend", backend, "--base-model", str(base),
         "--embedder", str(encoder_base), "--max-tokens", "40", "--epochs", "4",
         "--set", f"student.{backend}.training.batch_tokens=256", "--set", f"student.{backend}.loss={loss}",
         "--set", f"student.{backend}.training.learning_rate=0.01", "--set", "cascade.target_miss_rate=0.8",
         "--run-dir", str(folder / "runs"),
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(arguments: list[str]) -> Path:
+    """A folder with `runs` and a bundle of each filter."""
     assert trainer(arguments) == 0
+    folder = Path(arguments[-1]).parent
     for name in ("tiny", "turned"):
-        build = ["build", str(folder / "runs" / name), "--out", str(folder / name), "--variants", "cpu-fp32,cpu-int8"]
+        build = [
+            "build",
+            str(folder / "runs" / f"{name}-1"),
+            "--out",
+            str(folder / name),
+            "--variants",
+            "cpu-fp32,cpu-int8",
+        ]
         assert exporter(build) == 0
     return folder
 
@@ -79,15 +101,17 @@ def read(path: Path) -> Any:  # Any: nested JSON of known shape
 
 def test_each_filter_gets_a_run_whose_student_learnt_its_own_labels(made: Path) -> None:
     for name in ("tiny", "turned"):
-        total = read(made / "runs" / name / "eval.json")["parts"]["total"]
+        total = read(made / "runs" / f"{name}-1" / "eval.json")["parts"]["total"]
         assert total["student"]["mae"] < 0.9 * total["constant"]["mae"]
-        assert read(made / "runs" / name / "manifest.json")["joint"]["filters"] == ["tiny-1", "turned-1"]
+        assert read(made / "runs" / f"{name}-1" / "manifest.json")["joint"]["filters"] == ["tiny-1", "turned-1"]
 
 
 def test_an_article_of_both_filters_is_in_the_same_split_of_both(made: Path) -> None:
     one, two = (
-        {row["id"].removeprefix("t-"): row["split"] for row in map(json.loads, lines)}
-        for lines in ((made / "runs" / name / "splits.jsonl").read_text().splitlines() for name in ("tiny", "turned"))
+        {row["id"].removeprefix("t-"): row["split"] for row in map(json.loads, lines) if "own" not in row["id"]}
+        for lines in (
+            (made / "runs" / f"{name}-1" / "splits.jsonl").read_text().splitlines() for name in ("tiny", "turned")
+        )
     )
 
     assert len(two) == DRAWN
@@ -119,6 +143,68 @@ def test_a_panel_passes_an_article_once_and_gives_what_each_scorer_gives(made: P
         for found, own in zip(scores, expected, strict=True):
             assert (found.stage, found.tier) == (own.stage, own.tier)
             assert found.scores == pytest.approx(own.scores, abs=0.011)
+
+
+def test_the_same_command_finds_everything_done(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert trainer(arguments) == 0
+
+    said = capsys.readouterr().err
+    assert said.count("fit: done before") == 3  # the joint training and each filter's taking from it
+    assert "..." not in said
+
+
+@pytest.fixture
+def again(turned_labels: Path, tmp_path: Path) -> Path:
+    """Labels for those articles that only `turned` learnt from, under new ids."""
+    lines = [json.loads(line) for line in turned_labels.read_text(encoding="utf-8").splitlines()]
+    named = [json.dumps({**line, "id": f"again-{i}"}) for i, line in enumerate(lines) if "own" in line["id"]]
+    path = tmp_path / "again.jsonl"
+    path.write_text("\n".join(named), encoding="utf-8")
+    return path
+
+
+def test_a_joint_student_teaches_none_that_is_judged_on_another_filters_articles(made: Path, again: Path) -> None:
+    run = open_finished_run(made / "runs" / "tiny-1")
+    labelled = read_labels([again], run.spec)
+    splits = {article.id: "test" for article in labelled.articles}
+
+    with pytest.raises(InputError, match=f"near-duplicates: {OWN} articles that are held out here"):
+        Distillation([run.folder], Pool((), (), 0), 0.5).check(run.spec, splits, labelled)
+
+
+def test_articles_of_the_other_filter_are_no_test_of_a_joint_student(
+    made: Path, again: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = trainer(["evaluate", str(made / "runs" / "tiny-1"), "--labels", str(again)])
+
+    assert code == 2
+    assert f"{OWN} that the run was made with" in capsys.readouterr().err
+
+
+def test_nor_do_they_certify_it(
+    made: Path, arguments: list[str], again: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(made / "runs", tmp_path / "runs")
+    moved = ["--run-dir", str(tmp_path / "runs"), "--certify-on", str(again)]
+
+    code = trainer([*arguments, *moved])
+
+    assert code == 2
+    assert "are near-duplicates of known ones" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_something_else_is_refused_before_anything_is_trained(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("joint", "turned-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("mine", encoding="utf-8")
+
+        assert trainer([*arguments, "--run-dir", str(tmp_path)]) == 2
+
+        assert f"{tmp_path / name}: no run" in capsys.readouterr().err
+        shutil.rmtree(tmp_path / name)
+        assert not (tmp_path / "tiny-1").exists()
 
 
 def test_the_bundles_verify_and_name_each_other(made: Path) -> None:

@@ -101,7 +101,8 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--splits", type=Path, metavar="FILE",
                         help="the splits.jsonl of `trainer prepare` (default: the fit splits by itself)")  # fmt: skip
     parser.add_argument("--run-dir", type=Path, metavar="DIR",
-                        help="the run's folder (default: runs/<filter>/v<N>/<id>)")  # fmt: skip
+                        help="the run's folder (default: runs/<filter>/v<N>/<id>); with --joint that of all runs, "
+                        "<filter>-<N> in it")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                         help="override any key of the config, for example cascade.target_miss_rate=0.1")  # fmt: skip
     parser.set_defaults(run=_fit)

@@ -1,5 +1,6 @@
 """Which articles two runs can be compared on, and which runs cannot be compared."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,8 +8,9 @@ import numpy as np
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
-from distillery_trainer.finished_run import FinishedRun
+from distillery_trainer.finished_run import FinishedRun, labelled_articles, partners_texts
 from distillery_trainer.parts import MIN_PART
+from distillery_trainer.pool import unlike
 from distillery_trainer.predictions import Predictions
 
 System = Literal["probe", "student", "cascade"]
@@ -59,11 +61,26 @@ def _check_unseen(a: FinishedRun, b: FinishedRun, system: System) -> None:
     for one, other in ((a, b), (b, a)):
         splits, tested = one.splits(), {i for i, split in other.splits().items() if split == "test"}
         seen = sum(splits.get(article) in MADE_WITH[system] for article in tested)
+        seen += 0 if system == "probe" else _known_to_partners(one, other, tested)
         if seen:
             found = f"made with {seen} of the {len(tested)} test articles of {other.folder}"
-            problems.append(Problem(str(one.folder), found, "none: fit both on the same articles with the same seed"))
+            expected = "none: fit both on the same articles, with the same seed or the other's splits.jsonl as --splits"
+            problems.append(Problem(str(one.folder), found, expected))
     if problems:
         raise InputError("trainer compare", problems)
+
+
+def _known_to_partners(run: FinishedRun, other: FinishedRun, tested: Container[str]) -> int:
+    """How many of another run's test articles the filters knew that a joint student learnt from beside its own."""
+    partners, own, theirs = (
+        partners_texts(run),
+        labelled_articles(run.manifest, run.spec),
+        labelled_articles(other.manifest, other.spec),
+    )
+    if not partners or own is None or theirs is None:
+        return 0
+    held = [article.text for article in theirs.articles if article.id in tested]
+    return len(held) - len(unlike(held, list(set(partners).difference(own.texts))))
 
 
 def _pair(a: FinishedRun, b: FinishedRun) -> Pair:

@@ -20,7 +20,7 @@ from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.calibration_file import read_calibration
 from distillery_trainer.chunk_cache import ChunkCache
 from distillery_trainer.files import digest, tree_digest
-from distillery_trainer.finished_run import FinishedRun, labelled_articles, open_finished_run
+from distillery_trainer.finished_run import FinishedRun, labelled_articles, open_finished_run, partners_texts
 from distillery_trainer.labels import LabelledSet
 from distillery_trainer.pool import Pool, new_texts, unlike
 
@@ -105,6 +105,7 @@ def _twins(run: FinishedRun, theirs: Mapping[str, str], splits: Mapping[str, str
     known = labelled_articles(run.manifest, run.spec)
     articles = known.articles if known else ()
     learnt = [a.text for a in articles if theirs[a.id] in ("train", "val") and a.id not in splits]
+    learnt += set(partners_texts(run) or ()).difference(a.text for a in articles)
     if not learnt:
         return 0
     held = [a.text for a in labelled.articles if splits[a.id] in ("calibration", "test")]

@@ -15,6 +15,7 @@ from distillery_runtime.spec_checks import parse_spec
 from distillery_trainer.evaluate import EVALUATION_VERSION
 from distillery_trainer.files import digest
 from distillery_trainer.labels import LabelledSet, read_labels
+from distillery_trainer.pool import read_pool
 from distillery_trainer.predictions import MAKE_AGAIN, Predictions, read_predictions
 from distillery_trainer.run import RunFolder
 from distillery_trainer.split import limit_articles
@@ -109,6 +110,18 @@ def labelled_articles(manifest: Json, spec: FilterSpec) -> LabelledSet | None:
     if isinstance(limit, int) and isinstance(seed, int):
         return labelled.select(limit_articles([article.id for article in labelled.articles], limit, seed))
     return labelled
+
+
+def partners_texts(run: FinishedRun) -> list[str] | None:
+    """The texts that a jointly trained student may have learnt from other filters; none of a student that was not.
+
+    None when the labels files of the other filters are gone or have changed.
+    """
+    joint = run.manifest.get("joint")
+    if not joint:
+        return []
+    paths = unchanged_files(joint["labels"])
+    return None if paths is None else list(read_pool(paths, run.spec.text).texts)
 
 
 def unchanged_files(entries: Sequence[Mapping[str, str]]) -> list[Path] | None:

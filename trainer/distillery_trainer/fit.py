@@ -79,8 +79,8 @@ def fit_joint(requests: Sequence[FitRequest], folder: Path | None, say: Callable
 
     Args:
         requests: one for each filter, with the same limit and seed.
-        folder: of the runs, each in a folder with its filter's name, and of the joint training, in `joint`; None for
-            those under `runs/`.
+        folder: of the runs, each in a folder with its filter's name and version, and of the joint training, in `joint`;
+            None for those under `runs/`.
 
     Raises:
         InputError: as in `fit`, or the filters cannot share a student.
@@ -89,18 +89,24 @@ def fit_joint(requests: Sequence[FitRequest], folder: Path | None, say: Callable
     parts = [_part(request) for request in requests]
     name = digest([_run_id(part.spec, request) for part, request in zip(parts, requests, strict=True)])[:12]
     joint = Joint(parts, folder / "joint" if folder else RUNS_FOLDER / "joint" / name, requests[0].seed)
-    own = [
-        replace(request, run_dir=folder / spec.name if folder else _runs_of(spec) / f"joint-{name}")
-        for request, spec in zip(requests, (part.spec for part in parts), strict=True)
+    folders = [folder / part.spec.label if folder else _runs_of(part.spec) / f"joint-{name}" for part in parts]
+    own = [replace(request, run_dir=place) for request, place in zip(requests, folders, strict=True)]
+    pipelines = [
+        _pipeline(request, part, Share(joint, number))
+        for number, (request, part) in enumerate(zip(own, parts, strict=True))
     ]
 
     def work() -> None:
+        _check_run_folder(joint.folder, joint.label)
+        for pipeline in pipelines:
+            _check_run_folder(pipeline.folder, pipeline.spec.label)
         joint.fit(say)
-        for number, (request, part) in enumerate(zip(own, parts, strict=True)):
-            _execute(request, _pipeline(request, part, Share(joint, number)), say)
+        for number, (request, pipeline) in enumerate(zip(own, pipelines, strict=True)):
+            others = [file for place, other in enumerate(requests) if place != number for file in other.labels]
+            _execute(request, pipeline, say, {"joint": _joint(joint, others)})
 
     _lead(parts[0].spec, lambda: joint.data, joint.seed, work)
-    return [request.run_dir for request in own if request.run_dir]
+    return folders
 
 
 def _lead(spec: FilterSpec, data: Callable[[], FitData], seed: int, work: Callable[[], None]) -> None:
@@ -126,17 +132,19 @@ def _pipeline(request: FitRequest, part: Part, share: Share | None = None) -> Pi
     folder = request.run_dir or _runs_of(spec) / _run_id(spec, request)
     certify_on = read_pool(request.certify_on, spec.text) if request.certify_on else None
     if share:
-        return Pipeline(spec, labelled, folder, request.seed, None, certify_on, share.assignments(), share)
+        return Pipeline(spec, labelled, folder, request.seed, certify_on=certify_on, share=share)
     splits = read_splits(request.splits, [article.id for article in labelled.articles]) if request.splits else ()
     return Pipeline(spec, labelled, folder, request.seed, _distillation(spec, request), certify_on, splits)
 
 
-def _execute(request: FitRequest, pipeline: Pipeline, say: Callable[[str], None]) -> None:
-    """Brings the run up to date, with its records."""
+def _execute(
+    request: FitRequest, pipeline: Pipeline, say: Callable[[str], None], more: Mapping[str, object] | None = None
+) -> None:
+    """Brings the run up to date, with its records; `more` is for its manifest."""
     spec, labelled, folder = pipeline.spec, pipeline.labelled, pipeline.folder
-    _check_run_folder(folder, spec)
+    _check_run_folder(folder, spec.label)
     say(f"run {folder}: {spec.label}, {len(labelled.articles)} articles, student {spec.student.backend}")
-    manifest = _manifest(spec, request, labelled) | {"joint": _joint(pipeline.share)}
+    manifest = _manifest(spec, request, labelled) | {"joint": None, **(more or {})}
 
     def begin() -> None:
         write_json(folder / "manifest.json", manifest | {"stages": None})  # not finished: an exporter must wait
@@ -183,19 +191,19 @@ def _run_id(spec: FilterSpec, request: FitRequest) -> str:
     return digest(content)[:12]
 
 
-def _check_run_folder(folder: Path, spec: FilterSpec) -> None:
-    """Refuses to write into a folder that holds something else than a run of this filter."""
+def _check_run_folder(folder: Path, label: str) -> None:
+    """Refuses to write into a folder that holds something else than a run of the filter, or filters, of this label."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not folder.is_dir():
-        raise InputError("--run-dir", [Problem(str(folder), "a file", f"a new folder, or a run of {spec.label}")])
+        raise InputError("--run-dir", [Problem(str(folder), "a file", f"a new folder, or a run of {label}")])
     manifest = folder / "manifest.json"
     found = _filter_of(manifest) if manifest.is_file() else None
     if found is None and {path.name for path in folder.iterdir()} <= {".lock", ".manifest.json.part"}:
         return  # killed before its manifest was written
-    if found != spec.label:
+    if found != label:
         what = f"a run of {found}" if found else "no run"
-        raise InputError("--run-dir", [Problem(str(folder), what, f"a new folder, or a run of {spec.label}")])
+        raise InputError("--run-dir", [Problem(str(folder), what, f"a new folder, or a run of {label}")])
 
 
 def _filter_of(manifest: Path) -> str | None:
@@ -242,13 +250,14 @@ def _source(run: Path) -> dict[str, object]:
     return {"run": run.name, "student_sha256": tree_digest(run / "student")}
 
 
-def _joint(share: Share | None) -> dict[str, object] | None:
-    """The joint training that the student was taken from, as the manifest names it."""
-    if share is None:
-        return None
-    joint = share.joint
-    return {"filters": list(joint.filters), "training": joint.folder.name,
-            "student_sha256": tree_digest(joint.folder / "student")}  # fmt: skip
+def _joint(joint: Joint, others: Sequence[Path]) -> dict[str, object]:
+    """The joint training that a student was taken from, as the manifest names it; `others`: other filters' labels."""
+    return {
+        "filters": list(joint.filters),
+        "labels": _named(others),
+        "training": joint.folder.name,
+        "student_sha256": joint.student_sha256,
+    }
 
 
 def _prompt_digest(folder: Path, spec: FilterSpec) -> str | None:

@@ -21,7 +21,7 @@ from distillery_runtime.verdict import overalls
 from distillery_trainer.backends.choose import STATIC, call_helpers, fit_student, take_dimensions
 from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.backends.records import JOINT_FILE, JointRecord
-from distillery_trainer.files import digest, write_jsonl
+from distillery_trainer.files import digest, tree_digest, write_json, write_jsonl
 from distillery_trainer.labels import LabelledSet
 from distillery_trainer.progress import Bar
 from distillery_trainer.run import RunFolder, Stage
@@ -67,15 +67,21 @@ class Joint:
         """The filters' labels."""
         return tuple(part.spec.label for part in self.parts)
 
+    @property
+    def label(self) -> str:
+        """The filters' labels in one, as the manifest of the joint training's folder has it."""
+        return " + ".join(self.filters)
+
     @cached_property
-    def key(self) -> str:
-        """A digest of all that the shared student depends on."""
-        return digest([self._split_inputs, self._fit_inputs])
+    def student_sha256(self) -> str:
+        """The digest of the shared student, once it is fitted."""
+        return tree_digest(self.folder / "student")
 
     def fit(self, say: Callable[[str], None]) -> None:
         """Brings the shared student up to date, going on where an interrupted call stopped."""
-        say(f"joint training {self.folder}: {', '.join(self.filters)}, {len(self._texts)} articles")
-        RunFolder(self.folder).execute(self.stages(), say)
+        say(f"joint training {self.folder}: {self.label}, {len(self._texts)} articles")
+        manifest = {"schema_version": 1, "filter": self.label, "seed": self.seed, "stages": None}
+        RunFolder(self.folder).execute(self.stages(), say, lambda: write_json(self.folder / "manifest.json", manifest))
 
     def stages(self) -> Sequence[Stage]:
         """The chain, whose last stage makes the shared student."""
@@ -93,12 +99,21 @@ class Joint:
             found.append(Assignment(article.id, row.split, first.setdefault(row.group, article.id)))
         return found
 
+    def others(self, number: int) -> list[str]:
+        """The texts that the shared student may have learnt from and that are none of a filter's own articles."""
+        own = set(self._places[number])
+        return [text for place, (text, _) in enumerate(self._texts) if place not in own]
+
     def take(self, number: int, folder: Path) -> None:
         """Writes one filter's student: the shared one with this filter's dimensions alone.
 
         Raises:
-            ModelError: it does not answer as the shared one.
+            InputError: the shared student is not the one that was fitted.
+            ModelError: what was written does not answer as the shared one.
         """
+        if tree_digest(self.folder / "student") != self.student_sha256:
+            problem = Problem("student", "changed by another process", "as it was fitted")
+            raise InputError(str(self.folder), [problem])
         start = sum(len(part.spec.dimensions) for part in self.parts[:number])
         spec = self.parts[number].spec
         places = range(start, start + len(spec.dimensions))
@@ -202,8 +217,8 @@ class Joint:
         call_helpers(spec, "FIT")
         with Bar("fit", lines=True) as bar:
             fit_student(spec, data, output, self.seed, bar)
-        step = max(1, len(data.train_texts) // SHARED_TEXTS)
-        texts = tuple(data.train_texts[::step][:SHARED_TEXTS])
+        places = np.linspace(0, len(data.train_texts) - 1, SHARED_TEXTS).round().astype(int)
+        texts = tuple(data.train_texts[place] for place in dict.fromkeys(places.tolist()))
         JointRecord(filters=self.filters, texts=texts).write(output / JOINT_FILE)
 
 
@@ -216,11 +231,15 @@ class Share:
 
     def key(self) -> list[object]:
         """What a student that is taken from it depends on."""
-        return [self.joint.key, self.number]
+        return [self.joint.student_sha256, self.number]
 
     def assignments(self) -> list[Assignment]:
         """The split of this filter's articles. See `Joint.assignments`."""
         return self.joint.assignments(self.number)
+
+    def others(self) -> list[str]:
+        """Texts of other filters that the student may know. See `Joint.others`."""
+        return self.joint.others(self.number)
 
     def take(self, folder: Path) -> None:
         """Writes this filter's student. See `Joint.take`."""
@@ -245,8 +264,13 @@ def _differences(specs: Sequence[FilterSpec]) -> Iterator[Problem]:
     for label, count in Counter(spec.label for spec in specs).items():
         if count > 1:
             yield Problem("--filter", f"{label} {count} times", "each filter once")
-    if first.student.backend == STATIC:
+    backends = {spec.student.backend for spec in specs}
+    if STATIC in backends:
         yield Problem("student.backend", STATIC, "encoder or decoder (a static table's pass costs next to nothing)")
+    if len(backends) > 1:
+        found = ", ".join(f"{spec.student.backend} in {spec.label}" for spec in specs)
+        yield Problem("student.backend", found, "the same in all (--backend makes it so)")
+        return
     expected = _shared(first)
     for spec in specs[1:]:
         for path, value in _shared(spec).items():
@@ -260,7 +284,7 @@ def _shared(spec: FilterSpec) -> dict[str, object]:
     student = spec.student
     settings = getattr(student, student.backend)
     parts = {"text": spec.text, "student.window": student.window, f"student.{student.backend}": settings}
-    found: dict[str, object] = {"student.backend": student.backend}
+    found: dict[str, object] = {}
     for path, model in parts.items():
         found |= dict(_leaves(path, model.model_dump(mode="json")))
     return found

@@ -88,7 +88,7 @@ class Pipeline:
         certified = [*decided, digest(list(self.certify_on.texts))] if self.certify_on else decided
         slices = [spec["evaluation"], rules]
         weights = [[d["name"], d["weight"]] for d in spec["dimensions"]]
-        given = [digest([[a.id, a.split, a.group] for a in self.splits])] if self.splits else []
+        given = [digest([[a.id, a.split, a.group] for a in made])] if (made := self._given_splits) else []
         split = [data, weights, spec["gatekeepers"], self.seed, *given]
         costs = digest([article.cost_usd for article in self.labelled.articles])
         told = [self.spec.label, self.spec.summary, self.labelled.oracles, costs, self.seed]
@@ -117,8 +117,13 @@ class Pipeline:
         lines = (self.folder / "splits.jsonl").read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines if line]
 
+    @cached_property
+    def _given_splits(self) -> Sequence[Assignment]:
+        """A split of these articles that was made before, if there is one."""
+        return self.share.assignments() if self.share else self.splits
+
     def _split(self, output: Path) -> None:
-        assigned = self.splits or self._assigned()
+        assigned = self._given_splits or self._assigned()
         write_jsonl(output, [{"id": a.id, "split": a.split, "group": a.group} for a in assigned])
 
     def _assigned(self) -> Sequence[Assignment]:
@@ -201,7 +206,8 @@ class Pipeline:
         """The texts to certify on, which no model of this run knows."""
         pool = admitted(articles, self.spec)
         learnt = self.distillation.pool.texts if self.distillation else ()
-        texts = new_texts(pool, [*self.labelled.texts, *learnt])
+        others = self.share.others() if self.share else ()
+        texts = new_texts(pool, [*self.labelled.texts, *learnt, *others])
         if not texts:
             found = f"all {len(pool)} articles that the prefilter lets through are near-duplicates of known ones"
             raise InputError("--certify-on", [Problem("(all files)", found, "others")])

@@ -54,7 +54,7 @@ def _pipeline(run: FinishedRun) -> Pipeline:
 def _checked_groups(run: FinishedRun, own: LabelledSet, other: LabelledSet) -> list[str]:
     """The other articles' near-duplicate groups, none of which holds an article that the run was made with."""
     count, splits = len(own.articles), run.splits()
-    texts = [*own.texts, *other.texts, *_unlabelled(run)]
+    texts = [*own.texts, *other.texts, *set(_unlabelled(run)).difference(own.texts)]
     groups = near_duplicate_groups([str(i) for i in range(len(texts))], texts)
     groups, unlabelled = groups[: count + len(other.articles)], groups[count + len(other.articles) :]
     used = {article.id for article in own.articles if splits[article.id] != "test"}
@@ -69,14 +69,13 @@ def _checked_groups(run: FinishedRun, own: LabelledSet, other: LabelledSet) -> l
 
 
 def _unlabelled(run: FinishedRun) -> list[str]:
-    """The texts without labels that a run learnt from or was certified on."""
-    entries = [*run.manifest["pool"], *run.manifest["certify_on"]]
+    """The texts without labels of this filter that a run learnt from or was certified on."""
+    joint = run.manifest.get("joint") or {"labels": []}
+    entries = [*run.manifest["pool"], *run.manifest["certify_on"], *joint["labels"]]
     if not entries:
         return []
     files = unchanged_files(entries)
     if files is None:
         names = ", ".join(str(entry["path"]) for entry in entries)
-        raise InputError(
-            str(run.folder), [Problem("--pool, --certify-on", "gone or changed", f"as they were: {names}")]
-        )
+        raise InputError(str(run.folder), [Problem("articles it knows", "gone or changed", f"as they were: {names}")])
     return list(read_pool(files, run.spec.text).texts)

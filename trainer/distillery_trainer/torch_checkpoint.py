@@ -74,7 +74,11 @@ class Checkpoint:
         beside = part_of(self._state_path)
         header = {"fingerprint": self._fingerprint, "state": json.dumps(asdict(state))}
         tensors = {_WEIGHT + name: tensor for name, tensor in self._weights.items()}
-        save_tensors(beside, {**tensors, **self._optimiser_tensors()}, header)
+        try:
+            save_tensors(beside, {**tensors, **self._optimiser_tensors()}, header)
+        except BaseException:
+            beside.unlink(missing_ok=True)  # a full disk must not stay full of it
+            raise
         self._settling = self._worker.submit(self._put_in_place, beside, state)
 
     def settle(self) -> None:
@@ -116,7 +120,10 @@ class Checkpoint:
         self._put(read_tensors(self._best_path(epoch)), "")
 
     def _put_in_place(self, beside: Path, state: TrainState) -> None:
-        put_in_place(beside, self._state_path)
+        try:
+            put_in_place(beside, self._state_path)
+        finally:
+            beside.unlink(missing_ok=True)
         for path in self._folder.glob("best-*.safetensors"):
             if state.best and path != self._best_path(state.best.epoch):
                 path.unlink()

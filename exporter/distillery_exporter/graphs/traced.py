@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from distillery_exporter.graphs.bert import Pooling
 from distillery_exporter.graphs.bert_settings import BertSettings
 from distillery_exporter.graphs.builder import OPSET, GraphBuilder
-from distillery_exporter.graphs.checkpoint import Checkpoint, WeightSource
+from distillery_exporter.graphs.checkpoint import HEAD, Checkpoint, WeightSource
 from distillery_exporter.graphs.gemma_settings import GemmaSettings
 from distillery_exporter.graphs.head import Floats, add_linear_head, check_outputs
 from distillery_exporter.graphs.pooling import l2_normalise, mean_weights, weighted_sum
@@ -101,19 +101,24 @@ def build_traced_decoder_regressor(
     """
     if len(calibration.maps) != dimensions:
         raise InputError("calibration", [Problem("maps", str(len(calibration.maps)), str(dimensions))])
-    limit = checkpoint.config.get("max_position_embeddings")
-    if max_tokens < 1 or (isinstance(limit, int) and max_tokens > limit):
-        raise InputError(str(checkpoint.where), [Problem("max_tokens", str(max_tokens), f"1 to {limit}")])
     g = GraphBuilder(path)
-    trace = _torch_side().trace_decoder
-    states, width = _add_states(g, path, partial(trace, checkpoint.where, checkpoint.get))
+    pooled, width = _add_last(g, path, checkpoint, max_tokens)
     outputs = dimensions * (1 if centres is None else len(centres))
-    head = checkpoint.get("score.weight", (outputs, width))
+    head = checkpoint.get(HEAD, (outputs, width))
     checkpoint.check_complete()
-    last = g.op("Sub", [g.op("ReduceSum", [MASK, g.ints(1)], keepdims=1), g.ints(1)])
-    pooled = g.op("GatherND", [states, last], batch_dims=1)
     raw = add_linear_head(g, pooled, head, np.zeros(outputs, np.float32), centres)
     return save_scorer(g, TOKEN_INPUTS, raw, calibration)
+
+
+def build_traced_decoder(path: Path, checkpoint: WeightSource, max_tokens: int) -> tuple[Path, ...]:
+    """Writes any text decoder from token ids to the last real token's state, `pooled`: (B, H) float32.
+
+    Arguments, files and errors as in `build_traced_decoder_regressor`; the checkpoint has no head.
+    """
+    g = GraphBuilder(path)
+    pooled, width = _add_last(g, path, checkpoint, max_tokens)
+    checkpoint.check_complete()
+    return save_encoder(g, pooled, width)
 
 
 def _add_pooled(g: GraphBuilder, path: Path, checkpoint: Checkpoint, pooling: Pooling) -> tuple[str, int]:
@@ -122,6 +127,17 @@ def _add_pooled(g: GraphBuilder, path: Path, checkpoint: Checkpoint, pooling: Po
     if pooling == "mean":
         return weighted_sum(g, mean_weights(g, MASK), states), width
     return g.op("Gather", [states, g.const(np.array(0))], axis=1), width
+
+
+def _add_last(g: GraphBuilder, path: Path, checkpoint: WeightSource, max_tokens: int) -> tuple[str, int]:
+    """A decoder's nodes: the name of its last real token's state, (B, H) float32, and H."""
+    limit = checkpoint.config.get("max_position_embeddings")
+    if max_tokens < 1 or (isinstance(limit, int) and max_tokens > limit):
+        raise InputError(str(checkpoint.where), [Problem("max_tokens", str(max_tokens), f"1 to {limit}")])
+    trace = _torch_side().trace_decoder
+    states, width = _add_states(g, path, partial(trace, checkpoint.where, checkpoint.get))
+    last = g.op("Sub", [g.op("ReduceSum", [MASK, g.ints(1)], keepdims=1), g.ints(1)])
+    return g.op("GatherND", [states, last], batch_dims=1), width
 
 
 def _add_states(g: GraphBuilder, path: Path, trace: Callable[[Path, int], None]) -> tuple[str, int]:

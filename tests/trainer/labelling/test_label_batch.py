@@ -259,7 +259,7 @@ def test_a_job_whose_replies_are_gone_ends_as_perhaps_paid_and_its_questions_are
     done: Any = run(wanted).summary
 
     assert first.stop.reason == "no answers"
-    assert "kept no longer" in first.stop.detail
+    assert "keeps no longer" in first.stop.detail
     assert len(rows(wanted.out)) == 8
     assert len(server.asks) == 16
     assert done["cost_usd"]["unsure"] > 0

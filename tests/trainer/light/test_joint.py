@@ -110,6 +110,11 @@ def test_each_filter_counts_alike_in_the_validations_error(joint: Joint) -> None
     assert weights[:, :2].sum() == pytest.approx(weights[:, 2:].sum()) == pytest.approx(1)
 
 
+def test_what_other_filters_teach_beside_a_filters_own_articles_is_known(joint: Joint) -> None:
+    assert sorted(joint.others(0)) == sorted(TEXTS[160:240])
+    assert sorted(joint.others(1)) == sorted(TEXTS[:100])
+
+
 def test_texts_that_occur_twice_in_a_filter_are_two_articles(
     encoders: tuple[FilterSpec, FilterSpec], tmp_path: Path
 ) -> None:
@@ -129,7 +134,7 @@ def test_texts_that_occur_twice_in_a_filter_are_two_articles(
         ({"student.window.max_tokens": 100}, "student.window.max_tokens: 100 in other-1"),
         ({"student.encoder.loss": "mse"}, "student.encoder.loss: 'mse' in other-1"),
         ({"text.strip_markup": False}, "text.strip_markup: False in other-1"),
-        ({"student.backend": "decoder"}, "student.backend: 'decoder' in other-1"),
+        ({"student.backend": "decoder"}, "student.backend: encoder in topic-1, decoder in other-1"),
     ],
 )
 def test_filters_whose_students_differ_are_refused(

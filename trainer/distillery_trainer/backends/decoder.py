@@ -12,7 +12,7 @@ from distillery_runtime.spec import DecoderSettings, Window
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.adapters import check_pairs, normalise_keys
 from distillery_trainer.atomic_files import write_text
-from distillery_trainer.backends.fitting import PROOF_TEXTS, check_reload, copy_with_outputs, prepare, proof_texts
+from distillery_trainer.backends.fitting import PROOF_TEXTS, check_reload, copy_dimensions, prepare, proof_texts
 from distillery_trainer.backends.last_token import HEAD, LastTokenRegressor, build, start_at
 from distillery_trainer.backends.protocol import FitData, Progress, Student
 from distillery_trainer.backends.records import BaseRecord, base_folder, read_bins
@@ -91,9 +91,9 @@ def take(source: Path, folder: Path, places: Sequence[int], window: Window, text
         ModelError: on some of `texts` it does not.
     """
     heads = {key for key, short in normalise_keys(read_tensors(source / _ADAPTER)).items() if short == HEAD}
-    copy_with_outputs(source, folder, _ADAPTER, lambda name: name in heads, places)
-    shown = texts[:PROOF_TEXTS]
-    check_reload(load(folder, window), shown, load(source, window).predict(shown)[:, list(places)])
+    copy_dimensions(source, folder, _ADAPTER, lambda name: name in heads, places)
+    expected = load(source, window).predict(texts[:PROOF_TEXTS])[:, list(places)]
+    check_reload(load(folder, window), texts[:PROOF_TEXTS], expected)
 
 
 def _new_lora(settings: DecoderSettings) -> LoraConfig:

@@ -19,7 +19,7 @@ from distillery_trainer.backends.fitting import (
     PROOF_TEXTS,
     Prepared,
     check_reload,
-    copy_with_outputs,
+    copy_dimensions,
     prepare,
     proof_texts,
 )
@@ -88,9 +88,9 @@ def take(source: Path, folder: Path, places: Sequence[int], window: Window, text
     Raises:
         ModelError: on some of `texts` it does not.
     """
-    copy_with_outputs(source, folder, _HEAD, lambda _: True, places)
-    shown = texts[:PROOF_TEXTS]
-    check_reload(load(folder, window), shown, load(source, window).predict(shown)[:, list(places)])
+    copy_dimensions(source, folder, _HEAD, lambda _: True, places)
+    expected = load(source, window).predict(texts[:PROOF_TEXTS])[:, list(places)]
+    check_reload(load(folder, window), texts[:PROOF_TEXTS], expected)
 
 
 class PooledRegressor(nn.Module):

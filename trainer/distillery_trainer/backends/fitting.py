@@ -108,17 +108,17 @@ def check_reload(saved: Student, texts: Sequence[str], expected: NDArray[np.floa
         )
 
 
-def copy_with_outputs(
+def copy_dimensions(
     source: Path, folder: Path, file: str, is_head: Callable[[str], bool], places: Sequence[int]
 ) -> None:
-    """Copies a saved student, of whose dimensions only some stay.
+    """Copies a saved student with the dimensions at `places` alone, in their order.
 
     Args:
         source: the student's folder.
         folder: where to; made, or filled up.
         file: the one that holds the head's tensors.
         is_head: which of its tensors those are; they have a row for each output.
-        places: the dimensions that stay, in their order.
+        places: the dimensions that stay.
     """
     shutil.copytree(source, folder, dirs_exist_ok=True)
     bins = read_bins(source)

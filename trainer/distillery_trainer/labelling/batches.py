@@ -131,13 +131,15 @@ class BatchDriver:
         self._settle(name, calls, result)
         if not result.replies:
             is_refused = result.state in UNPAID_STATES
-            detail = f"batch {name} {result.state} without a reply"
+            gone = ", which the provider keeps no longer" if result.is_gone else ""
+            detail = f"batch {name} {result.state} without a reply{gone}"
             self._stop = self._stop or Stop("refused by the provider" if is_refused else "no answers", detail)
 
     def _settle(self, name: str, calls: dict[str, Call], result: BatchResult) -> None:
         """Matches a job's replies with its questions by key; a question without one may have been paid."""
-        missing = RetryError("missing from the batch", result.state, may_be_paid=result.state not in UNPAID_STATES)
-        self._say(f"batch {name}: {result.state}, {len(result.replies)} of {len(calls)} questions came back")
+        state = f"{result.state}, its replies are kept no longer" if result.is_gone else result.state
+        missing = RetryError("missing from the batch", state, may_be_paid=result.state not in UNPAID_STATES)
+        self._say(f"batch {name}: {state}, {len(result.replies)} of {len(calls)} questions came back")
         self._finish(name, calls, {key: result.replies.get(key, missing) for key in calls})
 
     def _finish(self, name: str, calls: dict[str, Call], results: dict[str, Reply | OracleError]) -> None:

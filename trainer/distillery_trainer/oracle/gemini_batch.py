@@ -8,16 +8,17 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from google.genai import types
+from google.genai import errors, types
 
 from distillery_runtime.jsonl import BadLine, read_jsonl
-from distillery_trainer.oracle.errors import OracleError, RetryError, TerminalError
+from distillery_trainer.oracle.errors import OracleError, RetryError
 from distillery_trainer.oracle.gemini import GeminiOracle
 from distillery_trainer.oracle.gemini_wire import read_line_error, read_reply, request_body
-from distillery_trainer.oracle.http_status import NOT_THERE
 from distillery_trainer.oracle.protocol import BatchResult, Reply, Request
 
 FILE_TYPE = "jsonl"
+# Files are kept for some days. Of one that is not there Google says 403, since it may be somebody else's.
+GONE = {403, 404, 410}
 # What is none of these has ended. (google-genai takes a job that succeeded in part for one that is still at work.)
 UNDER_WAY = {"", "unspecified", "queued", "pending", "running", "cancelling", "paused", "updating"}
 
@@ -65,14 +66,22 @@ class GeminiBatches:
                 return None
         if job.dest is None or job.dest.file_name is None:
             return BatchResult({}, state)
-        try:
-            async with self._oracle.translated():
+        async with self._oracle.translated():
+            try:
                 content = await self._oracle.client.aio.files.download(file=job.dest.file_name)
-        except TerminalError as error:
-            if error.reason != NOT_THERE:
-                raise
-            return BatchResult({}, f"{state}, but its replies are kept no longer,")
+            except errors.APIError as error:
+                if error.code not in GONE or not await self._is_gone(job.dest.file_name):
+                    raise
+                return BatchResult({}, state, is_gone=True)
         return BatchResult(dict(self._replies(content)), state)
+
+    async def _is_gone(self, file: str) -> bool:
+        """Whether the provider knows a file no more, asked in another way than for its content."""
+        try:
+            await self._oracle.client.aio.files.get(name=file)
+        except errors.APIError as error:
+            return error.code in GONE
+        return False
 
     async def close(self) -> None:
         """Closes connections."""

@@ -16,15 +16,13 @@ from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryErr
 MAX_DETAIL = 500
 LONGEST_WAIT_S = 3600.0
 
-NOT_THERE = "no such model or address"
-
 _TERMINAL_STATUS = {
     401: "the key is not accepted",
     402: "no credit",
     403: "not allowed",
-    404: NOT_THERE,
-    405: NOT_THERE,
-    410: NOT_THERE,
+    404: "no such model or address",
+    405: "no such model or address",
+    410: "no such model or address",
 }
 _TERMINAL_CODES = {
     "API_KEY_INVALID": "the key is not accepted",
@@ -35,7 +33,7 @@ _TERMINAL_CODES = {
     "billing_not_active": "no credit",
     "billing_hard_limit_reached": "no credit",
     "insufficient_quota": "the quota is used up",
-    "model_not_found": NOT_THERE,
+    "model_not_found": "no such model or address",
     "quota_per_day": "the quota is used up",
 }
 _RETRY_STATUS = {408: "no answer in time", 409: "conflict", 425: "too early", 429: "too many requests"}
@@ -59,7 +57,7 @@ def error_of(status: int, codes: set[str], message: str, retry_after_s: float | 
     if status in _RETRY_STATUS or status >= 500:
         return RetryError(_RETRY_STATUS.get(status, "a fault of the server"), detail, retry_after_s)
     if status < 400:
-        return TerminalError(NOT_THERE, f"{detail}; redirects are not followed")
+        return TerminalError("no such model or address", f"{detail}; redirects are not followed")
     return RefusedError("the request was not accepted", detail)
 
 

@@ -74,10 +74,14 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What a finished batch has for each key that it knows: a reply or why there is none."""
+    """What a finished batch has for each key that it knows: a reply or why there is none.
+
+    `is_gone`: there were replies, but the provider keeps them no longer.
+    """
 
     replies: Mapping[str, Reply | OracleError]
     state: str
+    is_gone: bool = False
 
 
 class BatchOracle(Protocol):
