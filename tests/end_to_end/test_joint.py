@@ -145,6 +145,7 @@ def test_a_panel_passes_an_article_once_and_gives_what_each_scorer_gives(made: P
             assert found.scores == pytest.approx(own.scores, abs=0.011)
 
 
+@pytest.mark.usefixtures("made")
 def test_the_same_command_finds_everything_done(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert trainer(arguments) == 0
 
