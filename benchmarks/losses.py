@@ -71,7 +71,7 @@ def _fitted(options: argparse.Namespace, loss: Loss, rate: float, seed: int) -> 
     settings = (f"student.{backend}.loss={loss}", f"student.{backend}.training.learning_rate={rate!r}")
     news(f"{run.name} ...")
     options.work.mkdir(parents=True, exist_ok=True)
-    with run.with_suffix(".log").open("wb") as log:
+    with run.with_name(f"{run.name}.log").open("wb") as log:
         chosen = [part for setting in settings for part in ("--set", setting)]
         made = [*TRAINER, *options.fit, *chosen, "--seed", str(seed), "--run-dir", str(run)]
         subprocess.run(made, check=True, stdout=subprocess.DEVNULL, stderr=log)
