@@ -76,8 +76,8 @@ class Checkpoint:
         tensors = {_WEIGHT + name: tensor for name, tensor in self._weights.items()}
         try:
             save_tensors(beside, {**tensors, **self._optimiser_tensors()}, header)
-        except BaseException:
-            beside.unlink(missing_ok=True)  # a full disk must not stay full of it
+        except BaseException:  # whatever it was: a full disk must not stay full of it
+            beside.unlink(missing_ok=True)
             raise
         self._settling = self._worker.submit(self._put_in_place, beside, state)
 
