@@ -173,6 +173,22 @@ def test_a_joint_student_teaches_none_that_is_judged_on_another_filters_articles
         Distillation([run.folder], Pool((), (), 0), 0.5).check(run.spec, splits, labelled)
 
 
+def test_a_joint_student_is_not_compared_on_another_filters_articles(
+    made: Path, filters: list[Path], labels: Path, again: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = (made / "runs" / "tiny-1" / "splits.jsonl").read_text(encoding="utf-8").splitlines()
+    more = [json.dumps({"id": f"again-{i}", "split": "test", "group": f"again-{i}"}) for i in range(DRAWN, DRAWN + OWN)]
+    (tmp_path / "splits.jsonl").write_text("\n".join([*own, *more]) + "\n", encoding="utf-8")
+    fit = ["fit", "--filter", str(filters[0]), "--labels", str(labels), str(again), "--backend", "static"]
+    settings = ["--splits", str(tmp_path / "splits.jsonl"), "--run-dir", str(tmp_path / "run"), "--epochs", "2"]
+    assert trainer([*fit, *settings]) == 0
+
+    code = trainer(["compare", str(made / "runs" / "tiny-1"), str(tmp_path / "run")])
+
+    assert code == 2
+    assert f"made with {OWN} of the" in capsys.readouterr().err
+
+
 def test_articles_of_the_other_filter_are_no_test_of_a_joint_student(
     made: Path, again: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

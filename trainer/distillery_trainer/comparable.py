@@ -71,12 +71,12 @@ def _check_unseen(a: FinishedRun, b: FinishedRun, system: System) -> None:
 
 
 def _known_to_partners(run: FinishedRun, other: FinishedRun, tested: Container[str]) -> int:
-    """How many of another run's test articles the filters knew that a joint student learnt from beside its own."""
-    partners, own, theirs = (
-        partners_texts(run),
-        labelled_articles(run.manifest, run.spec),
-        labelled_articles(other.manifest, other.spec),
-    )
+    """How many of another run's test articles are among those of other filters that a joint student learnt from.
+
+    0 where labels files are gone: ids are all there is to go by.
+    """
+    partners = partners_texts(run)
+    own, theirs = (labelled_articles(each.manifest, each.spec) for each in (run, other))
     if not partners or own is None or theirs is None:
         return 0
     held = [article.text for article in theirs.articles if article.id in tested]
