@@ -5,10 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import distillery_runtime
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny models are slower on several threads
+settings.register_profile("repeatable", derandomize=True, deadline=None)  # a busy machine fails no test
+settings.load_profile("repeatable")
 
 GREEN = ["river", "wind", "tree", "sun"]
 TOWN = ["city", "school", "art", "old"]

@@ -194,7 +194,7 @@ def tokenizer_json(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactor
 
 
 @given(text=TEXTS)
-@settings(max_examples=80, derandomize=True, deadline=None)
+@settings(max_examples=80)
 def test_parts_of_a_text_give_the_ids_of_the_whole(tokenizer: Tokenizer, cuts: Cuts, text: str) -> None:
     cut, whole = cuts.first(text, 0, len(text)), ids_of(tokenizer, text)
     while cut is not None:
@@ -208,7 +208,7 @@ def test_parts_of_a_text_give_the_ids_of_the_whole(tokenizer: Tokenizer, cuts: C
     tail_share=st.just(0.0) | st.floats(0, 0.9),
     prefix=st.sampled_from(["", "query: "]),
 )
-@settings(max_examples=80, derandomize=True, deadline=None)
+@settings(max_examples=80)
 def test_a_window_holds_what_tokenising_the_whole_text_gives(
     style: str, tokenizer: Tokenizer, tokenizer_json: Path, text: str, max_tokens: int, tail_share: float, prefix: str
 ) -> None:
@@ -230,7 +230,7 @@ def test_a_window_holds_what_tokenising_the_whole_text_gives(
 
 
 @given(texts=st.lists(TEXTS, max_size=8))
-@settings(max_examples=15, derandomize=True, deadline=None)
+@settings(max_examples=15)
 def test_a_batch_gives_what_each_text_gives_alone(tokenizer_json: Path, texts: list[str]) -> None:
     window = TokenWindow(tokenizer_json, Window(max_tokens=12, separator="."))
 

@@ -29,7 +29,7 @@ def workers() -> list[threading.Thread]:
 
 
 @given(st.data(), st.integers(0, 25), st.integers(1, 5), st.integers(1, 8))
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150)
 def test_whatever_fails_or_is_slow_the_results_are_those_of_a_plain_loop(
     data: st.DataObject, count: int, depth: int, most: int
 ) -> None:

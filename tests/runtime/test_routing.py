@@ -22,7 +22,7 @@ def spec(scorer: HybridScorer) -> FilterSpec:
     return scorer.spec
 
 
-@settings(derandomize=True, max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0, 10), min_size=2, max_size=2))
 def test_the_chance_is_the_logistic_of_intercept_and_weighted_scores(values: list[float]) -> None:
     expected = 1 / (1 + math.exp(-(-4.0 + 0.5 * values[0] + values[1])))
@@ -56,7 +56,7 @@ def test_without_a_router_the_overall_is_compared() -> None:
     assert Routing(2.0).margin([0.0, 0.0], 1.5) == 0.5
 
 
-@settings(derandomize=True, max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0, 10), min_size=2, max_size=2), st.floats(0.01, 0.99))
 def test_scores_that_move_by_less_than_the_margin_do_not_change_sides(values: list[float], threshold: float) -> None:
     routing = Routing(threshold, ROUTER)

@@ -47,7 +47,7 @@ def test_letters_are_composed() -> None:
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=200))
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=200)
 def test_cleaning_twice_is_cleaning_once(text: str) -> None:
     once = normalise(text, PLAIN)
 
@@ -55,7 +55,7 @@ def test_cleaning_twice_is_cleaning_once(text: str) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=200))
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=200)
 def test_a_cleaned_text_has_no_outer_or_double_space(text: str) -> None:
     cleaned = normalise(text, POLICY)
 
@@ -116,7 +116,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES | st.characters(exclude_categories=["Cs"]), max_size=30).map("".join))
-@settings(max_examples=1500, derandomize=True)
+@settings(max_examples=1500)
 def test_a_step_that_is_left_out_would_have_changed_nothing(text: str) -> None:
     whole = text
     for pattern in (cleaning._HIDDEN_ELEMENT, cleaning._COMMENT, cleaning._TAG):

@@ -22,7 +22,7 @@ def numbered(count: int) -> list[Article]:
     return [Article(f"a{i}", f"Text {i}.", {}) for i in range(count)]
 
 
-@settings(derandomize=True, max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text(max_size=200))
 def test_the_article_stands_whole_between_two_lines_with_a_mark_that_it_does_not_hold(text: str) -> None:
     message = asking().request("a", text).message

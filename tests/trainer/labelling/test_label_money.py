@@ -100,8 +100,8 @@ def test_the_same_text_under_two_ids_is_paid_once_and_labelled_twice(
 def test_a_call_without_an_answer_in_time_counts_at_the_most_it_can_have_cost(
     serve: Serve, reply: Any, articles: Any, job: Job, run: Run
 ) -> None:
-    server = serve(lambda ask: Answer(reply(ask.message), delay_s=0.6 if ask.times == 1 else 0))
-    pace = Pace(timeout_s=0.2, patience=Patience(first_wait_s=0.01))
+    server = serve(lambda ask: Answer(reply(ask.message), delay_s=60 if ask.times == 1 else 0))
+    pace = Pace(timeout_s=1, patience=Patience(first_wait_s=0.01))
 
     done: Any = run(job(server, articles(1), pace=pace)).summary
 

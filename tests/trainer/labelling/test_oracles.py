@@ -248,12 +248,12 @@ def test_a_body_that_is_no_response_is_asked_for_again_and_may_be_paid(
 
 @BOTH
 def test_a_hanging_server_is_left_in_time_and_may_be_paid(serve: Callable[..., Server], client: Any) -> None:
-    server = serve(Answer("{}", delay_s=0.6))
+    server = serve(Answer("{}", delay_s=60))
     start = time.monotonic()
 
     error = failure(client(server, timeout_s=0.1))
 
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 30
     assert isinstance(error, RetryError)
     assert (error.reason, error.may_be_paid) == ("no answer in time", True)
 

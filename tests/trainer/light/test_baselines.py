@@ -19,7 +19,7 @@ def worded(dimensions: int = 1) -> FitData:
     return FitData(texts[:40], labels[:40], texts[40:], labels[40:])
 
 
-@settings(derandomize=True, max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.integers(1, 5))
 def test_the_constant_is_the_training_mean_for_every_text(seed: int, count: int) -> None:
     labels = np.random.default_rng(seed).uniform(0, 10, size=(7, 3)).astype(np.float32)

@@ -22,7 +22,7 @@ def never(texts: Sequence[str]) -> np.ndarray:
     raise AssertionError(f"computed {len(texts)} texts again")
 
 
-@settings(derandomize=True, max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.text(max_size=5), min_size=1, max_size=300))
 def test_the_result_is_that_of_one_pass_over_all_texts(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str]

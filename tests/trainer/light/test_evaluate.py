@@ -112,7 +112,7 @@ def test_a_gatekeeper_applies_to_labels_and_scores_before_tiers_are_counted(spec
     assert tiers["medium"]["positives"] == 2  # evidence_quality 1 caps the overall at 3, below medium
 
 
-@settings(derandomize=True, max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1000), st.floats(0, 10))
 def test_without_a_router_the_probe_answers_exactly_the_articles_below_the_threshold(
     open_spec: FilterSpec, seed: int, threshold: float

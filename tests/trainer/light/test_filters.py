@@ -18,7 +18,7 @@ def put(root: Path, name: str, version: str) -> Path:
     return folder
 
 
-@settings(derandomize=True, max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sets(st.integers(1, 120), min_size=1, max_size=6))
 def test_a_name_gives_its_highest_version(versions: set[int]) -> None:
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:

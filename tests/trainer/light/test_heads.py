@@ -119,7 +119,7 @@ def test_any_number_of_dimensions_and_hidden_layers_gives_one_column_each(
     assert fitted.head.predict(data.val_x).shape == (60, dimensions)
 
 
-@settings(derandomize=True, max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 6), min_size=2, max_size=5))
 def test_a_saved_head_comes_back_bit_for_bit(
     tmp_path_factory: pytest.TempPathFactory, seed: int, sizes: list[int]

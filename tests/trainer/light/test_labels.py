@@ -42,7 +42,7 @@ def problems_of(files: Sequence[Path], spec: FilterSpec) -> list[Problem]:
     return list(error.value.problems)
 
 
-@settings(derandomize=True, max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from([None, *FAULTS]), max_size=6), min_size=1, max_size=3).filter(_any_fault))
 def test_every_fault_of_every_line_of_every_file_is_listed_in_order(
     spec: FilterSpec, row: Row, files: list[list[str | None]]
@@ -70,7 +70,7 @@ def test_a_label_that_is_no_number_from_0_to_10_is_refused(spec: FilterSpec, wri
     assert len(found) == 1
 
 
-@settings(derandomize=True, max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 10)), min_size=1, max_size=8))
 def test_labels_from_0_to_10_come_back_in_column_and_file_order(
     spec: FilterSpec, row: Row, labels: list[tuple[float, int]]

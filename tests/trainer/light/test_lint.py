@@ -194,7 +194,7 @@ def test_one_fault_gives_one_problem(new_filter: Path, seeded: Fault) -> None:
     assert found == [seeded.problem]
 
 
-@settings(derandomize=True, max_examples=10, deadline=None, phases=[Phase.generate])
+@settings(max_examples=10, phases=[Phase.generate])
 @given(st.lists(st.sampled_from(INDEPENDENT), min_size=2, max_size=8, unique_by=lambda seeded: seeded.name))
 def test_several_faults_at_once_are_all_listed(seeded: list[Fault]) -> None:
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:

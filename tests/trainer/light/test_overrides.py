@@ -29,7 +29,7 @@ def test_a_value_at_a_dotted_path_is_replaced_and_nothing_else(spec: FilterSpec)
     assert apply_overrides(changed, {"cascade.target_miss_rate": spec.cascade.target_miss_rate}) == spec
 
 
-@settings(derandomize=True, max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations([("cascade.confidence", 0.9), ("student.backend", "static"), ("operating_tier", "high")]))
 def test_overrides_of_different_keys_do_not_depend_on_their_order(
     spec: FilterSpec, pairs: list[tuple[str, object]]

@@ -30,7 +30,7 @@ def test_a_new_filters_prompt_can_be_rendered(new_filter: Path) -> None:
     assert "{{" not in prompt
 
 
-@settings(derandomize=True, max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text("aZ0_-./ é\n", max_size=8).filter(lambda name: not name.isidentifier() or not name.isascii()))
 def test_a_name_that_is_no_lower_case_identifier_is_refused(filters_root: Path, name: str) -> None:
     with pytest.raises(InputError, match="lower case letters, digits and _"):

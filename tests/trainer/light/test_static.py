@@ -38,7 +38,7 @@ def data() -> FitData:
     return FitData(texts[:40], labels[:40], texts[40:], labels[40:])
 
 
-@settings(derandomize=True, max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=60), min_size=1, max_size=4))
 def test_an_embedding_has_unit_length_or_is_zero(embedder: StaticEmbedder, texts: list[str]) -> None:
     lengths = np.linalg.norm(embedder.embed(texts), axis=1)
