@@ -16,7 +16,7 @@ from distillery_runtime.spec import FilterSpec
 from distillery_runtime.verdict import overalls
 from distillery_trainer.comparable import System, common_articles
 from distillery_trainer.finished_run import FinishedRun, labelled_articles
-from distillery_trainer.metrics import Array, Report, rounded, weighted_recall
+from distillery_trainer.metrics import Array, Report, once, rounded, weighted_recall
 from distillery_trainer.paired import differences, finds_differ
 from distillery_trainer.parts import TOTAL, all_parts
 from distillery_trainer.predictions import Predictions
@@ -113,4 +113,4 @@ def _lost(gained: list[float] | None) -> list[float] | None:
 
 def _recall(spec: FilterSpec, scores: Array, labels: Array) -> float | None:
     statistic = weighted_recall(overalls(scores, spec), overalls(labels, spec), spec.operating_overall)
-    return statistic(np.ones(len(labels)))
+    return once(statistic, len(labels))

@@ -11,9 +11,11 @@ from distillery_runtime.verdict import overalls
 
 Array = NDArray[np.float64]
 Report = dict[str, object]
-Statistic = Callable[[Array], float | None]
+Statistic = Callable[[Array], Array]  # takes weights (..., N) and gives values (...), NaN where undefined
 
 RESAMPLES = 1000
+BLOCK = 2**17  # weights that are held at once, which a cache has room for
+NO_SPREAD = 1e-6  # the least by which ranks that differ do is far above
 LEVEL = 0.95
 DECIMALS = 6
 
@@ -60,7 +62,7 @@ def group_interval(
     """A percentile bootstrap interval at 95 %, resampling whole groups.
 
     Args:
-        statistic: takes (N,) weights (how often each article is drawn) and gives a number, or None if undefined.
+        statistic: takes (R, N) weights (how often each article is drawn) and gives (R,) numbers, NaN if undefined.
         groups: each article's group.
         resamples: how many; None is `RESAMPLES`.
 
@@ -71,43 +73,62 @@ def group_interval(
     count = int(places.max()) + 1
     generator, resamples = np.random.default_rng(seed), resamples or RESAMPLES
     draws = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
-    values = [value for draw in draws if (value := statistic(draw[places].astype(np.float64))) is not None]
+    blocks = np.array_split(draws, -(-resamples * len(places) // BLOCK))
+    values = np.concatenate([statistic(block[:, places].astype(np.float64)) for block in blocks])
+    values = values[~np.isnan(values)]
     if len(values) < resamples / 2:
         return None
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return [round(float(low), DECIMALS), round(float(high), DECIMALS)]
 
 
+def once(statistic: Statistic, count: int) -> float | None:
+    """The statistic of `count` articles as they are; None where it is undefined."""
+    value = float(statistic(np.ones(count)))
+    return None if np.isnan(value) else value
+
+
 def weighted_mean(values: Array) -> Statistic:
     """The statistic for the mean of (N,) values under resampling."""
-    return lambda weights: float(weights @ values / weights.sum()) if weights.sum() else None
+    return lambda weights: ratio(weights @ values, weights.sum(axis=-1))
 
 
 def weighted_recall(predicted: Array, labels: Array, threshold: float) -> Statistic:
     """The statistic for recall at a threshold under resampling."""
     true = (labels >= threshold).astype(np.float64)
     hit = true * (predicted >= threshold)
-    return lambda weights: float(weights @ hit / (weights @ true)) if weights @ true else None
+    return lambda weights: ratio(weights @ hit, weights @ true)
 
 
 def weighted_recall_difference(one: Array, other: Array, labels: Array, threshold: float) -> Statistic:
     """The statistic for the recall of `one` minus that of `other`, (N,) overalls each, under resampling."""
     true = (labels >= threshold).astype(np.float64)
     gain = true * ((one >= threshold).astype(np.float64) - (other >= threshold))
-    return lambda weights: float(weights @ gain / (weights @ true)) if weights @ true else None
+    return lambda weights: ratio(weights @ gain, weights @ true)
 
 
 def weighted_spearman(a: Array, b: Array) -> Statistic:
     """The statistic for Spearman's rank correlation, ties averaged, under resampling."""
     rank_a, rank_b = _weighted_ranks(a), _weighted_ranks(b)
 
-    def statistic(weights: Array) -> float | None:
-        x, y, total = rank_a(weights), rank_b(weights), weights.sum()
-        x, y = x - weights @ x / total, y - weights @ y / total
-        spread = np.sqrt((weights @ x**2) * (weights @ y**2))
-        return float(weights @ (x * y) / spread) if spread > 0 else None
+    def statistic(weights: Array) -> Array:
+        x, y = centred(rank_a(weights), weights), centred(rank_b(weights), weights)
+        spread = np.sqrt((weights * x**2).sum(axis=-1) * (weights * y**2).sum(axis=-1))
+        return ratio((weights * x * y).sum(axis=-1), np.where(spread > NO_SPREAD, spread, 0))
 
     return statistic
+
+
+def ratio(top: Array, bottom: Array) -> Array:
+    """`top` over `bottom`, (...) each; NaN where `bottom` is not above 0."""
+    quotient: Array = np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0)
+    return quotient
+
+
+def centred(values: Array, weights: Array) -> Array:
+    """Values (..., N) less their mean by weights (..., N)."""
+    mean: Array = ratio((weights * values).sum(axis=-1), weights.sum(axis=-1))
+    return values - mean[..., None]
 
 
 def recall_at(predicted: Array, labels: Array, threshold: float, k: int) -> float | None:
@@ -147,12 +168,13 @@ def spearman(a: Array, b: Array) -> float | None:
 
 
 def _weighted_ranks(values: Array) -> Callable[[Array], Array]:
-    """Takes (N,) weights and gives the (N,) ranks that `values` have when each counts as often as its weight."""
-    _, place = np.unique(values, return_inverse=True)
+    """Takes weights (..., N), gives the ranks (..., N) that `values` have when each counts as often as its weight."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    order, last = np.argsort(place, kind="stable"), np.cumsum(counts) - 1
 
     def ranks(weights: Array) -> Array:
-        counts = np.bincount(place, weights)
-        middle: Array = (np.cumsum(counts) - counts / 2)[place]
+        upto = np.cumsum(weights[..., order], axis=-1)[..., last]
+        middle: Array = (upto - np.diff(upto, prepend=0, axis=-1) / 2)[..., place]
         return middle
 
     return ranks

@@ -13,6 +13,7 @@ from distillery_trainer.metrics import (
     Array,
     Report,
     group_interval,
+    once,
     rounded,
     weighted_mean,
     weighted_recall_difference,
@@ -48,9 +49,8 @@ def differences(
         "mae": weighted_mean(errors),
         "recall": weighted_recall_difference(said, against, true, spec.operating_overall),
     }
-    once = np.ones(len(labels))
     return {
-        name: Difference(rounded(statistic(once)), group_interval(statistic, groups, seed))
+        name: Difference(rounded(once(statistic, len(labels))), group_interval(statistic, groups, seed))
         for name, statistic in measures.items()
     }
 

@@ -18,6 +18,8 @@ from distillery_trainer.metrics import (
     Report,
     Statistic,
     group_interval,
+    once,
+    ratio,
     rounded,
     weighted_mean,
     weighted_spearman,
@@ -62,12 +64,13 @@ def agreement(one: LabelledSet, other: LabelledSet, spec: FilterSpec) -> Report:
 def weighted_alpha(x: Array, y: Array) -> Statistic:
     """The statistic for Krippendorff's alpha of two raters, with squared differences, under resampling."""
 
-    def statistic(weights: Array) -> float | None:
-        count = 2 * weights.sum()
-        mean = weights @ (x + y) / count
-        expected = 2 * (weights @ ((x - mean) ** 2 + (y - mean) ** 2)) / (count - 1)
-        observed = weights @ (x - y) ** 2 / weights.sum()
-        return float(1 - observed / expected) if expected > 0 else None
+    def statistic(weights: Array) -> Array:
+        count = 2 * weights.sum(axis=-1)
+        mean = (weights @ (x + y) / count)[..., None]
+        expected = 2 * (weights * ((x - mean) ** 2 + (y - mean) ** 2)).sum(axis=-1) / (count - 1)
+        observed = weights @ (x - y) ** 2 / (count / 2)
+        alpha: Array = 1 - ratio(observed, expected)
+        return alpha
 
     return statistic
 
@@ -99,7 +102,7 @@ def _figures(x: Array, y: Array, groups: Sequence[str]) -> Report:
 
 
 def _with_interval(statistic: Statistic, groups: Sequence[str]) -> Report:
-    value = statistic(np.ones(len(groups)))
+    value = once(statistic, len(groups))
     return {"value": rounded(value), "interval": None if value is None else group_interval(statistic, groups, SEED)}
 
 
