@@ -81,6 +81,7 @@ def positives_planned(target_miss_rate: float, confidence: float, miss_rate: flo
     return count if count <= MOST_PLANNED else None
 
 
+@functools.cache
 def _enough(misses: int, rate: float, confidence: float) -> int:
     """The fewest positives of which so many may be missed for a bound of `rate` or less."""
     return _first(lambda count: count > misses and float(binom.cdf(misses, count, rate)) <= 1 - confidence)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +40,9 @@ class StaticEmbedder:
     """
 
     def __init__(self, window: Window, folder: Path = TABLE_FOLDER) -> None:
-        tensors = load_file(folder / "table.safetensors")
-        self.table: NDArray[np.int8] = tensors["table"]
-        self.scale: NDArray[np.float32] = tensors["scale"]
+        stamps = [(folder / name).stat().st_mtime_ns for name in TABLE_FILES]
+        self.table, self.scale, self.window = _open(folder.resolve(), window, *stamps)
         self.folder = folder
-        self.window = TokenWindow(folder / "tokenizer.json", window)
 
     @property
     def rows(self) -> NDArray[np.float32]:
@@ -59,3 +58,14 @@ class StaticEmbedder:
         pooled = rows.sum(axis=0) / max(len(ids), 1)
         unit: NDArray[np.float32] = (pooled / max(float(np.linalg.norm(pooled)), MIN_NORM)).astype(np.float32)
         return unit
+
+
+@lru_cache(maxsize=2)
+def _open(
+    folder: Path,
+    window: Window,
+    *stamps: int,  # noqa: ARG001 - when its files were written, so that a table that has changed is read again
+) -> tuple[NDArray[np.int8], NDArray[np.float32], TokenWindow]:
+    """Reads a table; a fit opens the same one many times."""
+    tensors = load_file(folder / TABLE_FILES[0])
+    return tensors["table"], tensors["scale"], TokenWindow(folder / TABLE_FILES[1], window)
