@@ -57,12 +57,15 @@ def pool_file(folder: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     return path
 
 
-@pytest.fixture
-def distilled(articles: Articles, source: FitRequest, tmp_path: Path) -> FitRequest:
-    """A fit on the same labels that also learns from the source's scores on 40 other articles."""
-    pool = pool_file(tmp_path, articles(40, seed=2))
-    return FitRequest(source.filter_folder, source.labels, QUICK, run_dir=tmp_path / "run",
-                      distil_from=[source.run_dir], pool=[pool], distil_weight=0.25)  # fmt: skip
+@pytest.fixture(scope="module")
+def distilled(articles: Articles, source: FitRequest, tmp_path_factory: pytest.TempPathFactory) -> FitRequest:
+    """A finished run on the same labels that also learnt from the source's scores on 40 other articles."""
+    folder = tmp_path_factory.mktemp("distilled")
+    pool = pool_file(folder, articles(40, seed=2))
+    request = FitRequest(source.filter_folder, source.labels, QUICK, run_dir=folder / "run",
+                         distil_from=[source.run_dir], pool=[pool], distil_weight=0.25)  # fmt: skip
+    fit(request, silent)
+    return request
 
 
 def pipeline_of(request: FitRequest, spec: FilterSpec) -> Pipeline:
@@ -80,7 +83,6 @@ def static_spec(spec: FilterSpec) -> FilterSpec:
 def test_the_student_learns_from_the_pools_articles_after_the_labelled_ones(
     distilled: FitRequest, static_spec: FilterSpec
 ) -> None:
-    fit(distilled, silent)
     pipeline = pipeline_of(distilled, static_spec)
 
     data, labelled = pipeline.student_data, pipeline.fit_data()
@@ -93,7 +95,6 @@ def test_the_student_learns_from_the_pools_articles_after_the_labelled_ones(
 def test_its_scores_are_the_sources_calibrated_ones(
     articles: Articles, distilled: FitRequest, source: FitRequest, static_spec: FilterSpec, write_rows: Write
 ) -> None:
-    fit(distilled, silent)
     with_labels = read_labels([write_rows("labelled-pool.jsonl", articles(40, seed=2))], static_spec)
     judge = Pipeline(static_spec, with_labels, source.run_dir, 0)
 
@@ -103,8 +104,6 @@ def test_its_scores_are_the_sources_calibrated_ones(
 
 
 def test_such_a_score_counts_its_weight_against_a_labels_one(distilled: FitRequest, static_spec: FilterSpec) -> None:
-    fit(distilled, silent)
-
     weights = pipeline_of(distilled, static_spec).student_data.train_weights
 
     assert weights is not None
@@ -115,7 +114,6 @@ def test_such_a_score_counts_its_weight_against_a_labels_one(distilled: FitReque
 def test_a_labelled_articles_target_lies_between_label_and_score_by_their_weights(
     distilled: FitRequest, source: FitRequest, static_spec: FilterSpec
 ) -> None:
-    fit(distilled, silent)
     pipeline = pipeline_of(distilled, static_spec)
     data, labelled = pipeline.student_data, pipeline.fit_data()
     judge = Pipeline(static_spec, pipeline.labelled, source.run_dir, 0)
@@ -196,17 +194,17 @@ def test_a_source_of_other_dimensions_is_refused(
 
 
 @pytest.mark.parametrize(("given", "found"), [("distil_from", "--distil-from alone"), ("pool", "--pool alone")])
-def test_one_of_the_two_options_alone_is_an_error(distilled: FitRequest, given: str, found: str) -> None:
+def test_one_of_the_two_options_alone_is_an_error(
+    distilled: FitRequest, tmp_path: Path, given: str, found: str
+) -> None:
     one: dict[str, Any] = {given: getattr(distilled, given)}
-    request = FitRequest(distilled.filter_folder, distilled.labels, QUICK, run_dir=distilled.run_dir, **one)
+    request = FitRequest(distilled.filter_folder, distilled.labels, QUICK, run_dir=tmp_path, **one)
 
     with pytest.raises(InputError, match=found):
         fit(request, silent)
 
 
 def test_the_manifest_names_the_sources_and_the_pool(distilled: FitRequest) -> None:
-    fit(distilled, silent)
-
     manifest = json.loads((distilled.run_dir / "manifest.json").read_text())
 
     assert [run["run"] for run in manifest["distil_from"]] == ["run"]
@@ -216,16 +214,17 @@ def test_the_manifest_names_the_sources_and_the_pool(distilled: FitRequest) -> N
 def test_what_it_learnt_from_without_labels_is_no_test_of_it(
     articles: Articles, distilled: FitRequest, tmp_path: Path
 ) -> None:
-    run = fit(distilled, silent)
+    run = open_finished_run(distilled.run_dir)
     labels = tmp_path / "other.jsonl"
     labels.write_text("".join(json.dumps(row | {"id": f"x{row['id']}"}) + "\n" for row in articles(40, seed=2)))
 
     with pytest.raises(InputError, match="40 that the run was made with, or near-duplicates of such"):
-        evaluate_on(open_finished_run(run), [labels])
+        evaluate_on(run, [labels])
 
-    distilled.pool[0].unlink()
+    gone = distilled.pool[0].rename(tmp_path / "pool.jsonl")
     with pytest.raises(InputError, match="gone or changed"):
-        evaluate_on(open_finished_run(run), [labels])
+        evaluate_on(run, [labels])
+    gone.rename(distilled.pool[0])
 
 
 def test_another_weight_makes_all_but_the_split_again(distilled: FitRequest, static_spec: FilterSpec) -> None:
