@@ -26,12 +26,12 @@ from benchmarks.kills import TRAINER
 from benchmarks.parity_result import command, news
 from benchmarks.quality import RESULTS
 from distillery_runtime.machine import this_machine
-from distillery_runtime.spec import Loss
+from distillery_runtime.spec import EncoderSettings, Loss
 from distillery_trainer.compare import compare
 from distillery_trainer.finished_run import open_finished_run
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
-REFERENCE: Loss = "huber"  # the default, which the others are compared with
+REFERENCE: Loss = EncoderSettings().loss  # the default, which the others are compared with
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
 

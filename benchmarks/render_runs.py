@@ -21,12 +21,12 @@ COLUMNS = ("run", "system", "articles", "MAE", "95 %", "Spearman", "recall at th
 HEAD = """# Results on real articles
 
 Written by `python benchmarks/run.py --render-only` from `benchmarks/results/quality-*.json`, which
-`benchmarks/quality.py` keeps of finished runs, and from the files of `losses.py`, `joint.py` and `kills.py`; a test
-holds page and files together. The articles are 5,442 real ones about climate technology and science with one LLM's
-scores on six dimensions; half are arXiv abstracts, which a bag of words predicts easily, so the part without them
-counts more. Splits are by near-duplicate group. MAE is the mean distance from the label over all dimensions, from 0
-to 10, with its 95 % interval; two answers about near-duplicate articles differ by about 0.66 themselves. None of the
-texts is in this repository.
+`benchmarks/quality.py` keeps of finished runs, and from the files of `cost.py`, `losses.py`, `joint.py` and
+`kills.py`; a test holds page and files together. The articles are 5,442 real ones about climate technology and
+science with one LLM's scores on six dimensions; half are arXiv abstracts, which a bag of words predicts easily, so
+the part without them counts more. Splits are by near-duplicate group. MAE is the mean distance from the label over
+all dimensions, from 0 to 10, with its 95 % interval; two answers about near-duplicate articles differ by about 0.66
+themselves. None of the texts is in this repository.
 
 """
 

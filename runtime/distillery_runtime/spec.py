@@ -201,7 +201,7 @@ class EncoderSettings(_Part):
     revision: Text = "main"
     prefix: str = ""
     pooling: Literal["mean", "cls"] = "mean"
-    loss: Loss = "huber"
+    loss: Loss = "hl_gauss"
     training: ModelTraining = ModelTraining(learning_rate=5e-5)
 
 

@@ -22,9 +22,12 @@ from transformers import AutoModel
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec import EncoderSettings, Window
 from distillery_runtime.window import TokenWindow
+from distillery_trainer import hl_gauss
 from distillery_trainer.backends import encoder
 from distillery_trainer.backends.protocol import FitData
+from distillery_trainer.backends.starting_head import softmax_regression
 from distillery_trainer.heads import HeadData, fit_linear
+from distillery_trainer.torch_batches import TrainingRows
 from distillery_trainer.torch_running import pool
 
 WINDOW = Window(max_tokens=24)
@@ -50,7 +53,7 @@ def settings(base: Path, **changes: Any) -> EncoderSettings:
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_a_student_answers_as_its_saved_files_say(base: Path, data: FitData, tmp_path: Path, pooling: str) -> None:
-    encoder.fit(settings(base, pooling=pooling, prefix="the river "), WINDOW, data, tmp_path, 5, None)
+    encoder.fit(settings(base, pooling=pooling, prefix="the river ", loss="huber"), WINDOW, data, tmp_path, 5, None)
 
     student = encoder.load(tmp_path, WINDOW)
     model = AutoModel.from_pretrained(tmp_path, add_pooling_layer=False, dtype=torch.float32).eval()
@@ -113,32 +116,35 @@ def hardly_trained(base: Path, **changes: Any) -> EncoderSettings:
     return settings(base, training=training, **changes)
 
 
+def frozen_states(base: Path, texts: Sequence[str]) -> np.ndarray:
+    """The mean states of an encoder that was not trained."""
+    model = AutoModel.from_pretrained(base, add_pooling_layer=False, dtype=torch.float32).eval()
+    rows = [torch.from_numpy(row.ids[None]) for row in TokenWindow(base / "tokenizer.json", WINDOW).encode(texts)]
+    with torch.no_grad():
+        return np.stack([model(row).last_hidden_state[0].mean(0).numpy() for row in rows])
+
+
 def test_a_fit_begins_where_a_ridge_regression_on_the_frozen_encoder_ends(
     base: Path, data: FitData, tmp_path: Path
 ) -> None:
-    encoder.fit(hardly_trained(base), WINDOW, data, tmp_path, 5, None)
+    encoder.fit(hardly_trained(base, loss="huber"), WINDOW, data, tmp_path, 5, None)
 
-    model = AutoModel.from_pretrained(base, add_pooling_layer=False, dtype=torch.float32).eval()
-    window = TokenWindow(base / "tokenizer.json", WINDOW)
-
-    def pooled(texts: Sequence[str]) -> np.ndarray:
-        rows = [torch.from_numpy(row.ids[None]) for row in window.encode(texts)]
-        with torch.no_grad():
-            return np.stack([model(row).last_hidden_state[0].mean(0).numpy() for row in rows])
-
-    rows = HeadData(pooled(data.train_texts), data.train_labels, pooled(data.val_texts), data.val_labels)
-    weight, bias = fit_linear(rows)
+    train, val = (frozen_states(base, texts) for texts in (data.train_texts, data.val_texts))
+    weight, bias = fit_linear(HeadData(train, data.train_labels, val, data.val_labels))
     student = encoder.load(tmp_path, WINDOW)
-    np.testing.assert_allclose(student.predict(data.val_texts), rows.val_x @ weight.T + bias, atol=1e-3)
+    np.testing.assert_allclose(student.predict(data.val_texts), val @ weight.T + bias, atol=1e-3)
 
 
-def test_a_head_of_bins_begins_at_the_best_constant_answer(base: Path, data: FitData, tmp_path: Path) -> None:
+def test_a_head_of_bins_begins_where_a_softmax_regression_ends(base: Path, data: FitData, tmp_path: Path) -> None:
     encoder.fit(hardly_trained(base, loss="hl_gauss"), WINDOW, data, tmp_path, 5, None)
 
-    scores = encoder.load(tmp_path, WINDOW).predict(data.val_texts)
-
-    assert np.ptp(scores, axis=0).max() < 1e-3
-    np.testing.assert_allclose(scores[0], data.train_labels.mean(axis=0), atol=0.1)
+    train, val = (frozen_states(base, texts) for texts in (data.train_texts, data.val_texts))
+    ids = TokenWindow(base / "tokenizer.json", WINDOW).encode(data.train_texts)
+    rows = TrainingRows(ids, data.train_labels, ids[: len(val)], data.val_labels)
+    weight, bias = softmax_regression(train, val, rows)
+    shares = hl_gauss.softmax((val @ weight.T + bias).reshape(*data.val_labels.shape, -1))
+    student = encoder.load(tmp_path, WINDOW)
+    np.testing.assert_allclose(student.predict(data.val_texts), shares @ hl_gauss.centres(), atol=0.01)
 
 
 def test_the_head_that_a_training_began_with_is_not_kept(base: Path, data: FitData, tmp_path: Path) -> None:

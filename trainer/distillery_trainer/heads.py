@@ -74,7 +74,7 @@ def fit_head(
     data: HeadData, hidden: Sequence[int], training: HeadTraining, seed: int, progress: Progress | None = None
 ) -> FittedHead:
     """Fits a ridge and an MLP head on standardised embeddings and keeps the one with the lower validation MAE."""
-    mean, scale, standard = _standardised(data)
+    mean, scale, standard = standardised(data)
     heads = {
         "ridge": Head(mean, scale, _fit_ridge(standard)),
         "mlp": Head(mean, scale, _fit_mlp(standard, hidden, training, seed, progress)),
@@ -86,7 +86,7 @@ def fit_head(
 
 def fit_ridge(data: HeadData) -> Head:
     """Fits a ridge head on standardised embeddings."""
-    mean, scale, standard = _standardised(data)
+    mean, scale, standard = standardised(data)
     return Head(mean, scale, _fit_ridge(standard))
 
 
@@ -96,6 +96,13 @@ def fit_linear(data: HeadData) -> tuple[Matrix, Matrix]:
     ((weight, bias),) = head.layers
     folded = weight / head.scale
     return folded.astype(np.float32), (bias - folded @ head.mean).astype(np.float32)
+
+
+def standardised(data: HeadData) -> tuple[Matrix, Matrix, HeadData]:
+    """The training columns' mean and scale, and the data by them."""
+    mean, scale = data.train_x.mean(axis=0), data.train_x.std(axis=0)
+    scale = np.where(scale < 1e-6, 1, scale).astype(np.float32)
+    return mean, scale, replace(data, train_x=(data.train_x - mean) / scale, val_x=(data.val_x - mean) / scale)
 
 
 def save_head(head: Head, path: Path) -> None:
@@ -113,13 +120,6 @@ def load_head(path: Path) -> Head:
     count = sum(name.endswith(".weight") for name in tensors)
     layers = tuple((tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(count))
     return Head(tensors["mean"], tensors["scale"], layers)
-
-
-def _standardised(data: HeadData) -> tuple[Matrix, Matrix, HeadData]:
-    """The training columns' mean and scale, and the data by them."""
-    mean, scale = data.train_x.mean(axis=0), data.train_x.std(axis=0)
-    scale = np.where(scale < 1e-6, 1, scale).astype(np.float32)
-    return mean, scale, replace(data, train_x=(data.train_x - mean) / scale, val_x=(data.val_x - mean) / scale)
 
 
 def _fit_ridge(data: HeadData) -> Layers:

@@ -25,7 +25,7 @@ from distillery_trainer.backends.fitting import (
 )
 from distillery_trainer.backends.protocol import FitData, Progress, Student
 from distillery_trainer.backends.records import EncoderRecord, read_bins
-from distillery_trainer.heads import HeadData, fit_linear
+from distillery_trainer.backends.starting_head import ridge, softmax_regression
 from distillery_trainer.tensor_files import read_tensors, write_tensors
 from distillery_trainer.torch_batches import TrainingRows
 from distillery_trainer.torch_bins import read_by_bins
@@ -109,20 +109,13 @@ class PooledRegressor(nn.Module):
 
 
 def _new_head(encoder: PreTrainedModel, start: Prepared, settings: EncoderSettings, folder: Path) -> nn.Linear:
-    """The head that suits the encoder as it is, kept in `folder` until the training is done.
-
-    Fine-tuning from a random head first bends the encoder to it; from a ridge regression on the frozen encoder's states
-    it begins where the probe ends (Kumar et al. 2022, "Fine-tuning can distort pretrained features", arXiv 2202.10054).
-    A head of bins begins at the best constant answer.
-    """
-    hidden = int(encoder.config.hidden_size)
-    if start.bins is not None:
-        return _as_linear(np.zeros((len(start.constant), hidden), np.float32), start.constant)
+    """The head that suits the encoder as it is, kept in `folder` until the training is done."""
     path = folder / _START
     if not path.exists():
-        weight, bias = _ridge(_states(encoder, start.rows, settings.pooling), start.rows)
+        train, val = _states(encoder, start.rows, settings.pooling)
+        weight, bias = (ridge if start.bins is None else softmax_regression)(train, val, start.rows)
         write_tensors(path, {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
-    return _read_head(path, hidden)
+    return _read_head(path, int(encoder.config.hidden_size))
 
 
 def _states(
@@ -136,36 +129,6 @@ def _states(
 
     states = run_in_batches(run, [*rows.train_ids, *rows.val_ids])
     return states[: len(rows.train_ids)], states[len(rows.train_ids) :]
-
-
-def _ridge(
-    states: tuple[NDArray[np.float32], NDArray[np.float32]], rows: TrainingRows
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A linear head: weight (D, H) and bias (D,). Dimensions with labels for the same articles are fitted together."""
-    train, val = states
-    known = np.concatenate([rows.weights, rows.validation]) > 0
-    weight = np.zeros((known.shape[1], train.shape[1]), np.float32)
-    bias = np.zeros(len(weight), np.float32)
-    for alike in np.unique(known, axis=1).T:
-        columns = np.flatnonzero((known == alike[:, None]).all(axis=0))
-        learnt, checked = np.flatnonzero(alike[: len(train)]), np.flatnonzero(alike[len(train) :])
-        data = HeadData(
-            train[learnt],
-            rows.train_labels[np.ix_(learnt, columns)],
-            val[checked],
-            rows.val_labels[np.ix_(checked, columns)],
-            rows.weights[np.ix_(learnt, columns)],
-        )
-        weight[columns], bias[columns] = fit_linear(data)
-    return weight, bias
-
-
-@torch.no_grad()
-def _as_linear(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> nn.Linear:
-    head = nn.Linear(weight.shape[1], len(bias))
-    head.weight.copy_(torch.from_numpy(weight))
-    head.bias.copy_(torch.from_numpy(bias))
-    return head
 
 
 def _save(model: PooledRegressor, folder: Path) -> None:
