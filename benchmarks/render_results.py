@@ -12,7 +12,7 @@ from distillery_runtime.errors import InputError, Problem
 Json = Mapping[str, Any]
 
 KINDS = ("parity", "peers", "suite", "bench", "stream", "gpu", "build", "cascade", "quality", "losses", "joint",
-         "kills")  # fmt: skip
+         "kills", "cost")  # fmt: skip
 SCHEMA_VERSION = 1
 _CASCADE = {"what", "evaluation"}  # files written by hand for whole cascades name no benchmark
 

@@ -1,17 +1,40 @@
-"""Sections of docs/results.md about training itself: losses, shared backbones, trainings that are killed."""
+"""Sections of docs/results.md about training itself: its cost, losses, shared backbones, trainings that are killed."""
 
 from collections.abc import Iterator, Sequence
 from statistics import stdev
 
 from benchmarks.render_results import Json, Result, Results
-from benchmarks.render_text import fixed, percent, table, times
+from benchmarks.render_text import Cell, fixed, machine, percent, table, times
 
 
 def sections(results: Results) -> Iterator[str]:
     """The sections for which there are results."""
-    for kind, part in (("losses", _losses), ("joint", _joint), ("kills", _kills)):
+    for kind, part in (("cost", _cost), ("losses", _losses), ("joint", _joint), ("kills", _kills)):
         if results[kind]:
             yield from part(results[kind])
+
+
+def _cost(found: Sequence[Result]) -> Iterator[str]:
+    yield "## What they cost\n"
+    yield "Seconds of training, and articles a second on one thread; those of the cascade depend on how many the probe"
+    yield "answers for good. A baseline's seconds are those in which it learns and answers the test articles.\n"
+    rows: list[list[Cell]] = []
+    for result in found:
+        record = result.record
+        trained, rates = record["training_s"], record["speed"]["articles_per_second"]
+        rows += [
+            [result.subject, "probe", round(trained["probe"]), rates.get("probe"), record["note"]],
+            [result.subject, "student", round(trained["fit"]), rates["student"], ""],
+            [result.subject, "cascade", None, rates["cascade"], _answered(record["speed"])],
+        ]
+    baselines: Json = next((result.record["baselines_s"] for result in found if result.record["baselines_s"]), {})
+    rows = [["", name.replace("_", " "), round(seconds), None, ""] for name, seconds in baselines.items()] + rows
+    yield table(["run", "system", "training, s", "articles/s", ""], rows)
+    yield f"\n{machine(found[0].record['machine'])}\n"
+
+
+def _answered(speed: Json) -> str:
+    return f"the probe answered {speed['answered_by_probe']} of {speed['articles']}"
 
 
 def _losses(found: Sequence[Result]) -> Iterator[str]:

@@ -191,6 +191,21 @@ def test_the_losses_stand_with_their_differences_from_the_default() -> None:
     assert line_of(page, "| huber |").count("–") == 2
 
 
+def test_what_a_run_cost_is_told_beside_the_baselines() -> None:
+    speed = {"articles": 200, "threads": 1, "answered_by_probe": 150,
+             "articles_per_second": {"probe": 900.5, "student": 12.25, "cascade": 45.0}}  # fmt: skip
+    record = {"machine": "a machine", "note": "nothing beside it", "training_s": {"fit": 1234.4, "probe": 20.0},
+              "speed": speed, "baselines_s": {"tfidf_ridge": 6.2}}  # fmt: skip
+
+    page = "\n".join(sections({**NOTHING, "cost": [Result("cost-small", record)]}))
+
+    assert [line_of(page, f"| {system} |") for system in ("tfidf ridge", "student", "cascade")] == [
+        "|  | tfidf ridge | 6 | – |  |",
+        "| small | student | 1234 | 12.2 |  |",
+        "| small | cascade | – | 45.0 | the probe answered 150 of 200 |",
+    ]
+
+
 def test_a_killed_training_stands_with_what_it_lost_and_where_it_ended() -> None:
     record = {"kills": 10, "trained_s": 500.2, "lost_share": 0.0312, "test_mae": {"whole": 0.7, "killed": 0.7}}
 
