@@ -21,7 +21,8 @@ UNSAFE_IN_THE_RUNTIME = {"pickle", "marshal", "shelve", "ctypes", "subprocess", 
 
 TORCH_FILES = {"tensor_files.py", "distil_table.py"}
 TORCH_BACKENDS = {
-    f"trainer/distillery_trainer/backends/{name}.py" for name in ("encoder", "decoder", "last_token", "fitting")
+    f"trainer/distillery_trainer/backends/{name}.py"
+    for name in ("encoder", "decoder", "last_token", "fitting", "starting_head")
 }
 
 
