@@ -14,8 +14,6 @@ Modules = Sequence[Any]  # Any: the conftest's Module, which cannot be imported 
 
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 400
-AIM_LINES = 300
-MAY_BE_LONGER: set[str] = set()  # paths of modules between the two, each with its reason
 MAY_PRINT = re.compile(r"(?:.*_)?cli|command|__main__|distil_table")
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"eval", "exec", "compile"}
@@ -25,10 +23,6 @@ LEFTOVERS = re.compile(r"\b(?:TODO|FIXME|XXX|HACK|NotImplementedError)\b")
 
 def test_no_module_is_above_400_lines(modules: Modules) -> None:
     assert {m.path: lines(m) for m in modules if lines(m) > MAX_LINES} == {}
-
-
-def test_modules_above_300_lines_are_named_with_a_reason(modules: Modules) -> None:
-    assert {m.path for m in modules if lines(m) > AIM_LINES} == MAY_BE_LONGER
 
 
 def test_every_module_says_its_idea_in_a_first_line_that_ends_with_a_period(modules: Modules) -> None:
