@@ -71,5 +71,23 @@ def join() -> Group:
     if on_cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=WAIT)
-    atexit.register(dist.destroy_process_group)
+    atexit.register(_destroy)
     return Group(processes.rank(), processes.count())
+
+
+def leave() -> None:
+    """Leaves the group when every process has come to this point, and ends the threads that it started here.
+
+    A thread of the group that still runs while the interpreter ends is ended by force, which aborts the process: a
+    finished training would be reported as failed.
+    """
+    if join().size > 1:
+        dist.barrier()
+        _destroy()
+        join.cache_clear()
+
+
+def _destroy() -> None:
+    """Closes connections and joins threads; at exit it does so for a process that failed on the way."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

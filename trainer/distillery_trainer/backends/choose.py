@@ -56,10 +56,12 @@ def fit_student(spec: FilterSpec, data: FitData, folder: Path, seed: int, progre
 
 
 def call_helpers(spec: FilterSpec, word: Literal["FIT", "END"]) -> None:
-    """Tells processes that wait in `help_fits` that a fit begins or that there is none any more."""
+    """Tells processes that wait in `help_fits` that a fit begins, or that all are done and leave the group."""
     if processes.count() > 1 and spec.student.backend != STATIC:
         torch_group = import_torch_side("distillery_trainer.torch_group")
         torch_group.join().say(getattr(torch_group, word))
+        if word == "END":
+            torch_group.leave()
 
 
 def help_fits(spec: FilterSpec, data: Callable[[], FitData], seed: int) -> None:
@@ -71,6 +73,7 @@ def help_fits(spec: FilterSpec, data: Callable[[], FitData], seed: int) -> None:
         # What is wrong with the data or the model, the first process finds too, and says.
         with tempfile.TemporaryDirectory() as unused, contextlib.suppress(DistilleryError):
             fit_student(spec, data(), Path(unused), seed, None)
+    torch_group.leave()
 
 
 def load_student(spec: FilterSpec, folder: Path) -> Student:
