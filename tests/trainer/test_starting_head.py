@@ -25,8 +25,9 @@ def rows(labels: Floats, val_labels: Floats, weights: Floats | None = None) -> T
 
 
 def test_a_head_of_bins_gives_each_kind_of_article_the_distribution_of_its_labels() -> None:
-    kind = np.arange(600) % GROUPS
-    labels = np.stack([2.0 * kind + (np.arange(600) % 2), np.full(600, 7.0)], axis=1).astype(np.float32)
+    kind = np.arange(2400) % GROUPS
+    around = np.arange(2400) // GROUPS % 3  # 0, 1, 2: one number alone has the least error
+    labels = np.stack([2.0 * kind + around, np.full(2400, 7.0)], axis=1).astype(np.float32)
     states = np.eye(GROUPS, dtype=np.float32)[kind]
 
     found = shares(softmax_regression(states, states, rows(labels, labels)), np.eye(GROUPS, dtype=np.float32), 2)
@@ -34,7 +35,7 @@ def test_a_head_of_bins_gives_each_kind_of_article_the_distribution_of_its_label
     for number in range(GROUPS):
         expected = hl_gauss.targets(labels[kind == number]).mean(axis=0)
         assert np.abs(found[number] - expected).max() < 0.02
-    assert found[:, 0] @ hl_gauss.centres() == pytest.approx([0.5, 2.5, 4.5], abs=0.1)
+    assert found[:, 0] @ hl_gauss.centres() == pytest.approx([1, 3, 5], abs=0.1)
 
 
 def test_a_label_that_does_not_count_teaches_a_head_of_bins_nothing() -> None:
@@ -51,8 +52,9 @@ def test_a_label_that_does_not_count_teaches_a_head_of_bins_nothing() -> None:
     assert np.abs(shares(one, states, 2) @ hl_gauss.centres() - labels)[1::2].mean() < 0.7
 
 
-def test_states_that_say_nothing_leave_a_head_of_bins_near_the_best_constant() -> None:
-    random = np.random.default_rng(0)
+@pytest.mark.parametrize("seed", range(5))
+def test_states_that_say_nothing_leave_a_head_of_bins_near_the_best_constant(seed: int) -> None:
+    random = np.random.default_rng(seed)
     states, unseen = random.normal(size=(2, 300, 60)).astype(np.float32)
     labels = random.choice([0, 2, 8], size=(300, 1)).astype(np.float32)
 

@@ -9,10 +9,11 @@ from sklearn.linear_model import Ridge
 
 from distillery_runtime.spec import HeadTraining, Window
 from distillery_trainer.backends.protocol import FitData
-from distillery_trainer.heads import HeadData, fit_head
+from distillery_trainer.choice import simplest
+from distillery_trainer.heads import HeadData, absolute_errors, fit_head
 from distillery_trainer.static_embedder import StaticEmbedder
 
-ALPHAS = (0.3, 1.0, 3.0, 10.0)
+ALPHAS = (10.0, 3.0, 1.0, 0.3)  # the strongest penalty is the simplest model
 MAX_FEATURES = 100_000
 HIDDEN = (64,)
 
@@ -36,8 +37,7 @@ def tfidf_ridge(data: FitData, texts: Sequence[str]) -> Matrix:
     val = vectorizer.transform(data.val_texts)
     # 'sparse_cg' starts from zero and is the same on every run; 'auto' may draw random numbers.
     models = [Ridge(alpha=alpha, solver="sparse_cg", tol=1e-4).fit(train, data.train_labels) for alpha in ALPHAS]
-    errors = [np.abs(model.predict(val).reshape(data.val_labels.shape) - data.val_labels).mean() for model in models]
-    chosen = models[int(np.argmin(errors))]
+    chosen = models[simplest([absolute_errors(model.predict(val), data.val_labels) for model in models])]
     predicted = chosen.predict(vectorizer.transform(texts)).reshape(len(texts), -1)
     clipped: Matrix = np.clip(predicted, 0, 10).astype(np.float64)
     return clipped

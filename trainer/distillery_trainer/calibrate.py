@@ -1,7 +1,8 @@
 """Fitting calibration maps: per dimension identity, affine, isotonic or centred isotonic, chosen on held-out folds.
 
 A map other than identity is accepted only where a paired bootstrap over near-duplicate groups says that its
-cross-fitted absolute error is lower (95 %, one-sided). In-sample gains of isotonic maps are no evidence.
+cross-fitted absolute error is lower (95 %, one-sided), and replaces a simpler one only where it is better by `choice`.
+In-sample gains of isotonic maps are no evidence.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from distillery_runtime.calibration import Calibration, CalibrationMap, identity
+from distillery_trainer.choice import is_better
 
 Array = NDArray[np.float64]
 Fit = Callable[[str, Array, Array], CalibrationMap]
@@ -50,11 +52,11 @@ def _choose(
     if len(np.unique(folds)) < 2:
         return base
     base_errors = np.abs(_apply(base, raw) - labels)
-    best, best_mae = base, base_errors.mean()
+    best, best_errors = base, base_errors
     for fit in (_fit_affine, _fit_isotonic, _fit_centred):
         errors = _cross_fitted_errors(fit, name, raw, labels, folds)
-        if errors.mean() < best_mae and _surely_lower(errors - base_errors, groups, generator):
-            best, best_mae = fit(name, raw, labels), errors.mean()
+        if is_better(errors, best_errors) and _surely_lower(errors - base_errors, groups, generator):
+            best, best_errors = fit(name, raw, labels), errors
     return best
 
 

@@ -1,4 +1,4 @@
-"""Heads: from pooled embeddings to raw scores. A ridge regression or an MLP, whichever does better on validation."""
+"""Heads: from pooled embeddings to raw scores. A ridge regression, or an MLP where that is better on validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +13,12 @@ from sklearn.neural_network import MLPRegressor
 from distillery_runtime.spec import HeadTraining
 from distillery_trainer.atomic_files import replacing
 from distillery_trainer.backends.protocol import Progress
+from distillery_trainer.choice import NEGLIGIBLE, is_better, simplest
 
 Matrix = NDArray[np.float32]
 Layers = tuple[tuple[Matrix, Matrix], ...]
 
-RIDGE_ALPHAS = (0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+RIDGE_ALPHAS = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 1.0, 0.1)  # the strongest penalty is the simplest head
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +74,15 @@ class FittedHead:
 def fit_head(
     data: HeadData, hidden: Sequence[int], training: HeadTraining, seed: int, progress: Progress | None = None
 ) -> FittedHead:
-    """Fits a ridge and an MLP head on standardised embeddings and keeps the one with the lower validation MAE."""
+    """Fits a ridge and an MLP head on standardised embeddings; keeps the MLP where `choice` finds it better."""
     mean, scale, standard = standardised(data)
     heads = {
         "ridge": Head(mean, scale, _fit_ridge(standard)),
         "mlp": Head(mean, scale, _fit_mlp(standard, hidden, training, seed, progress)),
     }
-    val_mae = {kind: _mae(head.predict(data.val_x), data.val_y) for kind, head in heads.items()}
-    kind = min(val_mae, key=lambda k: (val_mae[k], k))
-    return FittedHead(heads[kind], kind, {k: round(v, 6) for k, v in val_mae.items()})
+    errors = {kind: absolute_errors(head.predict(data.val_x), data.val_y) for kind, head in heads.items()}
+    kind = "mlp" if is_better(errors["mlp"], errors["ridge"]) else "ridge"
+    return FittedHead(heads[kind], kind, {k: round(float(v.mean()), 6) for k, v in errors.items()})
 
 
 def fit_ridge(data: HeadData) -> Head:
@@ -123,18 +124,18 @@ def load_head(path: Path) -> Head:
 
 
 def _fit_ridge(data: HeadData) -> Layers:
-    """One linear layer, its penalty chosen on validation. Standardised columns: alpha is in articles."""
-    best: tuple[float, Ridge] | None = None
+    model = choose_ridge(data)
+    weight = np.atleast_2d(model.coef_).astype(np.float32)
+    return ((weight, np.atleast_1d(model.intercept_).astype(np.float32)),)
+
+
+def choose_ridge(data: HeadData) -> Ridge:
+    """Fits ridge regressions on standardised columns, where alpha is in articles, and chooses one on validation."""
+    models = []
     for alpha in RIDGE_ALPHAS:
         model = Ridge(alpha=alpha, solver="cholesky")
-        model.fit(data.train_x.astype(np.float64), data.train_y, sample_weight=data.article_weights)
-        mae = _mae(model.predict(data.val_x), data.val_y)
-        if best is None or mae < best[0]:
-            best = (mae, model)
-    if best is None:  # RIDGE_ALPHAS is not empty
-        raise AssertionError
-    weight = np.atleast_2d(best[1].coef_).astype(np.float32)
-    return ((weight, np.atleast_1d(best[1].intercept_).astype(np.float32)),)
+        models.append(model.fit(data.train_x.astype(np.float64), data.train_y, sample_weight=data.article_weights))
+    return models[simplest([absolute_errors(model.predict(data.val_x), data.val_y) for model in models])]
 
 
 def _fit_mlp(
@@ -157,11 +158,11 @@ def _fit_mlp(
     for _ in range(training.epochs):
         model.partial_fit(data.train_x, np.squeeze(data.train_y - offset), sample_weight=data.article_weights)
         layers = _layers(model, offset)
-        mae = _mae(Head(zero, one, layers).predict(data.val_x), data.val_y)
+        mae = float(absolute_errors(Head(zero, one, layers).predict(data.val_x), data.val_y).mean())
         if progress:
             progress.step(float(model.loss_))
             progress.epoch(mae)
-        best_mae, best, since = (mae, layers, 0) if mae < best_mae else (best_mae, best, since + 1)
+        best_mae, best, since = (mae, layers, 0) if mae < best_mae - NEGLIGIBLE else (best_mae, best, since + 1)
         if since >= training.patience:
             break
     return best
@@ -174,5 +175,7 @@ def _layers(model: MLPRegressor, offset: Matrix) -> Layers:
     return (*pairs[:-1], (weight, (bias + offset).astype(np.float32)))
 
 
-def _mae(predicted: NDArray[np.floating], labels: Matrix) -> float:
-    return float(np.abs(np.asarray(predicted).reshape(labels.shape) - labels).mean())
+def absolute_errors(predicted: NDArray[np.floating], labels: Matrix) -> NDArray[np.float64]:
+    """How far predictions are from labels, in the labels' shape (N, D)."""
+    errors: NDArray[np.float64] = np.abs(np.asarray(predicted, np.float64).reshape(labels.shape) - labels)
+    return errors

@@ -87,7 +87,7 @@ class Joint:
         """The chain, whose last stage makes the shared student."""
         return (
             Stage("split", "splits.jsonl", (), self._split_inputs, 1, self._split),
-            Stage("fit", "student", ("split",), self._fit_inputs, 1, self._fit),
+            Stage("fit", "student", ("split",), self._fit_inputs, 2, self._fit),
         )
 
     def assignments(self, number: int) -> list[Assignment]:

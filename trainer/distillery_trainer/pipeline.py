@@ -94,12 +94,12 @@ class Pipeline:
         told = [self.spec.label, self.spec.summary, self.labelled.oracles, costs, self.seed]
         return (
             Stage("split", "splits.jsonl", (), split, 1, self._split),
-            Stage("fit", "student", ("split",), [student, names, counted, self.seed, *taught], 3, self._fit),
-            Stage("calibrate", "calibration.json", ("fit",), [self.seed], 1, self._calibrate),
-            Stage("probe", "probe", ("split",), [probe, names, counted, self.seed, *distilled], 4, self._probe),
+            Stage("fit", "student", ("split",), [student, names, counted, self.seed, *taught], 4, self._fit),
+            Stage("calibrate", "calibration.json", ("fit",), [self.seed], 2, self._calibrate),
+            Stage("probe", "probe", ("split",), [probe, names, counted, self.seed, *distilled], 5, self._probe),
             Stage("certify", "certificate.json", ("calibrate", "probe"), certified, 6, self._certify),
             Stage("predict", "predictions.jsonl", ("calibrate", "probe"), [], 1, self._predict),
-            Stage("evaluate", "eval.json", ("certify", "predict"), [rubric, slices, repeats], 4, self._evaluate),
+            Stage("evaluate", "eval.json", ("certify", "predict"), [rubric, slices, repeats], 5, self._evaluate),
             Stage("report", "report.html", ("evaluate", "predict"), told, 1, self._report),
         )
 

@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 
 from distillery_runtime.spec import HeadTraining
 from distillery_trainer.backends.protocol import Progress
+from distillery_trainer.choice import NEGLIGIBLE
 from distillery_trainer.heads import Head, HeadData
 from distillery_trainer.static_embedder import MIN_NORM
 
@@ -92,7 +93,7 @@ def tune(
         mae = float(np.abs(network.predict(words.val) - words.val_labels).mean())
         if progress:
             progress.epoch(mae)
-        best_mae, best, since = (mae, network.copy(), 0) if mae < best_mae else (best_mae, best, since + 1)
+        best_mae, best, since = (mae, network.copy(), 0) if mae < best_mae - NEGLIGIBLE else (best_mae, best, since + 1)
         if since >= training.patience:
             break
     return best

@@ -36,10 +36,14 @@ class TrainingRows:
         """What each validation label counts: (N, D) float32, 0 where there is none."""
         return np.ones_like(self.val_labels) if self.val_weights is None else self.val_weights
 
+    def errors(self, outputs: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The absolute errors of outputs for the validation articles: (N, D)."""
+        errors: NDArray[np.float64] = np.abs(outputs.astype(np.float64) - self.val_labels)
+        return errors
+
     def error(self, outputs: NDArray[np.floating]) -> float:
         """The mean absolute error of outputs for the validation articles, (N, D), by what each label counts."""
-        errors = np.abs(outputs.astype(np.float64) - self.val_labels)
-        return float(np.average(errors, weights=self.validation))
+        return float(np.average(self.errors(outputs), weights=self.validation))
 
     def check(self) -> None:
         """Sees that labels, weights and texts fit each other.

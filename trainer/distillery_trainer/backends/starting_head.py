@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from distillery_trainer import hl_gauss
+from distillery_trainer.choice import is_better
 from distillery_trainer.heads import HeadData, fit_linear, standardised
 from distillery_trainer.torch_batches import TrainingRows
 
@@ -53,7 +54,8 @@ def ridge(train: Floats, val: Floats, rows: TrainingRows) -> Linear:
 def softmax_regression(train: Floats, val: Floats, rows: TrainingRows) -> Linear:
     """A head of bins: logits whose cross-entropy against the smoothed labels is least, by L-BFGS.
 
-    Penalties fall from `PENALTIES`' first until the mean score's validation error rises.
+    Penalties fall from `PENALTIES`' first until the mean score's validation error clearly rises; of equally good ones
+    the strongest is taken (`choice`).
 
     Args:
         train: (N, H) the training articles' pooled states.
@@ -67,13 +69,14 @@ def softmax_regression(train: Floats, val: Floats, rows: TrainingRows) -> Linear
     known = rows.weights > 0
     bias = hl_gauss.best_constant(rows.train_labels, known).reshape(-1).astype(np.float64)
     flat = np.concatenate([np.zeros(len(bias) * train.shape[1]), bias])
-    best, found = np.inf, flat
+    best, found = None, flat
     for penalty in PENALTIES:
         flat = minimize(_Entropy(standard.train_x, rows, penalty), flat, jac=True, method="L-BFGS-B", options=EFFORT).x
-        error = rows.error(_mean_scores(standard.val_x, flat, len(bias), rows.val_labels.shape))
-        if error >= best:
+        errors = rows.errors(_mean_scores(standard.val_x, flat, len(bias), rows.val_labels.shape))
+        if best is None or is_better(errors, best, rows.validation):
+            best, found = errors, flat
+        elif is_better(best, errors, rows.validation):
             break
-        best, found = error, flat
     weight, bias = _parts(found, len(bias))
     folded = weight / scale
     return folded.astype(np.float32), (bias - folded @ mean).astype(np.float32)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from distillery_runtime.spec import ProbeSettings, StaticSettings, Window
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.backends.protocol import FitData, Progress
+from distillery_trainer.choice import is_better
 from distillery_trainer.files import write_json
-from distillery_trainer.heads import Head, fit_head, load_head, save_head
+from distillery_trainer.heads import Head, absolute_errors, fit_head, load_head, save_head
 from distillery_trainer.static_embedder import StaticEmbedder, copy_table, save_table
 from distillery_trainer.static_tuning import Words, count_tokens, tune
 
@@ -40,9 +41,9 @@ def fit(
     seed: int,
     progress: Progress | None,
 ) -> None:
-    """Writes table, tokenizer and head into `folder`: whichever is best on validation of three.
+    """Writes table, tokenizer and head into `folder`: the simplest of three that none is clearly better than.
 
-    A ridge and an MLP head on the table as it comes, and a table that was trained together with an MLP.
+    A ridge, an MLP head on the table as it comes, and a table that was trained together with an MLP (`choice`).
     """
     copy_table(folder)
     embedder = StaticEmbedder(window, folder)
@@ -51,13 +52,16 @@ def fit(
     tuned = tune(embedder.rows, words, settings.hidden, settings.training, seed, progress)
     save_table(tuned.table, folder)
     save_head(tuned.head, folder / "head.safetensors")
-    error = float(np.abs(load(folder, window).predict(data.val_texts) - data.val_labels).mean())
+    errors = absolute_errors(load(folder, window).predict(data.val_texts), data.val_labels)
+    untrained = absolute_errors(fitted.head.predict(embedder.embed(data.val_texts)), data.val_labels)
     kind = "tuned"
-    if fitted.val_mae[fitted.kind] <= error:
+    if not is_better(errors, untrained):
         kind = fitted.kind
         copy_table(folder)
         save_head(fitted.head, folder / "head.safetensors")
-    write_json(folder / "head.json", {"kind": kind, "val_mae": fitted.val_mae | {"tuned": round(error, 6)}})
+    write_json(
+        folder / "head.json", {"kind": kind, "val_mae": fitted.val_mae | {"tuned": round(float(errors.mean()), 6)}}
+    )
 
 
 def load(folder: Path, window: Window) -> StaticStudent:
