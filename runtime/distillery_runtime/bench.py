@@ -186,6 +186,7 @@ def _stage_figures(stage: Stage, plan: Plan, quality: object, peaks: Mapping[str
         variant=variant,
         provider=stage.provider,
         reason=stage.reason,
+        runs=stage in plan.running,
         gemm=gemm,
         accuracy=figures.accuracy_of(quality, name, variant),
         latency=tuple(item for item in latencies if item),

@@ -62,12 +62,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StageFigures:
-    """One variant of one stage. `gemm` names the product that its speed is compared with."""
+    """One variant of one stage. `gemm` names the product that its speed is compared with.
+
+    `runs`: whether the cascade runs it, which it does not where no threshold was certified.
+    """
 
     stage: str
     variant: str
     provider: str
     reason: str
+    runs: bool
     gemm: str
     accuracy: Mapping[str, float]
     latency: tuple[Latency, ...]

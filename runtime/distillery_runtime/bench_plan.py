@@ -11,6 +11,7 @@ from typing import TypeVar
 from distillery_runtime.article import parse_article
 from distillery_runtime.bench_figures import Load
 from distillery_runtime.bench_sample import Record, rows_by_length
+from distillery_runtime.cascade import running
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.gemm import Gemm, Kind
 from distillery_runtime.result import Score
@@ -36,8 +37,8 @@ class Opened:
 
     @property
     def variants(self) -> dict[str, str]:
-        """The variant that each stage runs."""
-        return {stage.name: stage.variant for stage in self.stages}
+        """The variant of each stage that is run."""
+        return {stage.name: stage.variant for stage in running(self.stages)}
 
     @property
     def is_reference(self) -> bool:
@@ -89,6 +90,7 @@ class Plan:
         self.gemms: dict[str, Gemm] = {}
         self.batches = [TimedBatch(item.scorer, records) for item in opened]
         self.stages = {(stage.name, stage.variant): stage for item in opened for stage in item.stages}
+        self.running = frozenset(stage for item in opened for stage in running(item.stages))
         results = opened[0].scorer.score_batch(records)
         self.routes = Counter(result.stage or result.status for result in results)
         texts = {

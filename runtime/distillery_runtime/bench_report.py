@@ -73,7 +73,8 @@ def _sample(sample: SampleFigures) -> str:
 
 def _stage(stage: StageFigures) -> Iterator[str]:
     why = stage.reason.removeprefix(f"{stage.variant}: ")
-    yield f"stage {stage.stage}, {stage.variant} on {stage.provider} ({why})"
+    idle = "" if stage.runs else "; the cascade does not run it: no threshold was certified"
+    yield f"stage {stage.stage}, {stage.variant} on {stage.provider} ({why}){idle}"
     accuracy = [f"{ACCURACY_NAMES[key]} {value:.4g}" for key, value in stage.accuracy.items()]
     yield f"  accuracy   {', '.join(accuracy) or NONE} (quality.json)"
     if stage.latency:

@@ -1,5 +1,10 @@
-"""What one filter decides for itself: who is admitted, who is answered by which stage, and what the result says."""
+"""What one filter decides for itself: who is admitted, who is answered by which stage, and what the result says.
 
+A stage that cannot answer (its threshold was not certified) is not run, and none answers a text that it cannot read:
+that goes on to the next stage, and the last one refuses it.
+"""
+
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,12 +29,17 @@ class Waiting(NamedTuple):
     note: str | None
 
 
+def running(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Those of a bundle's stages that are run: the last one, and those before it that can answer."""
+    return (*(stage for stage in stages[:-1] if stage.routing.answers), stages[-1])
+
+
 class Cascade:
-    """One filter as it runs: its spec, its stages, cheapest first, and its bundle's name as results carry it."""
+    """One filter as it runs: its spec, its stages that answer, cheapest first, and its bundle's name in results."""
 
     def __init__(self, spec: FilterSpec, stages: Sequence[Stage], bundle: str) -> None:
         self.spec = spec
-        self.stages = tuple(stages)
+        self.stages = running(stages)
         self.bundle = bundle
         self._prefilter = Prefilter(spec)
         self._rules = VerdictRules(spec)
@@ -49,6 +59,15 @@ class Cascade:
         note = f"shadow rule {', '.join(found.shadows)} would block" if found.shadows else None
         return Waiting(place, article.id, note)
 
+    def pass_over(self, depth: int, item: Waiting, row: TokenIds) -> Score | None:
+        """Gives the result of an article that the stage at `depth` cannot read, or None when it goes on to the next."""
+        if depth < len(self.stages) - 1:
+            return None
+        limit = self.spec.text.max_unknown_share
+        found = f"{row.unread:.0%} of the characters are not in its vocabulary, at most {limit:.0%} may be"
+        why = found if math.isfinite(row.unread) else "its tokenizer fails on it"
+        return self.refuse(item.id, f"text: the {self.stages[depth].name} cannot read it ({why})")
+
     def decide(
         self, depth: int, waiting: Sequence[Waiting], rows: Mapping[int, TokenIds], scores: NDArray[np.float32]
     ) -> Iterator[Score | None]:
@@ -56,7 +75,7 @@ class Cascade:
 
         Args:
             depth: which stage answered, 0 for the first.
-            waiting: the N articles.
+            waiting: the N articles, each of which it can read.
             rows: what the stage read, by place.
             scores: (N, D) float32, what it answered.
 

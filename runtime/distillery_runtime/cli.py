@@ -14,6 +14,7 @@ from typing import BinaryIO, TextIO
 from distillery_runtime.article import MAX_TITLE_CHARS
 from distillery_runtime.bench_command import add_bench_command
 from distillery_runtime.bundle import Bundle, open_bundle, open_stages
+from distillery_runtime.cascade import running
 from distillery_runtime.command import positive, run_command
 from distillery_runtime.cpu import usable_cores
 from distillery_runtime.errors import BundleError, InputError, Problem, ProviderError
@@ -103,7 +104,11 @@ def _score(options: argparse.Namespace) -> int:
 def _running(scorers: Iterable[HybridScorer], threads: int) -> Iterator[str]:
     """A line for each stage: which variant runs where, and why."""
     for scorer in scorers:
+        run = running(scorer.stages)
         for stage in scorer.stages:
+            if stage not in run:
+                yield f"{scorer.bundle} {stage.name}: not run (no threshold was certified, so it answers nothing)"
+                continue
             why = stage.reason.removeprefix(f"{stage.variant}: ")
             plural = "s" if threads > 1 else ""
             yield f"{scorer.bundle} {stage.name}: {stage.variant} on {stage.provider}, {threads} thread{plural} ({why})"
@@ -145,9 +150,9 @@ def _describe(bundle: Bundle) -> Iterator[str]:
         yield f"  gatekeeper   {gate.dimension} below {gate.below:g} caps the overall at {gate.overall_cap:g}"
     for stage in manifest.stages:
         what = "a chance of " if stage.router else ""
-        stops = "answers what it gets" if stage.threshold is None else f"answers below {what}{stage.threshold:g}"
-        if stage.threshold is None and stage is not manifest.stages[-1]:
-            stops = "answers nothing (no threshold was certified)"
+        stops = f"answers below {what}{stage.threshold:g}" if stage.routing.answers else "answers what it gets"
+        if not stage.routing.answers and stage is not manifest.stages[-1]:
+            stops = "not run (no threshold was certified, so it answers nothing)"
         variants = ", ".join(variant.name for variant in stage.variants)
         yield f"  stage        {stage.name}: {variants}, {stage.window.max_tokens} tokens, {stops}"
     for key, value in manifest.lineage.items():

@@ -36,7 +36,7 @@ _BY_CHARACTER = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Ber
 _AT_WHITESPACE = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 _WITHIN_WORDS = {*_AT_WHITESPACE, "Punctuation", "Digits", "ByteLevel"}
 # A part of tokenizer.json: an object of unchecked JSON.
-_Part = dict[str, Any]
+Part = dict[str, Any]
 
 
 class Cuts:
@@ -86,7 +86,7 @@ def find_cuts(tokenizer: Tokenizer, source: str) -> Cuts | None:
         return None  # pieces are drawn at random
     if not all(_is_found_alike(tokenizer, token) for token in tokenizer.get_added_tokens_decoder().values()):
         return None
-    normalizer, splitter = _part(tokenizer.normalizer), _part(tokenizer.pre_tokenizer)
+    normalizer, splitter = part_of(tokenizer.normalizer), part_of(tokenizer.pre_tokenizer)
     if _is_local(normalizer) and _keeps_spaces(tokenizer) and _splits_before_spaces(splitter):
         return Cuts(tokenizer, whole_text=False)
     if _only_marks_spaces(normalizer, splitter) and _merges_within_words(model, source):
@@ -94,7 +94,8 @@ def find_cuts(tokenizer: Tokenizer, source: str) -> Cuts | None:
     return None
 
 
-def _part(part: Any) -> _Part | None:  # a normaliser or pre-tokenizer, which share no public type
+def part_of(part: Any) -> Part | None:  # a normaliser or pre-tokenizer, which share no public type
+    """The state of a tokenizer's part as its tokenizer.json spells it."""
     return None if part is None else dict(json.loads(part.__getstate__()))
 
 
@@ -106,17 +107,17 @@ def _is_found_alike(tokenizer: Tokenizer, token: Any) -> bool:  # AddedToken has
     return not looks_around and not any(_SPACE_INSIDE.search(form) for form in forms)
 
 
-def _is_local(normalizer: _Part | None) -> bool:
+def _is_local(normalizer: Part | None) -> bool:
     if normalizer is None:
         return True
     if normalizer["type"] == "Sequence":
         return all(_is_local(part) for part in normalizer["normalizers"])
     if normalizer["type"] == "Replace":
-        return _replaces_characters(normalizer)
+        return replaces_characters(normalizer)
     return normalizer["type"] in _BY_CHARACTER
 
 
-def _replaces_characters(normalizer: _Part) -> bool:
+def replaces_characters(normalizer: Part) -> bool:
     """Whether single characters are replaced, none of them a letter or digit; or a run of spaces by one."""
     kind, pattern = next(iter(normalizer["pattern"].items()))
     if kind == "String":
@@ -130,7 +131,7 @@ def _keeps_spaces(tokenizer: Tokenizer) -> bool:
     return tokenizer.normalizer is None or tokenizer.normalizer.normalize_str("a a") == "a a"
 
 
-def _splits_before_spaces(splitter: _Part | None) -> bool:
+def _splits_before_spaces(splitter: Part | None) -> bool:
     """Whether words begin at a space behind a letter or digit, whatever stands elsewhere."""
     if splitter is None:
         return False
@@ -142,14 +143,14 @@ def _splits_before_spaces(splitter: _Part | None) -> bool:
     return splitter["type"] in _AT_WHITESPACE or (splitter["type"] == "Metaspace" and bool(splitter["split"]))
 
 
-def _splits_words_alike(splitter: _Part) -> bool:
+def _splits_words_alike(splitter: Part) -> bool:
     """Whether a word is split the same wherever it stands; `first` looks whether it begins the text."""
     if splitter["type"] == "Metaspace":
         return bool(splitter["prepend_scheme"] != "first")
     return splitter["type"] in _WITHIN_WORDS
 
 
-def _only_marks_spaces(normalizer: _Part | None, splitter: _Part | None) -> bool:
+def _only_marks_spaces(normalizer: Part | None, splitter: Part | None) -> bool:
     """Whether spaces become U+2581, and a split at spaces, if any, therefore finds none."""
     marks = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
     return normalizer == marks and (

@@ -152,7 +152,8 @@ class Engine:
     def _answer(self, depth: int, timings: Timings | None, stop: Event, batch: _Batch) -> _Batch:
         for use in self._models[depth]:
             rows, answers = batch.rows[use.key[:2]], batch.answers.setdefault(use.key, {})
-            if places := batch.places(use, answers):
+            limit = self._policies[use.key[0]].max_unknown_share
+            if places := [place for place in batch.places(use, answers) if rows[place].unread <= limit]:
                 with timed(timings, f"{use.stage.name} model", len(places)):
                     answers.update(_run(use.stage, {place: rows[place] for place in places}, stop))
             for number in use.filters:
@@ -172,17 +173,19 @@ class Engine:
         """Writes the results that one filter's stage decides, and leaves waiting what goes on."""
         cascade, waiting, results = self._cascades[number], batch.waiting[number], batch.results[number]
         stage = cascade.stages[depth]
-        scores = np.stack([answers[item.place] for item in waiting])
-        if len(stage.graphs) > 1:
-            with timed(timings, f"{stage.name} head", len(waiting)):
-                scores = stage.answer(scores).scores
-        with timed(timings, f"{stage.name} decide", len(waiting)):
-            onward = []
-            for item, result in zip(waiting, cascade.decide(depth, waiting, rows, scores), strict=True):
-                results[item.place] = result
-                if result is None:
-                    onward.append(item)
-            batch.waiting[number] = onward
+        readable = [item for item in waiting if item.place in answers]
+        if len(readable) < len(waiting):
+            for item in waiting:
+                results[item.place] = cascade.pass_over(depth, item, rows[item.place])
+        if readable:
+            scores = np.stack([answers[item.place] for item in readable])
+            if len(stage.graphs) > 1:
+                with timed(timings, f"{stage.name} head", len(readable)):
+                    scores = stage.answer(scores).scores
+            with timed(timings, f"{stage.name} decide", len(readable)):
+                for item, result in zip(readable, cascade.decide(depth, readable, rows, scores), strict=True):
+                    results[item.place] = result
+        batch.waiting[number] = [item for item in waiting if results[item.place] is None]
 
 
 def _reader(stage: Stage) -> Key:

@@ -4,17 +4,20 @@ The ends are read from the outside in until they are enough or meet; nothing is 
 """
 
 from collections.abc import Callable, Generator, Sequence
+from typing import TypeVar
 
 from distillery_runtime.cuts import Cuts
 
-Tokenise = Callable[[list[str]], list[list[int]]]
+T = TypeVar("T")  # what stands for a token: its id, or more
 
 # Characters read at first for each token wanted, a little fewer than most texts need: a second round costs less than
 # reading too far. It grows by half from round to round, so that rounds are few.
 _CHARACTERS_PER_TOKEN = 4
 
 
-def read_ends(texts: Sequence[str], head: int, tail: int, cuts: Cuts, tokenise: Tokenise) -> list[list[int]]:
+def read_ends(
+    texts: Sequence[str], head: int, tail: int, cuts: Cuts, tokenise: Callable[[list[str]], list[list[T]]]
+) -> list[list[T]]:
     """Gives each text's ids, in order: all of them, or those of its two ends.
 
     Where a middle is missing, the result begins with at least the first `head` ids of the whole text and ends with at
@@ -27,8 +30,8 @@ def read_ends(texts: Sequence[str], head: int, tail: int, cuts: Cuts, tokenise: 
         cuts: where texts may be cut for this tokenizer.
         tokenise: gives the ids of each piece, in order. It is called once a round, with the pieces of all texts.
     """
-    readers = [_read(text, head, tail, cuts) for text in texts]
-    found: list[list[int]] = [[] for _ in texts]
+    readers: list[Generator[list[str], list[list[T]], list[T]]] = [_read(text, head, tail, cuts) for text in texts]
+    found: list[list[T]] = [[] for _ in texts]
     wanted = {index: next(reader) for index, reader in enumerate(readers)}
     while wanted:
         ids = iter(tokenise([piece for pieces in wanted.values() for piece in pieces]))
@@ -42,10 +45,10 @@ def read_ends(texts: Sequence[str], head: int, tail: int, cuts: Cuts, tokenise: 
     return found
 
 
-def _read(text: str, head: int, tail: int, cuts: Cuts) -> Generator[list[str], list[list[int]], list[int]]:
+def _read(text: str, head: int, tail: int, cuts: Cuts) -> Generator[list[str], list[list[T]], list[T]]:
     """Yields the pieces to tokenise next, is sent their ids, and returns what `read_ends` gives for this text."""
-    front: list[int] = []
-    back: list[int] = []
+    front: list[T] = []
+    back: list[T] = []
     start, stop, per_token = 0, len(text), _CHARACTERS_PER_TOKEN
     while len(front) < head or len(back) < tail:
         before = max(0, head - len(front)) * per_token

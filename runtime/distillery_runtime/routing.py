@@ -42,6 +42,11 @@ class Routing:
     threshold: float | None
     router: Router | None = None
 
+    @property
+    def answers(self) -> bool:
+        """Whether any article can stop here: none is below no threshold, and none below 0."""
+        return bool(self.threshold)
+
     def hands_on(self, values: Sequence[float], overall: float, operating_overall: float) -> bool:
         """Whether an article goes on to the next stage: (D,) rounded scores and what they make as an overall."""
         if self.threshold is None or (self.router and overall >= operating_overall):

@@ -103,10 +103,14 @@ class PrefilterRule(_Part):
 
 
 class TextPolicy(_Part):
-    """How an article becomes one string."""
+    """How an article becomes one string, and how much of it a model's vocabulary must know.
+
+    A stage does not answer a text of which it cannot read more than `max_unknown_share` of the characters.
+    """
 
     strip_markup: bool = True
     title_separator: str = "\n\n"
+    max_unknown_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.3
 
 
 class Window(_Part):

@@ -2,13 +2,14 @@
 
 Training and serving both make their ids here, with the `tokenizers` library alone. A tokenizer's own special tokens
 (`[CLS] x [SEP]`, `<s> x </s>`, `<bos> x`) are taken from its post-processor, so BERT, XLM-R and Gemma style tokenizers
-need no code of their own. A special token that an article's text spells out is encoded as the plain characters it is
-(Unigram vocabularies may still hold its spelling as a piece). Of a long text only the ends are tokenised, where that
-gives exactly the ids of the whole.
+need no code of their own. A special token that an article's text spells out is encoded as the plain characters it is.
+Of a long text only the ends are tokenised, where that gives exactly the ids of the whole. What of a text the vocabulary
+cannot read is counted (see `reading`).
 """
 
+import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from distillery_runtime.cuts import find_cuts
-from distillery_runtime.errors import BundleError
-from distillery_runtime.excerpt import read_ends
+from distillery_runtime.errors import BundleError, ModelError
+from distillery_runtime.excerpt import T, read_ends
+from distillery_runtime.reading import Reader, Token
 from distillery_runtime.spec import Window
 
 Ids = NDArray[np.int64]
@@ -29,10 +31,13 @@ class TokenIds:
     """One text's input to a model.
 
     `ids`: (T,) int64, special tokens included, T <= max_tokens. `truncated`: whether a part of the text was left out.
+    `unread`: the share, in [0, 1], of the characters that the vocabulary cannot read, among those that the ids stand
+    for, prefix and spaces not counted; infinite where the tokenizer failed, and `ids` then hold nothing of the text.
     """
 
     ids: Ids
     truncated: bool
+    unread: float = 0.0
 
 
 class TokenWindow:
@@ -48,15 +53,18 @@ class TokenWindow:
             self._tokenizer = Tokenizer.from_str(source)
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
-            self._lead, self._trail = _special_ids(self._tokenizer)
+            self._lead, self._trail = (np.array(ids, dtype=np.int64) for ids in _special_ids(self._tokenizer))
             self._tokenizer.encode_special_tokens = True
             self._cuts = find_cuts(self._tokenizer, source)
+            self._reader = Reader(self._tokenizer, source, (*self._lead, *self._trail))
+            separator = self._reader.tokens([window.separator])[0] if window.tail_share else []
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # tokenizers raises bare Exception, and for some files a Rust panic
             raise BundleError(f"{tokenizer_json}: not a tokenizer.json ({error})") from error
-        self._separator = self._encode([window.separator])[0] if window.tail_share else []
+        self._separator = np.array([token.id for token in separator], dtype=np.int64)
         self._prefix = prefix
+        self._prefix_characters = sum(map(len, prefix.split()))
         self.window = window
         room = window.max_tokens - len(self._lead) - len(self._trail)
         self._room = room
@@ -71,25 +79,46 @@ class TokenWindow:
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Gives each text's token ids, in order."""
+        """Gives each text's token ids, in order. A text on which the tokenizer fails spoils no other."""
         whole = [self._prefix + text for text in texts]
+        try:
+            return [self._fit(*pair) for pair in zip(whole, self._read(whole, self._reader.ids), strict=True)]
+        except ModelError:
+            if len(texts) == 1:
+                return [TokenIds(self._around(), truncated=False, unread=math.inf)]
+            return [row for text in texts for row in self.encode([text])]
+
+    def _read(self, whole: list[str], tokenise: Callable[[list[str]], list[list[T]]]) -> list[list[T]]:
         if self._cuts is None:
-            return [self._fit(ids) for ids in self._encode(whole)]
+            return tokenise(whole)
         # Both ends together hold more ids than there is room for, so that a text whose middle was left out is cut.
-        head = self._room + 1 - self._tail
-        return [self._fit(ids) for ids in read_ends(whole, head, self._tail, self._cuts, self._encode)]
+        return read_ends(whole, self._room + 1 - self._tail, self._tail, self._cuts, tokenise)
 
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        return [item.ids for item in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-
-    def _fit(self, ids: list[int]) -> TokenIds:
-        truncated = len(ids) > self._room
-        if truncated and self._tail:
-            ids = ids[: self._head] + self._separator + ids[-self._tail :]
-        elif truncated:
-            ids = ids[: self._room]
+    def _fit(self, text: str, ids: list[int]) -> TokenIds:
         # An array.array reads a list in half the time that numpy takes.
-        return TokenIds(np.array(array("I", [*self._lead, *ids, *self._trail]), dtype=np.int64), truncated)
+        found, unread = np.array(array("I", ids), dtype=np.int64), 0.0
+        if not self._reader.is_plain(found, text):
+            tokens = self._read([text], self._reader.tokens)[0]
+            found, unread = np.array([token.id for token in tokens], dtype=np.int64), self._unread(text, tokens)
+        return TokenIds(self._around(*self._kept(found)), len(found) > self._room, unread)
+
+    def _kept(self, ids: Ids) -> Sequence[Ids]:
+        """All ids, or what fits of them."""
+        if len(ids) <= self._room:
+            return (ids,)
+        return (ids[: self._head], self._separator, ids[-self._tail :]) if self._tail else (ids[: self._room],)
+
+    def _around(self, *ids: Ids) -> Ids:
+        return np.concatenate([self._lead, *ids, self._trail])
+
+    def _unread(self, text: str, tokens: Sequence[Token]) -> float:
+        if len(tokens) > self._room:
+            tokens = [*tokens[: self._head], *tokens[-self._tail :]] if self._tail else tokens[: self._room]
+        characters = sum(token.characters for token in tokens) - self._prefix_characters
+        unread = sum(token.unread for token in tokens)
+        if not tokens and text.strip():
+            return 1.0
+        return unread / max(characters, unread, 1)
 
 
 def pad(rows: Sequence[TokenIds]) -> tuple[Ids, Ids]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -212,6 +212,8 @@ def test_parts_of_a_text_give_the_ids_of_the_whole(tokenizer: Tokenizer, cuts: C
 def test_a_window_holds_what_tokenising_the_whole_text_gives(
     style: str, tokenizer: Tokenizer, tokenizer_json: Path, text: str, max_tokens: int, tail_share: float, prefix: str
 ) -> None:
+    # The spelling of a special token is encoded as plain characters, which `test_reading` holds.
+    assume(not any(name in unicodedata.normalize("NFKC", text) for name in [*SPECIAL, "[mask]"]))
     whole = ids_of(tokenizer, prefix + text)
     separator = ids_of(tokenizer, ".") if tail_share else []
     room = max_tokens - tokenizer.num_special_tokens_to_add(False)

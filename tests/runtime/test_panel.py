@@ -14,7 +14,7 @@ import pytest
 from distillery_exporter.bundle_writer import write_manifest
 from distillery_exporter.goldens import GENERIC, record_goldens
 from distillery_exporter.graphs.head import build_head
-from distillery_runtime import InputError, Score, load, load_panel
+from distillery_runtime import HybridScorer, InputError, Score, load, load_panel
 from distillery_runtime.bundle import open_bundle
 from distillery_runtime.calibration import Calibration
 from distillery_runtime.panel import Panel
@@ -162,10 +162,25 @@ def test_an_article_passes_a_shared_encoder_and_a_shared_student_once(make: Make
 
     panel.score_batch(records)
 
-    admitted = {i for scores in alone for i, score in enumerate(scores) if score.status == "scored"}
+    probed = {i for scores in alone[:2] for i, score in enumerate(scores) if score.status == "scored"}
     onward = {i for scores in alone for i, score in enumerate(scores) if score.stage == "student"}
-    assert sorted(passes.values()) == sorted([len(admitted), len(onward)])
-    assert 0 < len(onward) <= len(admitted) < len(records)
+    assert sorted(passes.values()) == sorted([len(probed), len(onward)])
+    assert 0 < len(onward) < len(records)
+
+
+def test_a_stage_that_cannot_answer_is_not_run_and_changes_no_result(make: Make, passes: Passes) -> None:
+    records, timings = articles(100), Timings()
+    alone = load(make(NO_THRESHOLD))
+    panel = load_panel([make(NO_THRESHOLD), make(LIKE)])
+    student_only = HybridScorer(alone.spec, alone.stages[1:], alone.bundle)
+    passes.clear()
+
+    scores = alone.score_batch(records, timings=timings)
+
+    scored = sum(score.status == "scored" for score in scores)
+    assert list(passes.values()) == [scored]
+    assert "probe tokenise" not in timings.steps
+    assert scores == student_only.score_batch(records) == [pair[0] for pair in panel.score_batch(records)]
 
 
 def test_filters_that_read_otherwise_use_the_encoder_otherwise(make: Make, passes: Passes) -> None:
