@@ -30,7 +30,7 @@ _LEFT_OUT = ["*/*"]  # other formats of the same model live in sub-folders
 _TransportError = cast(type[Exception], HfHubHTTPError.__bases__[0])  # cast: the class depends on the version
 
 # These count positions from one after the padding id, so as many of the position table's rows are never used.
-_OFFSET_POSITIONS = frozenset({"camembert", "data2vec-text", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"})
+OFFSET_POSITIONS = frozenset({"camembert", "data2vec-text", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"})
 
 
 def resolve(model: str, revision: str) -> Path:
@@ -84,7 +84,7 @@ def check_window(folder: Path, window: Window) -> None:
     limit, padding_id = config.get("max_position_embeddings"), config.get("pad_token_id")
     if not isinstance(limit, int):
         return
-    if config.get("model_type") in _OFFSET_POSITIONS and isinstance(padding_id, int):
+    if config.get("model_type") in OFFSET_POSITIONS and isinstance(padding_id, int):
         limit -= padding_id + 1
     if window.max_tokens > limit:
         problem = Problem("window.max_tokens", str(window.max_tokens), f"at most {limit}, the limit of this model")
