@@ -88,7 +88,8 @@ def _score(options: argparse.Namespace) -> int:
         panel = load_panel(bundles, provider=options.provider, threads=options.threads, variant=options.variant)
         print("\n".join(_running(panel.scorers, options.threads or usable_cores())), file=sys.stderr)
         tally = Tally()
-        table = table_of([scorer.spec for scorer in panel.scorers]) if options.format == "table" else None
+        specs, names = [scorer.spec for scorer in panel.scorers], [scorer.bundle for scorer in panel.scorers]
+        table = table_of(specs, names) if options.format == "table" else None
         if table:
             print(table.header(), file=sink)
         titles: deque[str] = deque()

@@ -1,11 +1,12 @@
 """What the command line shows of results: JSON lines, a table to read, progress, and a summary at the end."""
 
+import itertools
 import json
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TextIO
 
 from distillery_runtime.result import Score
@@ -16,6 +17,7 @@ _PLAIN = TextPolicy(strip_markup=False)
 
 PROGRESS_S = 0.2
 PANEL_TITLE_WIDTH = 60
+ID_DIGITS = 4  # of a bundle's id, at least, where they tell two bundles of one filter apart
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
@@ -30,7 +32,7 @@ class Table:
     """A table of results, a row each, as wide as the terminal."""
 
     def __init__(self, spec: FilterSpec) -> None:
-        self._short = [abbreviate(name) for name in spec.dimension_names]
+        self._short = abbreviations(spec.dimension_names)
         self._names = spec.dimension_names
         self._tier_width = max(len(tier.name) for tier in spec.tiers)
         fixed = 9 + 9 + 8 + self._tier_width + sum(max(len(s), 4) + 1 for s in self._short) + 4
@@ -59,8 +61,8 @@ class Table:
 class PanelTable:
     """A table of a panel's results: a row for each article, overall and tier (or status) for each filter."""
 
-    def __init__(self, specs: Sequence[FilterSpec]) -> None:
-        self._labels = [spec.label for spec in specs]
+    def __init__(self, specs: Sequence[FilterSpec], bundles: Sequence[str]) -> None:
+        self._labels = headings(bundles)
         cells = [max(len("invalid"), *(len(f"10.00 {tier.name}") for tier in spec.tiers)) for spec in specs]
         self._widths = [max(len(label), cell) for label, cell in zip(self._labels, cells, strict=True)]
 
@@ -76,9 +78,9 @@ class PanelTable:
         return f"{_name(title, scores[0], PANEL_TITLE_WIDTH)}  {shown}".rstrip()
 
 
-def table_of(specs: Sequence[FilterSpec]) -> Table | PanelTable:
-    """The table for the results of one filter, or of several."""
-    return Table(specs[0]) if len(specs) == 1 else PanelTable(specs)
+def table_of(specs: Sequence[FilterSpec], bundles: Sequence[str]) -> Table | PanelTable:
+    """The table for the results of one bundle, or of several, by their filters' specs and their names in results."""
+    return Table(specs[0]) if len(specs) == 1 else PanelTable(specs, bundles)
 
 
 class Tally:
@@ -126,9 +128,35 @@ class Tally:
         return self.total / max(time.perf_counter() - self._start, 1e-9)
 
 
-def abbreviate(name: str) -> str:
-    """A dimension's initials: `technology_readiness_level` becomes `TRL`."""
-    return "".join(part[0] for part in name.split("_") if part).upper()
+def headings(bundles: Sequence[str]) -> list[str]:
+    """A name for each bundle, no two alike: its filter's label, and where labels repeat as much of its id as tells.
+
+    A bundle that was given twice is numbered.
+    """
+    labels = [bundle.partition("@")[0] for bundle in bundles]
+    others = {label: {b for b, own in zip(bundles, labels, strict=True) if own == label} for label in labels}
+    names = [_told_apart(b, others[label]) for b, label in zip(bundles, labels, strict=True)]
+    return [f"{n} ({names[:i].count(n) + 1})" if names.count(n) > 1 else n for i, n in enumerate(names)]
+
+
+def _told_apart(bundle: str, alike: Set[str]) -> str:
+    label, _, digits = bundle.partition("@")
+    if len(alike) == 1:
+        return label
+    for count in range(ID_DIGITS, len(digits)):
+        if sum(other.startswith(f"{label}@{digits[:count]}") for other in alike) == 1:
+            return f"{label}@{digits[:count]}"
+    return bundle
+
+
+def abbreviations(names: Sequence[str]) -> list[str]:
+    """The dimensions' initials, no two alike: `technology_readiness_level` is `TRL`, and a second such one `TRL2`."""
+    initials = ["".join(part[0] for part in name.split("_") if part).upper() for name in names]
+    found: list[str] = []
+    for short in initials:
+        numbered = (f"{short}{number}" for number in itertools.count(2))
+        found.append(short if short not in found else next(n for n in numbered if n not in (*found, *initials)))
+    return found
 
 
 def _name(title: str, score: Score, width: int) -> str:
