@@ -6,6 +6,7 @@ from itertools import pairwise
 from benchmarks.render_results import Json, Result, Results
 from benchmarks.render_text import fixed, percent, table
 from benchmarks.render_training import sections
+from distillery_trainer.certify import statements
 
 PAGE = "results.md"
 BASELINES = ("constant", "tfidf_ridge", "static")
@@ -106,7 +107,7 @@ def _cascades(runs: Sequence[Result]) -> Iterator[str]:
     for run in runs:
         certificate, share = run.record["certificate"], percent(run.record["cascade"]["share_probe"], 1)
         yield f"*{run.subject}*: the probe answers {share} of the test articles."
-        yield f"{certificate['statement']} {certificate['oracle']['statement']}\n"
+        yield f"{statements(certificate)}\n"
         if "router" not in certificate:  # of before: its thresholds are overalls, which no probe is routed by any more
             continue
         rows = [

@@ -9,12 +9,17 @@ al., "Learn then Test", 2021). It holds for articles drawn as these were, which 
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distillery_trainer.bounds import positives_needed, positives_planned, upper_bound, weighted_upper_bound
+
+DECIDES = "student"  # the judge whose threshold is the cascade's
+
+Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
 # Log odds of -8 to 0 in steps of 1/4: chances of 0.000335 to 0.5.
 LADDER = tuple(round(1 / (1 + math.exp(-step / 4)), 6) for step in range(-32, 1))
@@ -75,28 +80,63 @@ class Certificate:
     upper_bound: float
     positives_needed: int | None
     share_below: float
-    judge: str = "student"
+    judge: str = DECIDES
 
     def to_record(self) -> dict[str, object]:
         """The JSON form, with the certificate in words."""
         return {"schema_version": 1, **asdict(self), "statement": self.statement()}
 
     def statement(self) -> str:
-        """What the certificate says, as a sentence."""
-        confidence = f"{self.confidence * 100:g} % confidence"
+        """What the certificate says, as a sentence that is true whatever another judge's says.
+
+        The student decides: its threshold is the cascade's. Another judge's test goes as far as its own threshold.
+        """
+        confidence, decides = f"{self.confidence * 100:g} % confidence", self.judge == DECIDES
         if self.threshold is None:
-            target = f"a miss rate of {self.target_miss_rate * 100:g} % at {confidence}"
-            plan = f"{self.positives_needed} without a miss would certify {target}. " if self.positives_needed else ""
-            return (
-                f"No threshold is certified: {self.positives} articles that the {self.judge} places at the operating "
-                f"tier are too few, or too many of them were missed{'; ' if plan else f' for {target}. '}{plan}"
-                "Every article goes to the student."
+            whose, so = (
+                ("", " Every article goes to the student.") if decides else (f" by the {self.judge}'s finds", "")
             )
+            return f"No threshold is certified{whose}: {self._reason(confidence)}{so}"
         bound = math.ceil(self.upper_bound * 1000) / 10  # rounded up: never less than what was proved
+        whose = "the probe" if decides else f"a threshold of {self.threshold:g}"
         return (
-            f"Of articles that the {self.judge} places at the operating tier or above, the probe drops at most "
+            f"Of articles that the {self.judge} places at the operating tier or above, {whose} drops at most "
             f"{bound:g} % ({confidence}; {self.misses} missed of {self.positives})."
         )
+
+    def _reason(self, confidence: str) -> str:
+        """Why there is no threshold."""
+        finds = f"that the {self.judge} places at the operating tier"
+        target = f"a miss rate of {self.target_miss_rate * 100:g} % at {confidence}"
+        if self.positives_needed is None:
+            return f"{self.positives} articles {finds} are too few, or too many of them were missed for {target}."
+        plan = f"{self.positives_needed} without a miss would certify {target}"
+        if not self.positives:
+            return f"the {self.judge} places none of {self.articles} articles at the operating tier; {plan}."
+        if self.positives < self.positives_needed:
+            return f"{self.positives} articles {finds} are too few, or too many of them were missed; {plan}."
+        return f"of {self.positives} articles {finds} the lowest threshold misses too many; {plan}."
+
+
+def statements(record: Json) -> str:
+    """All judges' sentences of a `certificate.json`, and how the others' thresholds stand to the cascade's."""
+    first, others = (
+        _of_record(record),
+        [_of_record(v) for v in record.values() if isinstance(v, Mapping) and "judge" in v],
+    )
+    return " ".join([first.statement(), *(f"{other.statement()}{_beside(first, other)}" for other in others)])
+
+
+def _of_record(record: Json) -> Certificate:
+    return Certificate(**{item.name: record[item.name] for item in fields(Certificate) if item.name in record})
+
+
+def _beside(first: Certificate, other: Certificate) -> str:
+    if first.threshold is None or other.threshold is None:
+        return " It is not used." if first.threshold is None and other.threshold is not None else ""
+    if first.threshold <= other.threshold:
+        return " The cascade's is no higher, so that this holds for it too."
+    return f" The cascade's is higher ({first.threshold:g}): of the {other.judge}'s finds it may drop more."
 
 
 def certificate(judges: Mapping[str, Drawn], wanted: Wanted, drawn_from: str) -> dict[str, object]:
@@ -112,7 +152,7 @@ def certificate(judges: Mapping[str, Drawn], wanted: Wanted, drawn_from: str) ->
     return first[1] | {"drawn_from": drawn_from} | dict(others)
 
 
-def certify(drawn: Drawn, wanted: Wanted, judge: str = "student") -> Certificate:
+def certify(drawn: Drawn, wanted: Wanted, judge: str = DECIDES) -> Certificate:
     """Finds the highest threshold of the ladder that fixed-sequence testing certifies."""
     found = None
     for point in points(drawn, wanted):

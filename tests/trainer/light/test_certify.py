@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from distillery_trainer.bounds import upper_bound
-from distillery_trainer.certify import LADDER, Certificate, Drawn, Wanted, certify, curve
+from distillery_trainer.certify import LADDER, Certificate, Drawn, Wanted, certificate, certify, curve, statements
 
 FEW = settings(derandomize=True, max_examples=25, deadline=None)
 FOUND, PASSED_OVER = 9.5, 0.05
@@ -230,3 +230,45 @@ def test_the_curve_says_how_many_positives_would_certify_and_where_none_would() 
     rows = curve(Drawn(probe, np.full(100, FOUND)), Wanted(4.0, 0.05, 0.95))
 
     assert (rows[0]["positives_planned"], rows[-1]["positives_planned"]) == (59, None)
+
+
+NEVER = "No threshold is certified"
+# Chances of a judge's finds: what it certifies, and what its sentence has to say.
+JUDGED = {
+    "certifies": (np.full(120, 0.7), "drops at most"),
+    "certifies less": (np.concatenate([np.full(100, 0.7), np.full(20, 0.01)]), "drops at most"),
+    "too few": (np.full(20, 0.7), "too few"),
+    "too many missed": (np.concatenate([np.full(60, 0.7), np.full(60, 0.0001)]), "misses too many"),
+    "none": (np.array([]), "none of 50 articles"),
+}
+
+
+@pytest.mark.parametrize("oracle", JUDGED)
+@pytest.mark.parametrize("student", JUDGED)
+def test_each_judge_has_a_sentence_of_its_own_that_is_true(student: str, oracle: str) -> None:
+    drawn = {}
+    for name, case in (("student", student), ("oracle", oracle)):
+        finds = JUDGED[case][0]
+        others = 50 if not len(finds) else 1
+        judge = np.concatenate([np.full(len(finds), FOUND), np.full(others, PASSED_OVER)])
+        drawn[name] = Drawn(np.concatenate([finds, np.full(others, 0.0001)]), judge)
+
+    record = certificate(drawn, Wanted(4.0, 0.05, 0.95), "calibration")
+
+    own, other, both = str(record["statement"]), str(record["oracle"]["statement"]), statements(record)
+    finds = {"student": own, "oracle": other}
+    for name, case in (("student", student), ("oracle", oracle)):
+        assert JUDGED[case][1] in finds[name]
+        assert f"the {name}" in finds[name]
+        assert ("too few" in finds[name]) == (case == "too few")
+        assert (NEVER in finds[name]) == (not case.startswith("certifies"))
+    answers = record["threshold"] is not None
+    assert ("Every article goes to the student" in both) == (not answers)
+    assert "Every article" not in other
+    assert both.startswith(own)
+    assert other in both
+    used = "It is not used" not in both
+    assert used == (answers or NEVER in other)
+    if answers and NEVER not in other:
+        higher = record["threshold"] > record["oracle"]["threshold"]
+        assert ("it may drop more" in both, "holds for it too" in both) == (higher, not higher)
