@@ -2,6 +2,8 @@
 
 # ruff: noqa: E402  # torch is optional: what needs it is imported after the skip
 
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +16,9 @@ pytest.importorskip("transformers")
 from transformers import AutoModel
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import Window
+from distillery_runtime.spec import EncoderSettings, Window
+from distillery_trainer.backends import encoder
+from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.torch_embedder import TorchEmbedder
 
 WINDOW = Window(max_tokens=24)
@@ -66,3 +70,28 @@ def test_positions_that_a_model_never_uses_do_not_count_for_the_window(offset_en
     assert np.all(np.isfinite(longest))
     with pytest.raises(InputError, match="65, expected at most 64"):
         TorchEmbedder(str(offset_encoder_base), "main", Window(max_tokens=65))
+
+
+@pytest.fixture
+def pooled_by_cls(encoder_base: Path, tmp_path: Path) -> Path:
+    """A sentence-transformers folder, as it saves one."""
+    base = Path(shutil.copytree(encoder_base, tmp_path / "st"))
+    package = "sentence_transformers.models."
+    kinds = [{"type": f"{package}Transformer", "path": ""}, {"type": f"{package}Pooling", "path": "1_Pooling"}]
+    (base / "modules.json").write_text(json.dumps(kinds), encoding="utf-8")
+    (base / "1_Pooling").mkdir()
+    (base / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}', encoding="utf-8")
+    return base
+
+
+def test_a_model_that_pools_otherwise_is_no_embedder_and_no_base(
+    pooled_by_cls: Path, tmp_path: Path, articles: SimpleNamespace
+) -> None:
+    data = FitData(articles.train_texts, articles.train_labels, articles.val_texts, articles.val_labels)
+    settings = EncoderSettings(base_model=str(pooled_by_cls))
+
+    with pytest.raises(InputError, match="pooling by cls, expected mean"):
+        TorchEmbedder(str(pooled_by_cls), "main", WINDOW)
+    with pytest.raises(InputError, match="pooling by cls, expected mean"):
+        encoder.fit(settings, WINDOW, data, tmp_path / "student", 0)
+    assert TorchEmbedder(str(pooled_by_cls), "main", WINDOW, "", "cls").embed(["sun"]).shape == (1, 32)

@@ -21,6 +21,7 @@ from distillery_runtime.errors import DistilleryError, InputError, Problem, Prov
 from distillery_runtime.integrity import file_digest
 from distillery_runtime.spec import Window
 from distillery_trainer.model_card import CARD_NAME
+from distillery_trainer.sentence_models import module_configs
 
 _NEEDED = ["config.json", "tokenizer.json", "*.safetensors"]
 _FETCHED = ["*.json", "*.safetensors", CARD_NAME]
@@ -45,7 +46,9 @@ def resolve(model: str, revision: str) -> Path:
         ProviderError: the Hub cannot be reached and its cache does not hold the model.
     """
     local = Path(model).expanduser()
-    folder = local.resolve() if local.is_dir() else _fetch(model, revision)
+    folder = local.resolve() if local.is_dir() else _fetch(model, revision, allow=_FETCHED, ignore=_LEFT_OUT)
+    if not local.is_dir() and (further := module_configs(folder)):
+        _fetch(model, revision, allow=further, ignore=None)
     missing = [name for name in _NEEDED if not any(path.is_file() for path in folder.glob(name))]
     if missing:
         raise InputError(f"{model} ({folder})", [Problem(name, "missing", "a file of the model") for name in missing])
@@ -91,9 +94,9 @@ def check_window(folder: Path, window: Window) -> None:
         raise InputError(_hub_name(folder)[0], [problem])
 
 
-def _fetch(model: str, revision: str) -> Path:
+def _fetch(model: str, revision: str, allow: list[str], ignore: list[str] | None) -> Path:
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=_FETCHED, ignore_patterns=_LEFT_OUT))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=allow, ignore_patterns=ignore))
     except HFValidationError as error:
         raise _input_error(model, "no such folder, and not a Hub id", "a folder or an id like owner/name") from error
     except (OSError, _TransportError) as error:

@@ -12,6 +12,7 @@ from torch import Tensor
 from distillery_runtime.spec import Window
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.base_model import check_window, resolve
+from distillery_trainer.sentence_models import check_sentence_model
 from distillery_trainer.torch_loading import load_encoder
 from distillery_trainer.torch_running import pool, ready, run_in_batches
 
@@ -20,7 +21,8 @@ class TorchEmbedder:
     """A frozen encoder with its window. `folder` holds its files.
 
     Raises:
-        InputError: the model is not usable, or reads fewer tokens than the window may give.
+        InputError: the model is not usable, reads fewer tokens than the window may give, or asks for what would be left
+            out (see `sentence_models`).
         ProviderError: the Hub cannot be reached.
     """
 
@@ -29,6 +31,7 @@ class TorchEmbedder:
     ) -> None:
         self.folder: Path = resolve(model, revision)
         check_window(self.folder, window)
+        check_sentence_model(model, self.folder, pooling, prefix, frozen_tokens=window.max_tokens)
         self.window = TokenWindow(self.folder / "tokenizer.json", window, prefix)
         self._pooling = pooling
         encoder = load_encoder(self.folder)

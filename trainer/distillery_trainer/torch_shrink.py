@@ -20,6 +20,7 @@ from distillery_trainer.atomic_files import write_text
 from distillery_trainer.base_model import identity
 from distillery_trainer.files import write_json
 from distillery_trainer.model_card import CARD_NAME, Stated, stated, text_of
+from distillery_trainer.sentence_models import copy_statements
 from distillery_trainer.tensor_files import read_tensors, write_tensors
 
 BATCH_TEXTS = 256
@@ -70,6 +71,7 @@ def shrink(base: Path, texts: Iterable[str], layers: int, pieces: int, out: Path
     _write_weights(base, chosen, ids, out)
     write_text(out / "tokenizer.json", json.dumps(_smaller(tokenizer, ids, new_ids), ensure_ascii=False))
     write_json(out / "config.json", _configured(config, len(chosen), new_ids))
+    copy_statements(base, out)
     kept = sum(count for old, count in counts.items() if old in new_ids) / max(1, sum(counts.values()))
     report = Shrunk(tuple(chosen), int(config["num_hidden_layers"]), len(ids), len(vocabulary), read, round(kept, 6))
     write_text(

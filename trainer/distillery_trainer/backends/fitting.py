@@ -18,6 +18,7 @@ from distillery_trainer.atomic_files import replacing
 from distillery_trainer.backends.protocol import FitData, Student
 from distillery_trainer.backends.records import BINS_FILE, BaseRecord, BinsRecord, find_base, read_bins
 from distillery_trainer.base_model import check_window
+from distillery_trainer.sentence_models import check_sentence_model
 from distillery_trainer.tensor_files import read_tensors, write_tensors
 from distillery_trainer.torch_batches import TrainingRows
 
@@ -64,6 +65,8 @@ def prepare(
     """
     base = find_base(settings.base_model, settings.revision)
     check_window(Path(base.folder), window)
+    pooling = settings.pooling if isinstance(settings, EncoderSettings) else "lasttoken"
+    check_sentence_model(settings.base_model, Path(base.folder), pooling, prefix)
     folder.mkdir(parents=True, exist_ok=True)
     _copy_tokenizer(Path(base.folder) / "tokenizer.json", folder / "tokenizer.json")
     base.write(folder / "base.json")
