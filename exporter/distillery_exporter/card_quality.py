@@ -5,6 +5,7 @@ from typing import Any
 
 from distillery_exporter.card_metadata import ANSWERS
 from distillery_exporter.run_reader import Run
+from distillery_exporter.scripts import covered_scripts
 
 TOTAL = "total"
 WEAK_SPEARMAN = 0.5
@@ -66,6 +67,11 @@ def limits(run: Run) -> Iterator[str]:
     yield (
         f"- It reads at most {window.max_tokens} tokens of an article"
         + (", from its beginning and its end." if window.tail_share else ", from its beginning.")
+    )
+    scripts = ", ".join(covered_scripts(run.folder / "student" / "tokenizer.json")) or "no whole script"
+    yield (
+        f"- The student's vocabulary covers {scripts}. An article of which it cannot read more than "
+        f"{spec.text.max_unknown_share:.0%} of the characters is refused as `invalid`."
     )
     yield "- A text can be written to score well."
     unseen = [name for name, decisions in found["tiers"].items() if not decisions["positives"]]

@@ -28,7 +28,8 @@ TOP_SHARE = 0.1
 class Evidence:
     """The test articles with their groups, the calibrated scores (N, D) of both stages, and the routing.
 
-    `truncated`: whether the student's window cut each article. `repeats`: of all labelled articles, the oracle's
+    `truncated`: whether the student's window cut each article. `unreadable`: (N, 2), whether probe and student cannot
+    read it, None where each is read. `repeats`: of all labelled articles, the oracle's
     answers where it gave several.
     """
 
@@ -39,6 +40,7 @@ class Evidence:
     routing: Routing
     truncated: Sequence[bool]
     repeats: Sequence[Answers]
+    unreadable: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Judged:
 def evaluate(spec: FilterSpec, data: FitData, evidence: Evidence, seed: int) -> Report:
     """The content of `eval.json`. Free of times and paths, so that the same run gives the same bytes."""
     labels = evidence.articles.labels().astype(np.float64)
-    stopped = ~handed_on(evidence.probe, evidence.routing, spec)
+    unreadable = np.zeros((len(labels), 2), np.bool_) if evidence.unreadable is None else evidence.unreadable
+    stopped = ~handed_on(evidence.probe, evidence.routing, spec) & ~unreadable[:, 0]
     judged = Judged(spec, _systems(data, evidence, stopped, seed), labels, evidence.groups, seed)
     parts = {name: judged.select(places) for name, places in _parts(spec, evidence).items()}
     return {
@@ -78,6 +81,7 @@ def evaluate(spec: FilterSpec, data: FitData, evidence: Evidence, seed: int) -> 
             "missed": _missed(judged.systems, spec, stopped),
         },
         "prefilter": _prefilter(spec, evidence.articles.articles, overalls(labels, spec)),
+        "unreadable": _unreadable(unreadable, stopped, overalls(labels, spec) >= spec.operating_overall),
     }
 
 
@@ -154,6 +158,18 @@ def _missed(systems: Mapping[str, Array], spec: FilterSpec, stopped: NDArray[np.
     """How many of the student's finds the probe dropped on the test split, a check of the certificate."""
     found = overalls(systems["student"], spec) >= spec.operating_overall
     return {"student_positives": int(found.sum()), "dropped": int(np.sum(found & stopped))}
+
+
+def _unreadable(unreadable: NDArray[np.bool_], stopped: NDArray[np.bool_], positive: NDArray[np.bool_]) -> Report:
+    """How many test articles each stage cannot read, and how many are `invalid` in the end, finds among them."""
+    by_probe, by_student = unreadable.T
+    invalid = by_student & ~stopped
+    return {
+        "probe": int(by_probe.sum()),
+        "student": int(by_student.sum()),
+        "invalid": int(invalid.sum()),
+        "invalid_positive": int(np.sum(invalid & positive)),
+    }
 
 
 def _prefilter(spec: FilterSpec, articles: Sequence[LabelledArticle], overall: Array) -> Report:

@@ -84,9 +84,10 @@ class Pipeline:
         taught = [*distilled, *(self.share.key() if self.share else [])]
         drawn = digest(self.labelled.sampling_weights().tolist())
         rules = [spec["prefilter"], spec["prefilter_unless"]]
-        decided = [rubric, cascade, rules, drawn]
+        readable = spec["text"]["max_unknown_share"]
+        decided = [rubric, cascade, rules, drawn, readable]
         certified = [*decided, digest(list(self.certify_on.texts))] if self.certify_on else decided
-        slices = [spec["evaluation"], rules]
+        slices = [spec["evaluation"], rules, readable]
         weights = [[d["name"], d["weight"]] for d in spec["dimensions"]]
         given = [digest([[a.id, a.split, a.group] for a in made])] if (made := self._given_splits) else []
         split = [data, weights, spec["gatekeepers"], self.seed, *given]
@@ -97,8 +98,8 @@ class Pipeline:
             Stage("fit", "student", ("split",), [student, names, counted, self.seed, *taught], 4, self._fit),
             Stage("calibrate", "calibration.json", ("fit",), [self.seed], 2, self._calibrate),
             Stage("probe", "probe", ("split",), [probe, names, counted, self.seed, *distilled], 5, self._probe),
-            Stage("certify", "certificate.json", ("calibrate", "probe"), certified, 6, self._certify),
-            Stage("predict", "predictions.jsonl", ("calibrate", "probe"), [], 1, self._predict),
+            Stage("certify", "certificate.json", ("calibrate", "probe"), certified, 7, self._certify),
+            Stage("predict", "predictions.jsonl", ("calibrate", "probe"), [], 2, self._predict),
             Stage("evaluate", "eval.json", ("certify", "predict"), [rubric, slices, repeats], 5, self._evaluate),
             Stage("report", "report.html", ("evaluate", "predict"), told, 1, self._report),
         )
@@ -198,9 +199,11 @@ class Pipeline:
         return fit_router(self.models.probe_scores(texts), kept, self.spec)
 
     def _seen(self, texts: Sequence[str], router: Router) -> Drawn:
-        """Articles as the probe and the student see them."""
+        """Articles as the probe and the student see them: what they cannot read, the one hands on and the other refuses."""
         chance = chances(self.models.probe_scores(texts), router, self.spec)
-        return Drawn(chance, overalls(self.models.student_scores(texts), self.spec))
+        overall = overalls(self.models.student_scores(texts), self.spec)
+        by_probe, by_student = self.models.is_unreadable(texts).T
+        return Drawn(np.where(by_probe, 1.0, chance), np.where(by_student, 0.0, overall))
 
     def _unlabelled(self, articles: Pool) -> list[str]:
         """The texts to certify on, which no model of this run knows."""
@@ -243,6 +246,7 @@ class Pipeline:
             probe=rounded_scores(self.models.probe_scores(texts)),
             student=rounded_scores(self.models.student_scores(texts)),
             student_raw=rounded_scores(self.models.student_raw(texts)),
+            unread=rounded_scores(self.models.unread(texts)),
         )
 
     def _evaluate(self, output: Path) -> None:
@@ -260,6 +264,7 @@ class Pipeline:
             routing=read_routing(certified, self.spec),
             truncated=made.truncated,
             repeats=[article.repeats for article in self.labelled.articles],
+            unreadable=None if made.unread is None else made.unread > self.spec.text.max_unknown_share,
         )
         return evaluate(self.spec, self.fit_data(), evidence, self.seed)
 
@@ -292,7 +297,13 @@ class Pipeline:
         write_jsonl(
             path,
             [
-                {"id": a.id, "tokens": len(r.ids), "truncated": r.truncated, "ids_sha256": ids_digest(r.ids)}
+                {
+                    "id": a.id,
+                    "tokens": len(r.ids),
+                    "truncated": r.truncated,
+                    "unread": round(min(r.unread, 1.0), 4),
+                    "ids_sha256": ids_digest(r.ids),
+                }
                 for a, r in rows
             ],
         )

@@ -18,13 +18,17 @@ Array = NDArray[np.float64]
 MAKE_AGAIN = "as this version makes it (the same `trainer fit` again)"
 
 
+STAGES = ("probe", "student")  # columns of `unread`; predictions of before do not have it
+
+
 @dataclass(frozen=True, slots=True)
 class Predictions:
     """N test articles in file order.
 
     `groups`: their near-duplicate groups. `tokens`, `truncated`: what the student's window made of them. `characters`:
     the length of their texts. `labels`, `probe`, `student`: (N, D) float64 in [0, 10], the models' calibrated.
-    `student_raw`: (N, D) float64, the student's raw outputs. All rounded to 4 decimals, columns in spec order.
+    `student_raw`: (N, D) float64, the student's raw outputs. `unread`: (N, 2) float64, the shares in [0, 1] of the text
+    that probe and student cannot read, None where it is not known. All rounded to 4 decimals, columns in spec order.
     """
 
     ids: Sequence[str]
@@ -36,6 +40,7 @@ class Predictions:
     probe: Array
     student: Array
     student_raw: Array
+    unread: Array | None = None
 
     def select(self, places: Sequence[int]) -> "Predictions":
         """The articles at these places, in this order."""
@@ -50,6 +55,7 @@ class Predictions:
             self.probe[chosen],
             self.student[chosen],
             self.student_raw[chosen],
+            None if self.unread is None else self.unread[chosen],
         )
 
 
@@ -95,17 +101,20 @@ def _read(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Prediction
         probe=scores("probe"),
         student=scores("student"),
         student_raw=scores("student_raw"),
+        unread=np.array([[row.get("unread", {}).get(stage, 0.0) for stage in STAGES] for row in rows]).reshape(-1, 2),
     )
 
 
 def _rows(made: Predictions, names: Sequence[str]) -> Iterator[dict[str, object]]:
     for i, article in enumerate(made.ids):
+        unread = {} if made.unread is None else {"unread": dict(zip(STAGES, made.unread[i].tolist(), strict=True))}
         yield {
             "id": article,
             "split": "test",
             "tokens": made.tokens[i],
             "truncated": made.truncated[i],
             "characters": made.characters[i],
+            **unread,
             "labels": _named(names, made.labels[i]),
             "probe": _named(names, made.probe[i]),
             "student": _named(names, made.student[i]),

@@ -12,13 +12,14 @@ from distillery_runtime.spec import FilterSpec
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.backends.choose import STATIC, Embedder, load_student, reopen_embedder
 from distillery_trainer.backends.protocol import Student
+from distillery_trainer.backends.records import BaseRecord, base_folder
 from distillery_trainer.base_model import identity
 from distillery_trainer.calibration_file import read_calibration
 from distillery_trainer.chunk_cache import ChunkCache
 from distillery_trainer.files import digest, tree_digest
 from distillery_trainer.heads import load_head
 from distillery_trainer.progress import Bar
-from distillery_trainer.static_embedder import TABLE_FILES, TABLE_FOLDER
+from distillery_trainer.static_embedder import TABLE_FILES, TABLE_FOLDER, StaticEmbedder
 
 Scores = NDArray[np.float32]
 
@@ -57,6 +58,24 @@ class RunModels:
         student = self.spec.student
         prefix = student.encoder.prefix if student.backend == "encoder" else ""
         return TokenWindow((folder or self.folder / "student") / "tokenizer.json", student.window, prefix)
+
+    def probe_window(self) -> TokenWindow:
+        """What of a text the probe reads."""
+        folder, probe = self.folder / "probe", self.spec.cascade.probe
+        if probe.embedder == STATIC:
+            return StaticEmbedder(probe.window, folder).window
+        base = base_folder(BaseRecord.read(folder / "base.json"))
+        return TokenWindow(base / "tokenizer.json", probe.window, probe.prefix)
+
+    def unread(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """The share of each text that probe and student cannot read: (N, 2), in [0, 1]."""
+        windows = (self.probe_window(), self.student_window())
+        shares = [[min(row.unread, 1.0) for row in window.encode(texts)] for window in windows]
+        return np.array(shares, np.float64).T.reshape(-1, 2)
+
+    def is_unreadable(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether probe and student do not answer a text, as they cannot read it: (N, 2)."""
+        return self.unread(texts) > self.spec.text.max_unknown_share
 
     @cached_property
     def _student(self) -> Student:

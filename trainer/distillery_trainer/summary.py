@@ -59,5 +59,8 @@ def _lines(evaluation: Json, certificate: Json) -> Iterator[str]:
             f"the oracle differs from itself by {floor['mae']:.3f}; the student has achieved "
             f"{floor['share_of_reachable']['student']:.0%} of what lies between the constant and that"
         )
+    if lost := evaluation.get("unreadable", {}).get("invalid"):
+        finds = evaluation["unreadable"]["invalid_positive"]
+        yield f"the student cannot read {lost} of the test articles, {finds} finds among them: a bundle refuses them"
     yield f"the probe answers {evaluation['cascade']['share_probe']:.1%} of the test articles"
     yield str(certificate["statement"])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -266,3 +267,15 @@ def test_without_enough_repeats_no_floor_is_known(open_spec: FilterSpec, data: F
                     repeats=[((4.0, 4.0), (5.0, 4.0))] * 9 + [()])  # fmt: skip
 
     assert evaluate(open_spec, data, evidence, 0)["noise_floor"] is None
+
+
+def test_what_a_stage_cannot_read_is_answered_as_in_serving_and_counted(spec: FilterSpec, data: FitData) -> None:
+    tested = articles(both([9] * 40))
+    unreadable = np.zeros((40, 2), bool)
+    unreadable[:10, 0] = unreadable[:4, 1] = unreadable[-2:, 1] = True  # the probe answers the last two
+    evidence = seen(tested, [str(i) for i in range(40)], both([0] * 40), both([9] * 40), 2.0)
+
+    found = evaluate(spec, data, replace(evidence, unreadable=unreadable), 0)
+
+    assert found["cascade"]["share_probe"] == 0.75
+    assert found["unreadable"] == {"probe": 10, "student": 6, "invalid": 4, "invalid_positive": 4}

@@ -24,6 +24,7 @@ DEPENDS = [
     ({"operating_tier": "high"}, {"certify", "evaluate", "report"}),
     ({"evaluation.slices": [{"name": "dutch", "field": "language", "includes": "nl"}]}, {"evaluate", "report"}),
     ({"prefilter": [{"name": "deals", "words": ["deal"]}]}, {"certify", "evaluate", "report"}),
+    ({"text.max_unknown_share": 0.5}, {"certify", "evaluate", "report"}),
     ({"cascade.probe.hidden": [7]}, {"probe", "certify", "predict", "evaluate", "report"}),
     ({"student.static.hidden": [7]}, {"fit", "calibrate", "certify", "predict", "evaluate", "report"}),
     ({"student.window.max_tokens": 64}, {"fit", "calibrate", "certify", "predict", "evaluate", "report"}),
