@@ -144,6 +144,7 @@ RULES = [
     Rule("prefilter_unless.*", NOWHERE, ("blocked",)),
     Rule("text.strip_markup", False, ("texts", "blocked")),
     Rule("text.title_separator", " / ", ("texts",)),
+    Rule("text.max_unknown_share", 0.5, ("bundle",)),
     Rule("oracle.model", "another-oracle", ("bundle",)),
     Rule("cascade.target_miss_rate", times(2), ("certificate", "threshold")),
     Rule("cascade.confidence", 0.8, ("certificate", "threshold")),
