@@ -21,12 +21,13 @@ from distillery_runtime.verdict import overalls
 from distillery_trainer.backends.choose import STATIC, call_helpers, fit_student, take_dimensions
 from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.backends.records import JOINT_FILE, JointRecord
+from distillery_trainer.curate.duplicates import near_duplicate_groups
 from distillery_trainer.files import digest, tree_digest, write_json, write_jsonl
 from distillery_trainer.labels import LabelledSet
 from distillery_trainer.progress import Bar
 from distillery_trainer.run import RunFolder, Stage
 from distillery_trainer.run_models import content_of
-from distillery_trainer.split import SHARES, Assignment, near_duplicate_groups, split_by_group
+from distillery_trainer.split import SHARES, Assignment, split_by_group
 
 SHARED_TEXTS = 96  # kept for the exporter, which fits rounded weights to what the backbone reads
 LISTED = 20
@@ -86,7 +87,7 @@ class Joint:
     def stages(self) -> Sequence[Stage]:
         """The chain, whose last stage makes the shared student."""
         return (
-            Stage("split", "splits.jsonl", (), self._split_inputs, 1, self._split),
+            Stage("split", "splits.jsonl", (), self._split_inputs, 2, self._split),
             Stage("fit", "student", ("split",), self._fit_inputs, 2, self._fit),
         )
 

@@ -23,6 +23,7 @@ from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.calibrate import fit_calibration
 from distillery_trainer.calibration_file import write_calibration
 from distillery_trainer.certify import Drawn, Wanted, certificate
+from distillery_trainer.curate.duplicates import near_duplicate_groups
 from distillery_trainer.distil import Distillation
 from distillery_trainer.evaluate import Evidence, evaluate
 from distillery_trainer.files import digest, write_json, write_jsonl
@@ -40,7 +41,7 @@ from distillery_trainer.report.learning import Embeddings, Exam, Lesson, learn
 from distillery_trainer.route import fit_router, read_routing, router_record
 from distillery_trainer.run import Stage
 from distillery_trainer.run_models import RunModels, content_of
-from distillery_trainer.split import SHARES, Assignment, near_duplicate_groups, split_by_group
+from distillery_trainer.split import SHARES, Assignment, split_by_group
 
 Scores = NDArray[np.float32]
 
@@ -94,7 +95,7 @@ class Pipeline:
         costs = digest([article.cost_usd for article in self.labelled.articles])
         told = [self.spec.label, self.spec.summary, self.labelled.oracles, costs, self.seed]
         return (
-            Stage("split", "splits.jsonl", (), split, 1, self._split),
+            Stage("split", "splits.jsonl", (), split, 2, self._split),
             Stage("fit", "student", ("split",), [student, names, counted, self.seed, *taught], 4, self._fit),
             Stage("calibrate", "calibration.json", ("fit",), [self.seed], 2, self._calibrate),
             Stage("probe", "probe", ("split",), [probe, names, counted, self.seed, *distilled], 5, self._probe),

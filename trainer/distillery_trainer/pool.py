@@ -10,7 +10,7 @@ from distillery_runtime.jsonl import BadLine, read_jsonl
 from distillery_runtime.prefilter import Prefilter
 from distillery_runtime.spec import FilterSpec, TextPolicy
 from distillery_runtime.text import ArticleText, compose
-from distillery_trainer.split import near_duplicate_groups
+from distillery_trainer.curate.duplicates import near_duplicate_groups
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_trainer.curate.duplicates import near_duplicate_groups
 from distillery_trainer.finished_run import FinishedRun, labelled_articles, unchanged_files
 from distillery_trainer.labels import LabelledSet, read_labels
 from distillery_trainer.metrics import Report
 from distillery_trainer.parts import MIN_PART
 from distillery_trainer.pipeline import Pipeline
 from distillery_trainer.pool import read_pool
-from distillery_trainer.split import near_duplicate_groups
 
 NAMED = 5
 

@@ -1,67 +1,27 @@
 """Splitting by near-duplicate group: the same news in other words never stands on both sides of a split."""
 
 import hashlib
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
 
 Split = Literal["train", "val", "calibration", "test"]
 
 SHARES: dict[Split, float] = {"train": 0.60, "val": 0.15, "calibration": 0.10, "test": 0.15}
-SHINGLE_WORDS = 3
-JACCARD = 0.5
-PERMUTATIONS = 64
 BANDS = 4
-
-# Scripts written without spaces: each character is a word (Thai, Lao, kana, Han).
-UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Where one article went: `group` is the id of the first article of its near-duplicate cluster."""
+    """Where one article went: `group` is the lowest id of its near-duplicate cluster."""
 
     id: str
     split: Split
     group: str
-
-
-def near_duplicate_groups(ids: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """Clusters texts whose 3-word shingles overlap (MinHash LSH, Jaccard about 0.5, single linkage).
-
-    Returns:
-        For each text the id of the first member of its cluster.
-    """
-    index = MinHashLSH(threshold=JACCARD, num_perm=PERMUTATIONS)
-    pairs: list[tuple[int, int]] = []
-    for place, text in enumerate(texts):
-        sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
-        sketch.update_batch(shingles(text))
-        pairs += [(place, int(other)) for other in index.query(sketch)]
-        index.insert(place, sketch)
-    return [ids[first] for first in linked(len(ids), pairs)]
-
-
-def linked(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """For each of `count` places the first one that it hangs together with by pairs (single linkage)."""
-    parent = list(range(count))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return [root(i) for i in range(count)]
 
 
 def split_by_group(
@@ -99,10 +59,3 @@ def limit_articles(ids: Sequence[str], limit: int, seed: int) -> list[int]:
 def shuffle_key(name: str, seed: int) -> str:
     """What to sort by for an order that depends on the seed and the names alone."""
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
-
-
-def shingles(text: str) -> list[bytes]:
-    """The text's runs of 3 words in lower case, with repetitions; of a shorter text the whole."""
-    words = re.findall(f"[{UNSPACED}]|[^\\s{UNSPACED}]+", text.lower())
-    spans = range(max(1, len(words) - SHINGLE_WORDS + 1))
-    return [" ".join(words[i : i + SHINGLE_WORDS]).encode() for i in spans]

@@ -10,11 +10,9 @@ from distillery_runtime.article import Article
 from distillery_runtime.spec import TextPolicy
 from distillery_runtime.text import ArticleText, compose
 from distillery_trainer.cli import main
-from distillery_trainer.curate.duplicates import duplicate_groups, near_duplicate_pairs
 from distillery_trainer.curate.guard import sort_articles
 from distillery_trainer.curate.guards import TABLE, Guards, read_table
 from distillery_trainer.curate.records import read_records
-from distillery_trainer.split import shingles
 
 STORY = (
     "The harbour town bought a ferry that runs on batteries. It crosses the water in eleven minutes, and its crew "
@@ -83,28 +81,6 @@ def test_every_reason_of_the_table_has_phrases_in_seven_languages_none_twice_in_
         for phrases in reason.phrases.values():
             assert all(isinstance(phrase, str) and phrase == phrase.lower().strip() for phrase in phrases)
             assert len(set(phrases)) == len(phrases)
-
-
-def test_pairs_are_all_those_whose_shingles_overlap_by_half() -> None:
-    words = [f"w{i % 23}" for i in range(60)]
-    texts = [" ".join(words[a:b]) for a in range(0, 20, 5) for b in range(a + 2, a + 30, 7)] + ["alone", "alone"]
-
-    expected = [
-        (i, j)
-        for i in range(len(texts))
-        for j in range(i + 1, len(texts))
-        if len((a := set(shingles(texts[i]))) & (b := set(shingles(texts[j])))) / len(a | b) >= 0.5
-    ]
-
-    assert near_duplicate_pairs(texts) == expected
-    assert 0 < len(expected) < len(texts) * (len(texts) - 1) / 2
-
-
-def test_texts_of_a_chain_of_pairs_are_one_group() -> None:
-    words = [f"w{i}" for i in range(50)]
-    texts = [" ".join(words[start : start + 30]) for start in (0, 8, 16)] + ["something else altogether here"]
-
-    assert duplicate_groups(["a", "b", "c", "d"], texts) == ["a", "a", "a", "d"]
 
 
 def test_of_duplicates_the_longest_text_is_kept_and_each_drop_is_explained(write_rows: Callable[..., Path]) -> None:

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillery_trainer.fit import MIN_ARTICLES
-from distillery_trainer.split import SHARES, Assignment, limit_articles, near_duplicate_groups, split_by_group
+from distillery_trainer.split import SHARES, Assignment, limit_articles, split_by_group
 
 RNG = np.random.default_rng(5)
-VOCABULARY = [f"word{i}" for i in range(2000)]
 IDS = [f"a{i}" for i in range(1000)]
 OVERALLS = np.round(RNG.gamma(1.5, 1.5, size=1000).clip(0, 10), 4)
 FEW = settings(derandomize=True, max_examples=20, deadline=None)
@@ -19,19 +18,6 @@ FEW = settings(derandomize=True, max_examples=20, deadline=None)
 
 def splits(assigned: list[Assignment]) -> dict[str, str]:
     return {one.id: one.split for one in assigned}
-
-
-def news(seed: int, words: int = 120) -> list[str]:
-    return np.random.default_rng(seed).choice(VOCABULARY, size=words).tolist()
-
-
-def changed(words: list[str], count: int, seed: int) -> list[str]:
-    """The words with `count` of them replaced."""
-    rng = np.random.default_rng(seed)
-    result = list(words)
-    for place in rng.choice(len(words), size=count, replace=False):
-        result[place] = f"other{place}"
-    return result
 
 
 @FEW
@@ -114,53 +100,6 @@ def test_the_fewest_articles_that_a_fit_takes_reach_all_four_splits(count: int) 
     found = {one.split for one in split_by_group(IDS[:count], IDS[:count], OVERALLS[:count], 0)}
 
     assert found == set(SHARES)
-
-
-@FEW
-@given(st.integers(0, 10_000), st.integers(1, 6))
-def test_a_text_with_a_few_of_its_words_changed_shares_its_group(seed: int, count: int) -> None:
-    words = news(seed)
-    texts = [" ".join(words), " ".join(changed(words, count, seed))]
-
-    assert near_duplicate_groups(["a", "b"], texts) == ["a", "a"]
-
-
-@FEW
-@given(st.integers(0, 10_000))
-def test_unrelated_texts_stand_in_groups_of_their_own(seed: int) -> None:
-    texts = [" ".join(news(seed + offset)) for offset in range(4)]
-
-    assert near_duplicate_groups(["a", "b", "c", "d"], texts) == ["a", "b", "c", "d"]
-
-
-def test_case_and_spaces_do_not_keep_duplicates_apart() -> None:
-    words = news(1)
-
-    assert near_duplicate_groups(["a", "b"], [" ".join(words), "  ".join(words).upper()]) == ["a", "a"]
-
-
-def test_a_chain_of_near_duplicates_is_one_group_named_by_its_first_member() -> None:
-    chain = [news(3)]
-    for step in range(8):  # each differs from the next by 8 words of 120, the ends by about half of them
-        chain.append(changed(chain[-1], 8, step))
-    texts = [" ".join(words) for words in chain]
-
-    assert set(near_duplicate_groups([str(i) for i in range(9)], texts)) == {"0"}
-
-
-def test_a_text_that_joins_two_groups_makes_them_one() -> None:
-    left, middle, right = news(0, 50), news(1, 40), news(2, 50)  # Jaccard 0.3 to each other, 0.6 to the whole
-    texts = [" ".join(words) for words in ([*left, *middle], [*middle, *right], [*left, *middle, *right])]
-    alone = near_duplicate_groups(["a", "b"], texts[:2])
-
-    joined = near_duplicate_groups(["a", "b", "c"], texts)
-
-    assert alone == ["a", "b"]
-    assert joined == ["a", "a", "a"]
-
-
-def test_very_short_texts_are_grouped_only_when_they_are_equal() -> None:
-    assert near_duplicate_groups(["a", "b", "c", "d"], ["Sun", "Wind", "sun", ""]) == ["a", "b", "a", "d"]
 
 
 @FEW

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distillery_runtime.spec import TextPolicy
-from distillery_trainer.curate.duplicates import duplicate_groups, representatives
+from distillery_trainer.curate.duplicates import near_duplicate_groups, representatives
 from distillery_trainer.curate.guards import Dropped, Guards
 from distillery_trainer.curate.records import Receipt, Received, read_records
 from distillery_trainer.files import write_jsonl
@@ -46,7 +46,7 @@ def sort_articles(receipt: Receipt, guards: Guards) -> Sorted:
     """Drops what a guard names, then all of each near-duplicate group but its longest text."""
     checked = [(article, guards.check(article.cleaned)) for article in receipt.articles]
     passed = [article for article, why in checked if why is None]
-    groups = duplicate_groups([article.id for article in passed], [article.text for article in passed])
+    groups = near_duplicate_groups([article.id for article in passed], [article.text for article in passed])
     chosen = representatives(groups, [article.text for article in passed])
     repeated = {
         article.id: _repeats(article, passed[chosen[group]])

@@ -2,9 +2,8 @@
 
 import re
 
-from distillery_trainer.split import UNSPACED
+from distillery_trainer.curate.duplicates import tokens
 
-_WORD = re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])[^\W_])+")
 _SENTENCE = re.compile(r"(?<=[.!?…»。！？])\s+|\n+")
 LETTERS_FROM = 2000  # characters
 _ADDRESS = re.compile(r"(?:https?://|www\.)\S+")
@@ -14,7 +13,7 @@ _GARBLED = re.compile("\ufffd|Ã[\u0080-\u00bf©¨ª«¼¶¤±³]|â€[™œ\u0
 
 def words(text: str) -> list[str]:
     """The words in lower case, web addresses left out; of scripts without spaces each character is one."""
-    return _WORD.findall(_ADDRESS.sub(" ", text).lower())
+    return tokens(_ADDRESS.sub(" ", text))
 
 
 def sentences(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.verdict import overalls
-from distillery_trainer.curate.duplicates import duplicate_groups
+from distillery_trainer.curate.duplicates import near_duplicate_groups
 from distillery_trainer.files import write_json, write_jsonl
 from distillery_trainer.labels import LabelledSet, files_digest, read_labels
 from distillery_trainer.split import SHARES, Assignment, Split, shuffle_key, split_by_group
@@ -54,7 +54,7 @@ def prepare(labelled: LabelledSet, spec: FilterSpec, floor: int, seed: int) -> P
     """
     ids = [article.id for article in labelled.articles]
     values = overalls(labelled.labels(), spec)
-    groups = duplicate_groups(ids, labelled.texts)
+    groups = near_duplicate_groups(ids, labelled.texts)
     split = {a.group: a.split for a in split_by_group(ids, groups, values, seed)}
     empty = [name for name in SHARES if name not in split.values()]
     if empty:

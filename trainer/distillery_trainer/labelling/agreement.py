@@ -12,6 +12,7 @@ import numpy as np
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.verdict import VerdictRules, overalls, round_scores
+from distillery_trainer.curate.duplicates import near_duplicate_groups
 from distillery_trainer.labels import LabelledSet
 from distillery_trainer.metrics import (
     Array,
@@ -25,7 +26,6 @@ from distillery_trainer.metrics import (
     weighted_spearman,
 )
 from distillery_trainer.noise import noise_floor
-from distillery_trainer.split import near_duplicate_groups
 
 SCHEMA_VERSION = 1
 SEED = 0
