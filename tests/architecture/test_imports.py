@@ -10,8 +10,7 @@ Loaded = Callable[..., set[str]]
 HEAVY = {"torch", "transformers", "peft"}
 RUNTIME_MAY_IMPORT = {"numpy", "onnxruntime", "tokenizers", "re2", "pydantic", "distillery_runtime"}
 NEVER_IN_THE_RUNTIME = {
-    *HEAVY, "sklearn", "scipy", "pandas", "joblib", "yaml", "onnx", "safetensors", "huggingface_hub", "datasketch",
-    "rich",
+    *HEAVY, "sklearn", "scipy", "pandas", "joblib", "yaml", "onnx", "safetensors", "huggingface_hub", "rich",
 }  # fmt: skip
 BEHIND_AN_EXTRA = {  # of the runtime: modules that are imported only when their command is given
     "runtime/distillery_runtime/hub.py": "huggingface_hub",

@@ -28,7 +28,7 @@ from distillery_trainer.pipeline import Pipeline
 from distillery_trainer.pool import read_pool
 from distillery_trainer.prompt import read_template, render_prompt
 from distillery_trainer.run import RunFolder
-from distillery_trainer.split import SHARES, limit_articles
+from distillery_trainer.split import SHARES, SPLIT_VERSION, limit_articles
 
 RUNS_FOLDER = Path("runs")
 MIN_ARTICLES = 20
@@ -235,6 +235,7 @@ def _manifest(spec: FilterSpec, request: FitRequest, labelled: LabelledSet) -> d
         "limit": request.limit,
         "seed": request.seed,
         "split_shares": dict(SHARES),
+        "split_version": None if request.splits else SPLIT_VERSION,
         "versions": {"distillery": __version__, "python": platform.python_version(), **_package_versions()},
         "command": " ".join(["trainer", *sys.argv[1:]]),
     }

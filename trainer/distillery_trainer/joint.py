@@ -27,7 +27,7 @@ from distillery_trainer.labels import LabelledSet
 from distillery_trainer.progress import Bar
 from distillery_trainer.run import RunFolder, Stage
 from distillery_trainer.run_models import content_of
-from distillery_trainer.split import SHARES, Assignment, split_by_group
+from distillery_trainer.split import SHARES, SPLIT_VERSION, Assignment, split_by_group
 
 SHARED_TEXTS = 96  # kept for the exporter, which fits rounded weights to what the backbone reads
 LISTED = 20
@@ -87,7 +87,7 @@ class Joint:
     def stages(self) -> Sequence[Stage]:
         """The chain, whose last stage makes the shared student."""
         return (
-            Stage("split", "splits.jsonl", (), self._split_inputs, 2, self._split),
+            Stage("split", "splits.jsonl", (), self._split_inputs, SPLIT_VERSION, self._split),
             Stage("fit", "student", ("split",), self._fit_inputs, 2, self._fit),
         )
 

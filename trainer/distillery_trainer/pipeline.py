@@ -41,7 +41,7 @@ from distillery_trainer.report.learning import Embeddings, Exam, Lesson, learn
 from distillery_trainer.route import fit_router, read_routing, router_record
 from distillery_trainer.run import Stage
 from distillery_trainer.run_models import RunModels, content_of
-from distillery_trainer.split import SHARES, Assignment, split_by_group
+from distillery_trainer.split import SHARES, SPLIT_VERSION, Assignment, split_by_group
 
 Scores = NDArray[np.float32]
 
@@ -95,7 +95,7 @@ class Pipeline:
         costs = digest([article.cost_usd for article in self.labelled.articles])
         told = [self.spec.label, self.spec.summary, self.labelled.oracles, costs, self.seed]
         return (
-            Stage("split", "splits.jsonl", (), split, 2, self._split),
+            Stage("split", "splits.jsonl", (), split, SPLIT_VERSION, self._split),
             Stage("fit", "student", ("split",), [student, names, counted, self.seed, *taught], 4, self._fit),
             Stage("calibrate", "calibration.json", ("fit",), [self.seed], 2, self._calibrate),
             Stage("probe", "probe", ("split",), [probe, names, counted, self.seed, *distilled], 5, self._probe),

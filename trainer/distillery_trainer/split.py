@@ -13,6 +13,7 @@ Split = Literal["train", "val", "calibration", "test"]
 
 SHARES: dict[Split, float] = {"train": 0.60, "val": 0.15, "calibration": 0.10, "test": 0.15}
 BANDS = 4
+SPLIT_VERSION = 2  # of groups and split together; 1: near-duplicates by MinHash
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,9 +239,9 @@ class _Join:
         for own in self.sets:
             order = np.lexsort((own, common[own >> shift]))
             prefixes.append(own[order[: len(own) - _at_least(self._jaccard * len(own)) + 1]])
-        shared = _counted(prefixes, shift) > 1
+        shared = _repeated(prefixes)
         for prefix in prefixes:
-            places = np.flatnonzero(shared[prefix >> shift])
+            places = np.flatnonzero(shared[np.searchsorted(shared, prefix)] == prefix)
             yield prefix[places].tolist(), places.tolist()
 
 
@@ -268,6 +268,12 @@ def _counted(sets: Iterable[Numbers], shift: np.uint64) -> NDArray[np.uint32]:
     for own in sets:
         counts[own >> shift] += 1
     return counts
+
+
+def _repeated(sets: Sequence[Numbers]) -> Numbers:
+    """The shingles of more than one set, in order, and a last one that is above all."""
+    every = np.sort(np.concatenate([*sets, np.zeros(0, np.uint64)]))
+    return np.append(np.unique(every[1:][every[1:] == every[:-1]]), np.uint64(2**64 - 1))
 
 
 def _at_least(share: float) -> int:

@@ -44,7 +44,7 @@ def prepare_files(files: Sequence[Path], spec: FilterSpec, out: Path, floor: int
 
 
 def prepare(labelled: LabelledSet, spec: FilterSpec, floor: int, seed: int) -> Prepared:
-    """Splits labelled articles: as `split_by_group`, but no near-duplicate missed, and rare finds where they count.
+    """Splits labelled articles: as `split_by_group`, but with rare finds where they count.
 
     A part of the held-out ones with fewer than `floor` articles at or above the operating tier gets groups with such
     from training, for as many articles without; training keeps as many for itself.
