@@ -20,6 +20,7 @@ from distillery_trainer.base_model import resolve
 from distillery_trainer.curate import cli as curate_cli
 from distillery_trainer.filters import CONFIG_NAME, all_filters, filters_root, find_filter, load_filter
 from distillery_trainer.fit import FitRequest, fit, fit_joint
+from distillery_trainer.labels import find_labels
 from distillery_trainer.lint import lint_filter
 from distillery_trainer.overrides import named_overrides
 from distillery_trainer.pool import read_pool
@@ -73,8 +74,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", required=True, action="append", metavar="NAME[/vN]|PATH", dest="filters",
                         help="the filter to fit; with --joint, each of several")  # fmt: skip
-    parser.add_argument("--labels", required=True, nargs="+", action="extend", metavar="FILE",
-                        help="JSON lines with id, title, text and labels {dimension: 0-10}; with --joint FILTER=FILE, "
+    parser.add_argument("--labels", nargs="+", action="extend", default=[], metavar="FILE",
+                        help="JSON lines with id, title, text and labels {dimension: 0-10} (default: "
+                        "labels/<filter>-<N>.jsonl, or labels.jsonl in the filter's folder); with --joint FILTER=FILE, "
                         "FILTER as --filter gives it")  # fmt: skip
     parser.add_argument("--joint", action="store_true",
                         help="fit several filters whose students share one backbone")  # fmt: skip
@@ -185,8 +187,12 @@ def _fit_joint(options: argparse.Namespace) -> int:
 
 def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> FitRequest:
     folder = find_filter(name)
+    spec = load_filter(folder)
+    if not labels:
+        labels = [find_labels(folder, spec)]
+        _say(f"labels: {labels[0]}")
     named = named_overrides(
-        load_filter(folder),
+        spec,
         backend=options.backend,
         base_model=options.base_model,
         embedder=options.embedder,

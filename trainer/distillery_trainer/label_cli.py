@@ -17,7 +17,7 @@ from distillery_trainer.labelling.job import LabelJob, Money, Questions
 from distillery_trainer.labelling.label import label, remaining
 from distillery_trainer.labelling.prepared import prepare
 from distillery_trainer.labelling.telling import agreement_lines, dry_run_lines, summary_lines
-from distillery_trainer.labels import files_digest, read_labels
+from distillery_trainer.labels import default_labels, files_digest, read_labels
 from distillery_trainer.oracle.protocol import Settings
 from distillery_trainer.oracle.services import GEMINI, RECORDED, SERVICES, Access
 
@@ -116,7 +116,7 @@ def _label(options: argparse.Namespace) -> int:
 def _job(options: argparse.Namespace) -> LabelJob:
     folder = find_filter(options.filter)
     spec = load_filter(folder)
-    out = options.out or Path("labels") / f"{spec.label}.jsonl"
+    out = options.out or default_labels(spec)
     is_recorded = options.oracle == RECORDED
     if options.max_usd is None and not (is_recorded or options.dry_run):
         raise InputError("trainer label", [Problem("--max-usd", "not given", "a budget in US dollars")])

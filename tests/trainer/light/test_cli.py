@@ -67,7 +67,6 @@ def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[s
         ("distil",),
         ("fit",),
         ("init",),
-        ("fit", "--filter", "topic"),
         ("fit", "--filter", "topic", "--labels"),
         ("fit", "--filter", "topic", "--labels", "x", "--backend", "linear"),
         ("fit", "--filter", "topic", "--labels", "x", "--limit", "0"),
@@ -116,6 +115,48 @@ def test_a_setting_that_cannot_be_applied_ends_with_2_and_is_named(
 
     assert code == 2
     assert "cascade.target_miss_rate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("fit",), ("prepare", "--out", "prepared"), ("audit",)], ids=lambda c: str(c[0]))
+def test_without_labels_a_message_names_the_filter_and_where_they_are_looked_for(
+    new_filter: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    code = exit_code(*command, "--filter", "topic")
+
+    assert code == 2
+    assert (
+        f"of topic-1: not given, expected --labels FILE, or a file {Path('labels/topic-1.jsonl')} or {new_filter}"
+        in (capsys.readouterr().err)
+    )
+
+
+@pytest.mark.parametrize("in_filter", [False, True])
+def test_labels_are_found_where_they_are_written_or_beside_the_config(
+    new_filter: Path, labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_filter: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = new_filter / "labels.jsonl" if in_filter else tmp_path / "labels" / "topic-1.jsonl"
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(Path(labels).read_bytes())
+
+    code = exit_code("prepare", "--filter", "topic", "--out", "prepared", "--floor", "0")
+
+    assert code == 0
+    assert len((tmp_path / "prepared" / "splits.jsonl").read_text().splitlines()) == 30
+
+
+def test_of_two_labels_files_none_is_guessed(
+    new_filter: Path, labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels").mkdir()
+    for place in (new_filter / "labels.jsonl", tmp_path / "labels" / "topic-1.jsonl"):
+        place.write_bytes(Path(labels).read_bytes())
+
+    code = exit_code("fit", "--filter", "topic")
+
+    assert code == 2
+    assert "both" in capsys.readouterr().err
 
 
 def test_labels_that_are_not_there_end_with_2(new_filter: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery_runtime.command import positive
-from distillery_runtime.spec import ProbeSettings, TextPolicy
+from distillery_runtime.spec import FilterSpec, ProbeSettings, TextPolicy
 from distillery_trainer.backends.choose import STATIC
 from distillery_trainer.curate.audit import audit, read_audited, report
 from distillery_trainer.curate.findings import as_text
@@ -25,6 +25,7 @@ from distillery_trainer.curate.screen import screen_files
 from distillery_trainer.files import write_json
 from distillery_trainer.filters import find_filter, load_filter
 from distillery_trainer.finished_run import open_finished_run
+from distillery_trainer.labels import find_labels
 
 Commands = Any  # Any: what argparse's add_subparsers gives, a class without a public name
 
@@ -107,8 +108,15 @@ def _add_review(parser: argparse.ArgumentParser) -> None:
 
 def _add_labels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", required=True, metavar="NAME[/vN]|PATH", help="the filter of the labels")
-    parser.add_argument("--labels", required=True, nargs="+", action="extend", type=Path, metavar="FILE",
-                        help="JSON lines with id, title, text and labels {dimension: 0-10}")  # fmt: skip
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="JSON lines with id, title, text and labels {dimension: 0-10} (default: as `trainer fit`)",
+    )
 
 
 def _add_draw(parser: argparse.ArgumentParser) -> None:
@@ -149,8 +157,8 @@ def _mine(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    spec = load_filter(find_filter(options.filter))
-    prepared = prepare_files(options.labels, spec, options.out, options.floor, options.seed)
+    spec, labels = _labelled(options)
+    prepared = prepare_files(labels, spec, options.out, options.floor, options.seed)
     print(
         f"{options.out / 'splits.jsonl'}: {len(prepared.assigned)} articles, of which at or above {spec.operating_tier}"
     )
@@ -161,14 +169,12 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    spec = load_filter(find_filter(options.filter))
-    data = read_audited(options.labels, spec, _splits(options, spec.text))
+    spec, labels = _labelled(options)
+    data = read_audited(labels, spec, _splits(options.splits, labels, spec.text))
     findings = audit(data)
     proofs = prove(data, findings) if options.prove else []
     if options.out:
-        write_json(
-            options.out, report(data, findings, options.labels) | {"proofs": [asdict(proof) for proof in proofs]}
-        )
+        write_json(options.out, report(data, findings, labels) | {"proofs": [asdict(proof) for proof in proofs]})
     print("\n".join(as_text(findings)))
     for proof in proofs:
         print(
@@ -178,11 +184,18 @@ def _audit(options: argparse.Namespace) -> int:
     return 1 if faults or not all(proof.tripped for proof in proofs) else 0
 
 
-def _splits(options: argparse.Namespace, policy: TextPolicy) -> dict[str, str] | None:
-    if options.splits is None:
+def _labelled(options: argparse.Namespace) -> tuple[FilterSpec, list[Path]]:
+    """The filter and its labels files: those given, or the one found."""
+    folder = find_filter(options.filter)
+    spec = load_filter(folder)
+    return spec, options.labels or [find_labels(folder, spec)]
+
+
+def _splits(splits: Path | None, labels: Sequence[Path], policy: TextPolicy) -> dict[str, str] | None:
+    if splits is None:
         return None
-    ids = [article.id for article in read_records(options.labels, policy).articles]
-    return {one.id: one.split for one in read_splits(options.splits, ids, whole=False)}
+    ids = [article.id for article in read_records(labels, policy).articles]
+    return {one.id: one.split for one in read_splits(splits, ids, whole=False)}
 
 
 def _review_export(options: argparse.Namespace) -> int:
