@@ -1,6 +1,7 @@
 """The human check: a sheet that hides the scores, and estimates whose intervals hold what they promise."""
 
 import csv
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from distillery_runtime.errors import InputError
 from distillery_trainer.curate.inference import classical_mean, powered_mean
 from distillery_trainer.curate.review import export_sheet, import_sheet, read_sheet
+from distillery_trainer.curate.sheet import read_scores
 from distillery_trainer.finished_run import open_finished_run
 from distillery_trainer.fit import FitRequest, fit
 
@@ -71,3 +73,92 @@ def test_wrong_ids_and_scores_are_listed_and_too_few_refused(tmp_path: Path) -> 
     sheet.write_text('id,score\na,\nb,"7,5"\n', encoding="utf-8")
     with pytest.raises(InputError, match="1 filled in"):
         read_sheet(sheet, ["a", "b"])
+
+
+IDS = ["a-1", "007", "=b", "na\u00efef", "12"]
+SCORES = ["7.5", "", "10", "0", "6.25"]
+EXPECTED = {"a-1": 7.5, "=b": 10, "na\u00efef": 0, "12": 6.25}
+
+
+def saved(separator: str, encoding: str, line_end: str, decimal: str, litter: bool) -> bytes:
+    """The sheet as a spreadsheet saves it: cells quoted where they must be, a comment over two lines."""
+    rows = [["ID ", "Score", "comment", "title"] if litter else ["id", "score", "comment", "title"]]
+    for place, (article, score) in enumerate(zip(IDS, SCORES, strict=True)):
+        comment = f'"Zonne-energie",{line_end}ja; nee|\tmisschien' if place == 2 else ""
+        rows.append(
+            [f"'{article}" if article[0] == "=" else article, score.replace(".", decimal), comment, "T\u00eatel"]
+        )
+    if litter:
+        rows = [[], *rows[:3], ["", "", "", ""], *rows[3:], ["", ""], []]
+        rows = [[*row, "", ""] for row in rows]
+
+    def cell(text: str) -> str:
+        return '"' + text.replace('"', '""') + '"' if any(c in text for c in f'{separator}"\r\n') else text
+
+    return "".join(separator.join(map(cell, row)) + line_end for row in rows).encode(encoding)
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding"),
+    list(itertools.product(",;\t|", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le"])),
+)
+def test_a_sheet_means_the_same_however_a_spreadsheet_saves_it(tmp_path: Path, separator: str, encoding: str) -> None:
+    sheet = tmp_path / "sheet.csv"
+    for line_end, decimal, litter in itertools.product(["\n", "\r\n", "\r"], ".,", [False, True]):
+        sheet.write_bytes(saved(separator, encoding, line_end, decimal, litter))
+
+        assert read_scores(sheet, IDS) == EXPECTED
+
+
+def test_a_line_that_names_the_separator_is_no_row(tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("sep=;\r\nid;score\r\n007;7,5\r\n")
+
+    assert read_scores(sheet, IDS) == {"007": 7.5}
+
+
+MANGLED = {
+    "an id twice": ("id;score\n007;7\n12;5\n007;8\n", r"row 4: id: '007', expected an id once \(row 2"),
+    "an id twice, without a score": ("id;score\n007;7\n007;\n", "row 3: id: '007'"),
+    "zeros lost": ("id;score\n7;7\n", "row 2: id: '7'"),
+    "an id as a power of ten": ("id;score\n1E+15;7\n", r"row 2: id: '1E\+15'"),
+    "a score as a date": ("id;score\n007;5-jun\n", "row 2: score: '5-jun'"),
+    "a score as a date, American": ("id,score\n007,6/5/2026\n", "row 2: score: '6/5/2026'"),
+    "a score as a day's number": ("id;score\n007;45787\n", "row 2: score: '45787'"),
+    "perhaps thousands": ("id;score\n007;7.500\n", "row 2: score: '7.500'"),
+    "thousands": ("id;score\n007;1.007,50\n", "row 2: score: '1.007,50'"),
+    "a spreadsheet's error": ("id;score\n007;#REF!\n", "row 2: score: '#REF!'"),
+    "no number": ("id;score\n007;nan\n", "row 2: score: 'nan'"),
+    "two numbers": ("id;score\n007;1_0\n", "row 2: score: '1_0'"),
+    "below 0": ("id;score\n007;-1\n", "row 2: score: '-1'"),
+    "above 10": ("id;score\n007;10,5\n", "row 2: score: '10,5'"),
+    "a comma for two purposes": ("id,score,comment,title\n007,7,5,,Sun\n", "row 2"),
+    "the same with empty cells": ("id,score,comment,title\n007,7,5,,\n", "row 2: score: '7,5'"),
+    "the same without a title": ("id,score,comment,title\n007,7,5,\n", "row 2: score: '7,5'"),
+    "a cell beside the table": ("id;score;\n007;7;8\n", "row 2: column 3: '8'"),
+    "another separator in one row": ("id;score\n007,7\n", "row 2: id: '007,7'"),
+    "a quote without an end": ('id;score;comment\n007;7;"so\n12;8;\n', "row 2, line 2"),
+    "a score without an id": ("id;score\n;7\n", "row 2: id: ''"),
+    "no header": ("007;7\n12;8\n", "'007;7' in the first row"),
+    "two columns of scores": ("id;score;Score\n007;7;8\n", "id and score, each once"),
+    "nothing": ("", "empty"),
+    "a workbook": ("PK\x03\x04", "workbook"),
+}
+
+
+@pytest.mark.parametrize("kind", MANGLED)
+def test_what_a_spreadsheet_mangled_is_refused_with_its_row_and_value(tmp_path: Path, kind: str) -> None:
+    content, message = MANGLED[kind]
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(content)
+
+    with pytest.raises(InputError, match=message):
+        read_scores(sheet, IDS)
+
+
+def test_a_row_is_named_by_its_line_too_where_cells_hold_line_breaks(tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text('id;score;comment\n007;7;"one\ntwo\nthree"\n12;x;\n')
+
+    with pytest.raises(InputError, match=r"row 3 \(line 5\): score: 'x'"):
+        read_scores(sheet, IDS)

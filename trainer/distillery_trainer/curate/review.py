@@ -1,8 +1,6 @@
 """What `trainer review` does: a sheet of articles for people to score, and how student and oracle agree with them."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +10,14 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.verdict import overalls
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.curate.inference import Estimate, classical_mean, powered_mean
+from distillery_trainer.curate.sheet import SHEET, read_scores, sheet_text
 from distillery_trainer.finished_run import FinishedRun, labelled_articles
 from distillery_trainer.predictions import Predictions
 from distillery_trainer.report.page import document, paragraph, section
 from distillery_trainer.split import limit_articles
 
-COLUMNS = ("id", "score", "comment", "title")
-SHEET, PAGE = "sheet.csv", "sheet.html"
+PAGE = "sheet.html"
 FEWEST = 10
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 Array = NDArray[np.float64]
 
@@ -39,7 +36,7 @@ def export_sheet(run: FinishedRun, count: int, seed: int, out: Path) -> int:
         raise InputError(str(run.folder), [Problem("labels files", "gone or changed", "as they were")])
     texts = {article.id: article.cleaned for article in labelled.articles}
     chosen = [ids[place] for place in limit_articles(ids, count, seed)]
-    write_text(out / SHEET, _csv([(i, "", "", _plain(texts[i].title)) for i in chosen]))
+    write_text(out / SHEET, sheet_text([(i, "", "", texts[i].title) for i in chosen]))
     head = paragraph(f"Score each article from 0 to 10 in {SHEET}: {run.spec.summary}")
     parts = [section(f"{i}: {texts[i].title}", paragraph(texts[i].content)) for i in chosen]
     write_text(out / PAGE, document(f"{run.spec.label}: review", "en", [head, *parts]))
@@ -100,53 +97,13 @@ def agreement(
     }
 
 
-def read_sheet(path: Path, known: Sequence[str]) -> dict[str, float]:
+def read_sheet(path: Path, known: Collection[str]) -> dict[str, float]:
     """People's scores by id; rows without a score are passed over. Errors as in `import_sheet`."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(str(path), [Problem("(file)", str(error), f"{SHEET} as exported, filled in")]) from error
-    scores, problems = {}, []
-    for number, row in enumerate(rows, start=2):
-        article, given = _unquoted(row.get("id") or ""), (row.get("score") or "").strip().replace(",", ".")
-        score = _number(given)
-        if article not in known:
-            problems.append(Problem(f"row {number}: id", repr(article), "a test article of the run"))
-        elif given and score is None:
-            problems.append(Problem(f"row {number}: score", repr(given), "a number from 0 to 10"))
-        elif score is not None:
-            scores[article] = score
-    if not problems and len(scores) < FEWEST:
-        problems = [Problem("score", f"{len(scores)} filled in", f"at least {FEWEST}")]
-    if problems:
-        raise InputError(str(path), problems)
+    scores = read_scores(path, known)
+    if len(scores) < FEWEST:
+        raise InputError(str(path), [Problem("score", f"{len(scores)} filled in", f"at least {FEWEST}")])
     return scores
 
 
 def _powered(human: Array, proxy: Array, others: Array) -> Estimate:
     return powered_mean(human, proxy, others) if len(others) > 1 else classical_mean(human)
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 <= value <= 10 else None
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(COLUMNS)
-    writer.writerows([_plain(row[0]), *row[1:]] for row in rows)
-    return "\ufeff" + stream.getvalue()  # the mark by which spreadsheets know UTF-8
-
-
-def _plain(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _unquoted(text: str) -> str:
-    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
