@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run_folder", type=Path, metavar="RUN", help="the run's folder")
     report.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE",
                         help="the page to write (default: report.html)")  # fmt: skip
+    _add_no_titles(report)
     report.set_defaults(run=_report)
 
     lint = commands.add_parser("lint", help="list every problem of a filter's config, prompt and examples")
@@ -102,12 +103,21 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
                         help="certify against the student on these articles, which need no labels")  # fmt: skip
     parser.add_argument("--splits", type=Path, metavar="FILE",
                         help="the splits.jsonl of `trainer prepare` (default: the fit splits by itself)")  # fmt: skip
+    _add_no_titles(parser)
     parser.add_argument("--run-dir", type=Path, metavar="DIR",
                         help="the run's folder (default: runs/<filter>/v<N>/<id>); with --joint that of all runs, "
                         "<filter>-<N> in it")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                         help="override any key of the config, for example cascade.target_miss_rate=0.1")  # fmt: skip
     parser.set_defaults(run=_fit)
+
+
+def _add_no_titles(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-titles",
+        action="store_true",
+        help="name the report's articles by their ids alone, without title, source and link",
+    )
 
 
 def _add_shrink(parser: argparse.ArgumentParser) -> None:
@@ -212,6 +222,7 @@ def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> 
         options.distil_weight,
         options.certify_on,
         options.splits,
+        not options.no_titles,
     )
 
 
@@ -243,7 +254,7 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    report_run(options.run_folder, options.out)
+    report_run(options.run_folder, options.out, not options.no_titles)
     print(options.out)
     return 0
 

@@ -39,6 +39,11 @@ class FinishedRun:
         """The seed of its split, models and intervals."""
         return int(self.manifest["seed"])
 
+    @property
+    def titles(self) -> bool:
+        """Whether its report may name articles by title."""
+        return bool(self.manifest.get("titles", True))
+
     def splits(self) -> dict[str, str]:
         """Each labelled article's split, by id."""
         lines = (self.folder / "splits.jsonl").read_text(encoding="utf-8").split("\n")

@@ -41,7 +41,8 @@ class FitRequest:
 
     `distil_from`: finished runs from whose scores on the articles of `pool` the student learns too, each counting
     `distil_weight` of a label. `certify_on`: files of unlabelled articles that the certificate rests on. `splits`: a
-    split that `trainer prepare` wrote, instead of one of the fit's own.
+    split that `trainer prepare` wrote, instead of one of the fit's own. `titles`: whether the report names articles by
+    title, source and link.
     """
 
     filter_folder: Path
@@ -55,6 +56,7 @@ class FitRequest:
     distil_weight: float = 0.5
     certify_on: Sequence[Path] = ()
     splits: Path | None = None
+    titles: bool = True
 
 
 def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
@@ -132,9 +134,10 @@ def _pipeline(request: FitRequest, part: Part, share: Share | None = None) -> Pi
     folder = request.run_dir or _runs_of(spec) / _run_id(spec, request)
     certify_on = read_pool(request.certify_on, spec.text) if request.certify_on else None
     if share:
-        return Pipeline(spec, labelled, folder, request.seed, certify_on=certify_on, share=share)
+        return Pipeline(spec, labelled, folder, request.seed, certify_on=certify_on, share=share, titles=request.titles)
     splits = read_splits(request.splits, [article.id for article in labelled.articles]) if request.splits else ()
-    return Pipeline(spec, labelled, folder, request.seed, _distillation(spec, request), certify_on, splits)
+    taught_by = _distillation(spec, request)
+    return Pipeline(spec, labelled, folder, request.seed, taught_by, certify_on, splits, titles=request.titles)
 
 
 def _execute(
@@ -232,6 +235,7 @@ def _manifest(spec: FilterSpec, request: FitRequest, labelled: LabelledSet) -> d
         "distil_weight": request.distil_weight if request.distil_from else None,
         "certify_on": _named(request.certify_on),
         "splits": files_digest([request.splits])[0] if request.splits else None,
+        "titles": request.titles,
         "limit": request.limit,
         "seed": request.seed,
         "split_shares": dict(SHARES),

@@ -1,6 +1,7 @@
 """Labelled articles: read strictly, every problem of every file listed at once."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from distillery_trainer.label_weights import label_weights
 MAX_LISTED = 50
 MAX_WEIGHT = 1e6
 MAX_COST = 1e6
+MAX_LINK_CHARS = 2_000
 SLICE_FIELDS = ("source", "language", "id")
 
 
@@ -27,7 +29,8 @@ class LabelledArticle:
 
     `weight`: what it counts in training. `repeats`: the oracle's several answers in column order, where it gave some.
     `inclusion`: the probability in (0, 1] with which an article like it was drawn to be labelled.
-    `cost_usd`: what the labels cost, where it is stated. `flags`: those that the oracle raised.
+    `cost_usd`: what the labels cost, where it is stated. `flags`: those that the oracle raised. `link`: the article's
+    address on the web, for reports.
     """
 
     id: str
@@ -40,6 +43,7 @@ class LabelledArticle:
     inclusion: float = 1.0
     cost_usd: float | None = None
     flags: tuple[str, ...] = ()
+    link: str | None = None
 
     @property
     def text(self) -> str:
@@ -173,8 +177,16 @@ def _read_line(line: Mapping[str, object] | BadLine, spec: FilterSpec, where: st
     cost = line.get("cost_usd")
     paid = float(cost) if isinstance(cost, int | float) else None
     return LabelledArticle(
-        article.id, text, values, fields, named, float(weight), tuple(answers), float(inclusion), paid, tuple(flags)
-    )
+        article.id, text, values, fields, named, float(weight), tuple(answers), float(inclusion), paid, tuple(flags),
+        _link(line.get("url")),
+    )  # fmt: skip
+
+
+def _link(url: object) -> str | None:
+    """An address that a page may link to: http or https, without spaces and controls."""
+    if not isinstance(url, str) or len(url) > MAX_LINK_CHARS or not re.fullmatch(r"https?://[^\s<>\"'\\]+", url, re.I):
+        return None
+    return url if url.isprintable() and _is_unicode(url) else None
 
 
 def _is_unicode(text: str) -> bool:

@@ -52,7 +52,8 @@ class Pipeline:
 
     `distillation`: whom the models learn from beside the oracle. `certify_on`: the unlabelled articles that the
     certificate rests on, where it is not the calibration split's. `splits`: a split made before, of the same articles.
-    `share`: of the joint training that the student is taken from, where it is not trained here.
+    `share`: of the joint training that the student is taken from, where it is not trained here. `titles`: whether the
+    report names articles by title.
     """
 
     spec: FilterSpec
@@ -63,6 +64,7 @@ class Pipeline:
     certify_on: Pool | None = None
     splits: Sequence[Assignment] = ()
     share: Share | None = None
+    titles: bool = True
 
     @cached_property
     def models(self) -> RunModels:
@@ -92,8 +94,8 @@ class Pipeline:
         weights = [[d["name"], d["weight"]] for d in spec["dimensions"]]
         given = [digest([[a.id, a.split, a.group] for a in made])] if (made := self._given_splits) else []
         split = [data, weights, spec["gatekeepers"], self.seed, *given]
-        costs = digest([article.cost_usd for article in self.labelled.articles])
-        told = [self.spec.label, self.spec.summary, self.labelled.oracles, costs, self.seed]
+        costs = digest([[article.cost_usd, article.link] for article in self.labelled.articles])
+        told = [self.spec.label, self.spec.summary, self.labelled.oracles, costs, self.seed, self.titles]
         return (
             Stage("split", "splits.jsonl", (), split, SPLIT_VERSION, self._split),
             Stage("fit", "student", ("split",), [student, names, counted, self.seed, *taught], 4, self._fit),
@@ -102,7 +104,7 @@ class Pipeline:
             Stage("certify", "certificate.json", ("calibrate", "probe"), certified, 7, self._certify),
             Stage("predict", "predictions.jsonl", ("calibrate", "probe"), [], 2, self._predict),
             Stage("evaluate", "eval.json", ("certify", "predict"), [rubric, slices, repeats], 5, self._evaluate),
-            Stage("report", "report.html", ("evaluate", "predict"), told, 1, self._report),
+            Stage("report", "report.html", ("evaluate", "predict"), told, 2, self._report),
         )
 
     @cached_property
@@ -270,7 +272,8 @@ class Pipeline:
         return evaluate(self.spec, self.fit_data(), evidence, self.seed)
 
     def _report(self, output: Path) -> None:
-        write_text(output, render(read_facts(self.folder, self.spec, self.labelled, self.lessons(), self.seed)))
+        facts = read_facts(self.folder, self.spec, self.labelled, self.lessons(), self.seed, self.titles)
+        write_text(output, render(facts))
 
     def lessons(self) -> tuple[Lesson, ...]:
         """Learning curves of cheap models, on the embeddings of the probe's encoder before it learnt from any label."""

@@ -36,7 +36,15 @@ QUICK: dict[str, object] = {
     "evaluation.slices": [{"name": "dutch", "field": "language", "includes": "nl"}],
 }
 HOSTILE = "<script>alert('&')</script>"
-SECRET = "unrepeatable"  # a word of every text and title
+SECRET = "unrepeatable"  # a word of every text
+TITLE = '<b>Ferries & "buses"</b>'
+LINKS = [
+    'https://example.org/?a=1&b="2"',
+    "https://example.org/?a=1&b=2",
+    "javascript:alert(1)",
+    "HTTP://example.org",
+    7,
+]
 VOID = {"meta", "br", "line", "rect", "circle", "polyline"}
 CURVE = [
     {"threshold": 0.5, "share_below": 0.1, "misses": 0, "positives": 90, "upper_bound": 0.033},
@@ -83,7 +91,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = [str(word) for word in rng.choice(words, size=30)] + ["solar"] * (6 if green else 0)
         labels = {"relevance": 8.0 if green else 2.0, "evidence_quality": float(rng.integers(4, 9))}
         rows.append({
-            "id": f"{HOSTILE}{place}", "title": SECRET, "text": f"{' '.join(text)} {SECRET}", "labels": labels,
+            "id": f"{HOSTILE}{place}", "title": TITLE, "text": f"{' '.join(text)} {SECRET}", "labels": labels,
+            "source": f"<i>wire</i>{place}", "url": LINKS[place % 5],
             "language": "nl" if place % 2 else "en", "cost_usd": 0.25, "oracle": "<b>oracle</b>",
         })  # fmt: skip
     labels_file = folder / "labels.jsonl"
@@ -136,7 +145,7 @@ def test_the_page_loads_and_runs_nothing(copied: Path, tmp_path: Path) -> None:
     page = Page(report(copied, tmp_path / "report.html"))
 
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
-    assert not {name for name, _ in page.attributes} & {"src", "href", "style", "onload"}
+    assert not {name for name, _ in page.attributes} & {"src", "style", "onload"}
     assert page.open == []
 
 
@@ -181,6 +190,30 @@ def test_no_word_of_an_article_is_told(copied: Path, tmp_path: Path) -> None:
 
     assert SECRET not in page
     assert "solar" not in page
+
+
+def test_the_worst_articles_have_title_source_and_a_link_to_the_web_alone(copied: Path, tmp_path: Path) -> None:
+    page = report(copied, tmp_path / "report.html")
+
+    rows = [row.split("</td>")[0] for row in page.split("The twelve worst articles")[1].split("<tr><td>")[1:13]]
+    links = re.findall(r'<a href="([^"]*)" rel="noopener noreferrer">', page)
+    assert len(rows) == 12
+    assert all("Ferries &amp; &quot;buses&quot;" in row and "&lt;i&gt;wire&lt;/i&gt;" in row for row in rows)
+    assert set(links) <= {"https://example.org/?a=1&amp;b=2", "HTTP://example.org"}
+    assert page.count("<a ") == len(links) > 0
+    assert "javascript:" not in page
+
+
+def test_titles_sources_and_links_are_left_out_on_demand(copied: Path, tmp_path: Path) -> None:
+    whole = report(copied, tmp_path / "whole.html")
+
+    assert main(["report", str(copied), "--no-titles", "--out", str(tmp_path / "a.html")]) == 0
+    change_json(copied / "manifest.json", titles=False)
+    assert main(["report", str(copied), "--out", str(tmp_path / "b.html")]) == 0
+
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert (tmp_path / "b.html").read_text(encoding="utf-8") == page != whole
+    assert not [word for word in ("Ferries", "wire", "<a ", "example.org") if word in page]
 
 
 def test_the_worst_article_stands_first(copied: Path, tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from distillery_trainer.report.learning import Lesson
 logger = logging.getLogger(__name__)
 
 
-def report_run(run: Path, out: Path) -> None:
+def report_run(run: Path, out: Path, titles: bool = True) -> None:
     """Writes the report of a finished run. The run itself is left as it is, but for its cache.
+
+    Without `titles`, or where the fit was told to leave them out, articles are named by their ids alone.
 
     What needs the labels files is left out where they are gone or have changed; so is the learning curve where the
     probe's encoder cannot be opened.
@@ -28,7 +30,7 @@ def report_run(run: Path, out: Path) -> None:
     found.evaluation()
     labelled = labelled_articles(found.manifest, found.spec)
     lessons = _lessons(Pipeline(found.spec, labelled, run, found.seed)) if labelled else ()
-    write_text(out, render(read_facts(run, found.spec, labelled, lessons, found.seed)))
+    write_text(out, render(read_facts(run, found.spec, labelled, lessons, found.seed, titles and found.titles)))
 
 
 def _lessons(pipeline: Pipeline) -> tuple[Lesson, ...]:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from distillery_trainer.labels import LabelledArticle
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import mean_of, single
 from distillery_trainer.report.facts import Facts, in_words
@@ -17,6 +18,7 @@ Array = NDArray[np.float64]
 WORST = 12
 COLUMNS = 8  # more dimensions find no room on paper: those with the largest errors
 LENGTH_BINS = 5
+LONGEST = 120  # characters of a title or source
 
 
 def section(facts: Facts) -> str:
@@ -90,7 +92,7 @@ def _bars(facts: Facts, errors: Array, kinds: Sequence[tuple[str, NDArray[np.boo
 
 
 def worst_section(facts: Facts) -> str:
-    """The twelve articles with the largest error, by id: labels and predictions, never a text."""
+    """The twelve articles with the largest error: title, source and link where they are known, and never a text."""
     title = "The twelve worst articles"
     found = facts.predictions
     errors = np.abs(found.student - found.labels).mean(axis=1)
@@ -99,9 +101,11 @@ def worst_section(facts: Facts) -> str:
     distances = np.abs(found.student - found.labels)[order].mean(axis=0)
     shown = np.sort(np.argsort(-distances, kind="stable")[:COLUMNS]).tolist()
     names = [in_words(facts.spec.dimension_names[place]) for place in shown]
+    known = facts.labelled.articles if facts.labelled and facts.titles else ()
+    articles = {article.id: _article(article) for article in known}
     rows = [
         [
-            Cell(found.ids[i]),
+            articles.get(found.ids[i]) or Cell(found.ids[i]),
             Cell(f"{errors[i]:.1f}"),
             Cell(_pair(label[i], student[i])),
             Cell(f"{probe[i]:.1f}"),
@@ -119,6 +123,19 @@ def worst_section(facts: Facts) -> str:
         ),
         page.table(head, rows, "wide"),
     )
+
+
+def _article(article: LabelledArticle) -> Cell:
+    """An article by its title, linked where it has an address; its id and source below."""
+    title, source = _shortened(article.cleaned.title), _shortened(article.fields.get("source", ""))
+    below = ", ".join(part for part in (article.id if title else "", source) if part)
+    return Cell(title or article.id, below, article.link)
+
+
+def _shortened(words: str) -> str:
+    """Words on one line, without characters that nobody sees."""
+    shown = " ".join("".join(char if char.isprintable() else " " for char in words).split())
+    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
 
 
 def _pair(label: float, said: float) -> str:

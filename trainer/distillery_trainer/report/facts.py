@@ -24,7 +24,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Facts:
-    """A run, as far as its report tells of it; None where the run has no such thing."""
+    """A run, as far as its report tells of it; None where the run has no such thing.
+
+    `titles`: whether it names articles by title, source and link.
+    """
 
     spec: FilterSpec
     evaluation: Json
@@ -35,6 +38,7 @@ class Facts:
     labelled: LabelledSet | None
     lessons: tuple[Lesson, ...]
     seed: int
+    titles: bool = True
 
     @cached_property
     def overall(self) -> tuple[Array, Array, Array]:
@@ -44,8 +48,9 @@ class Facts:
 
 
 def read_facts(
-    run: Path, spec: FilterSpec, labelled: LabelledSet | None, lessons: tuple[Lesson, ...], seed: int
-) -> Facts:
+    run: Path, spec: FilterSpec, labelled: LabelledSet | None, lessons: tuple[Lesson, ...], seed: int,
+    titles: bool = True,
+) -> Facts:  # fmt: skip
     """Reads an evaluated run. `labelled`: all its articles, where they are at hand; `lessons`: learning curves.
 
     Raises:
@@ -62,6 +67,7 @@ def read_facts(
         labelled,
         lessons,
         seed,
+        titles,
     )
 
 

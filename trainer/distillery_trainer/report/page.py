@@ -23,7 +23,8 @@ thead th{border-bottom:1.5px solid #000;vertical-align:bottom}th:first-child,td:
 td small{display:block;color:#333;white-space:nowrap}tr.strong td{font-weight:bold}
 table.wide{font-size:10.5px}table.wide th,table.wide td{padding:3px;white-space:nowrap}
 table.wide th{white-space:normal;font-size:9.5px}
-table.wide td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:100px}
+table.wide td:first-child,table.wide td:first-child small{white-space:normal;overflow-wrap:anywhere;min-width:130px}
+td a{color:inherit}
 dl{margin:8px 0}dt{font-weight:bold;float:left;clear:left;margin-right:8px}dd{margin:0 0 4px}
 code{font-size:12.5px;overflow-wrap:anywhere}
 @media print{body{font-size:10.5pt;max-width:none;padding:0}h2{break-after:avoid}
@@ -34,10 +35,11 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the page loads and r
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A table's cell: its words, and smaller ones below."""
+    """A table's cell: its words, smaller ones below, and an http address that the words link to."""
 
     words: str
     below: str = ""
+    link: str | None = None
 
 
 def document(title: str, language: str, parts: Iterable[str]) -> str:
@@ -107,7 +109,10 @@ def terms(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return f"<td>{escape(cell.words)}{f'<small>{escape(cell.below)}</small>' if cell.below else ''}</td>"
+    words = escape(cell.words)
+    if cell.link:
+        words = f'<a href="{escape(cell.link)}" rel="noopener noreferrer">{words}</a>'
+    return f"<td>{words}{f'<small>{escape(cell.below)}</small>' if cell.below else ''}</td>"
 
 
 def _class(style: str) -> str:
