@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "benchmark": "cost", "schema_version": 1, "command": command(sys.argv), "machine": asdict(this_machine()),
         "note": options.note, "training_s": _training(options.run), "speed": _speed(options),
         "baselines_s": _baselines(open_finished_run(options.run)),
+        "split_version": open_finished_run(options.run).manifest.get("split_version", 1),
     }  # fmt: skip
     path = options.results / f"cost-{options.name}.json"
     path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -28,6 +28,7 @@ from distillery_runtime.jsonl import read_jsonl
 from distillery_runtime.machine import this_machine
 from distillery_trainer.compare import compare
 from distillery_trainer.finished_run import open_finished_run
+from distillery_trainer.split import SPLIT_VERSION
 
 THREADS = 1
 
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--bundle, --articles: one without the other, expected both or none")
     record = {
         "benchmark": "joint", "schema_version": 1, "command": command(sys.argv), "machine": asdict(this_machine()),
+        "split_version": SPLIT_VERSION,
         "note": options.note, "filters": [_compared(*pair) for pair in options.pair],
         "panel": _timed(options) if options.bundle else None,
     }  # fmt: skip

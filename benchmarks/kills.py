@@ -22,6 +22,7 @@ if __name__ == "__main__":
 
 from benchmarks.parity_result import command, news
 from distillery_runtime.machine import this_machine
+from distillery_trainer.split import SPLIT_VERSION
 
 POLL_S = 0.2
 TRAINER = [sys.executable, "-c", "import sys; from distillery_trainer.cli import main; sys.exit(main())", "fit"]
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     maes = [_mae(run) for run in (whole, killed)]
     record = {
         "benchmark": "kills", "schema_version": 1, "command": command(sys.argv), "machine": asdict(this_machine()),
+        "split_version": SPLIT_VERSION,
         "kills": options.kills, "trained_s": trained_s, "lost_s": lost_s, "lost_share": sum(lost_s) / trained_s,
         "test_mae": {"whole": maes[0], "killed": maes[1], "difference": abs(maes[1] - maes[0])},
     }  # fmt: skip

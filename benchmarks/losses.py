@@ -29,6 +29,7 @@ from distillery_runtime.machine import this_machine
 from distillery_runtime.spec import EncoderSettings, Loss
 from distillery_trainer.compare import compare
 from distillery_trainer.finished_run import open_finished_run
+from distillery_trainer.split import SPLIT_VERSION
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 REFERENCE: Loss = EncoderSettings().loss  # the default, which the others are compared with
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs[loss] = [tried[rates[loss]], *(_fitted(options, loss, rates[loss], seed) for seed in others)]
     record = {
         "benchmark": "losses", "schema_version": 1, "command": command(sys.argv), "machine": asdict(this_machine()),
+        "split_version": SPLIT_VERSION,
         "note": options.note, "seeds": options.seeds, "rates_tried": options.rates, "reference": REFERENCE,
         "losses": {loss: {"learning_rate": rates[loss], **_figures(runs[loss], runs[REFERENCE])} for loss in LOSSES},
     }  # fmt: skip

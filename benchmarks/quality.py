@@ -58,6 +58,7 @@ def found(run: Path) -> dict[str, object]:
         "split_sizes": evaluation["split_sizes"],
         "seed": manifest["seed"],
         "limit": manifest["limit"],
+        "split_version": manifest.get("split_version", 1),
         "distilled": len(manifest.get("distil_from", [])),
         "history": json.loads(history.read_text(encoding="utf-8"))["epochs"] if history.is_file() else None,
         "parts": parts,

@@ -26,10 +26,11 @@ def _cascade(result: Result) -> str:
     pool = record["pool"]
     speed = (
         f"{pool['articles']} articles scored in {figure(pool['seconds'])} s ({figure(pool['articles_per_second'])}/s)"
+        f"{', by a bundle of the old split' if pool.get('split_version', 1) < record.get('split_version', 1) else ''}"
     )
     return "\n".join(
         [
-            f"### {result.name}\n",
+            f"### {result.name}{' (old split)' if result.is_of_old_split else ''}\n",
             table(HEADER, list(_rows(record["evaluation"]["parts"]))),
             f"{record['certificate']['statement']}\n",
             f"Measured by {record['what']} on {record['machine']}; {settings}; {speed}.\n",

@@ -30,6 +30,16 @@ class Result:
         return self.name.partition("-")[2]
 
     @property
+    def is_of_old_split(self) -> bool:
+        """Whether its test articles are those of before near-duplicates were found exactly."""
+        return self.record.get("split_version", 1) == 1
+
+    @property
+    def label(self) -> str:
+        """The subject, marked where it was tested on the old split's articles."""
+        return f"{self.subject} (old split)" if self.is_of_old_split else self.subject
+
+    @property
     def rows(self) -> Sequence[Json]:
         """Its rows; none where it has another shape."""
         rows: Sequence[Json] = self.record.get("rows", [])

@@ -23,9 +23,9 @@ def _cost(found: Sequence[Result]) -> Iterator[str]:
         record = result.record
         trained, rates = record["training_s"], record["speed"]["articles_per_second"]
         rows += [
-            [result.subject, "probe", round(trained["probe"]), rates.get("probe"), record["note"]],
-            [result.subject, "student", round(trained["fit"]), rates["student"], ""],
-            [result.subject, "cascade", None, rates["cascade"], _answered(record["speed"])],
+            [result.label, "probe", round(trained["probe"]), rates.get("probe"), record["note"]],
+            [result.label, "student", round(trained["fit"]), rates["student"], ""],
+            [result.label, "cascade", None, rates["cascade"], _answered(record["speed"])],
         ]
     baselines: Json = next((result.record["baselines_s"] for result in found if result.record["baselines_s"]), {})
     rows = [["", name.replace("_", " "), round(seconds), None, ""] for name, seconds in baselines.items()] + rows
@@ -41,7 +41,7 @@ def _losses(found: Sequence[Result]) -> Iterator[str]:
     yield "## Losses\n"
     for result in found:
         record, seeds = result.record, len(result.record["seeds"])
-        yield f"*{result.subject}*: {record['note']}; {seeds} seeds, each with a split of its own. Each loss has the"
+        yield f"*{result.label}*: {record['note']}; {seeds} seeds, each with a split of its own. Each loss has the"
         yield f"one of the rates {_rates(record)} that was best on validation articles with the first seed. Differences"
         yield f"are from `{record['reference']}`, article by article on a seed's test articles; negative is better.\n"
         rows = [
@@ -74,7 +74,7 @@ def _joint(found: Sequence[Result]) -> Iterator[str]:
     yield "## Several filters on one backbone\n"
     for result in found:
         record = result.record
-        yield f"*{result.subject}*: {record['note']}. The difference is the joint student's error less that of a"
+        yield f"*{result.label}*: {record['note']}. The difference is the joint student's error less that of a"
         yield "student of the filter's own, on the same split; negative is better.\n"
         rows = [
             [of["filter"], of["train"], of["test"], fixed(of["mae"]["a"], 3), fixed(of["mae"]["b"], 3),
@@ -93,7 +93,7 @@ def _kills(found: Sequence[Result]) -> Iterator[str]:
     yield "The same fit undisturbed and with SIGKILL at random moments of its training. What a kill loses is the time"
     yield "since the last checkpoint that was whole.\n"
     rows = [
-        [result.subject, of["kills"], fixed(of["trained_s"], 0), percent(of["lost_share"], 1),
+        [result.label, of["kills"], fixed(of["trained_s"], 0), percent(of["lost_share"], 1),
          fixed(of["test_mae"]["whole"], 6), fixed(of["test_mae"]["killed"], 6)]
         for result in found
         for of in [result.record]

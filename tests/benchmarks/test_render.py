@@ -58,6 +58,11 @@ def test_without_results_every_section_says_what_would_measure_it() -> None:
     assert page.count("\nNot measured. `") == page.count("\n## ") - 2  # the targets, and how to measure
 
 
+@pytest.mark.parametrize(("record", "label"), [({}, "small (old split)"), ({"split_version": 2}, "small")])
+def test_a_result_of_the_old_split_is_marked(record: Mapping[str, object], label: str) -> None:
+    assert Result("quality-small", record).label == label
+
+
 def test_without_results_no_target_is_met() -> None:
     rows = targets_table(NOTHING).splitlines()[2:]
 
@@ -184,7 +189,7 @@ def test_the_losses_stand_with_their_differences_from_the_default() -> None:
                    "huber": {**figures, "against_reference": [None, None]}},
     }  # fmt: skip
 
-    page = "\n".join(sections({**NOTHING, "losses": [Result("losses-small", record)]}))
+    page = "\n".join(sections({**NOTHING, "losses": [Result("losses-small", {**record, "split_version": 2})]}))
 
     assert "*small*: three layers; 2 seeds" in page
     assert "| mse | 0.0001 | 0.750 (0.071) | 0.650 (0.071) | 45 % | -0.012 (-0.030 to +0.001), inconclusive |" in page
@@ -197,7 +202,7 @@ def test_what_a_run_cost_is_told_beside_the_baselines() -> None:
     record = {"machine": "a machine", "note": "nothing beside it", "training_s": {"fit": 1234.4, "probe": 20.0},
               "speed": speed, "baselines_s": {"tfidf_ridge": 6.2}}  # fmt: skip
 
-    page = "\n".join(sections({**NOTHING, "cost": [Result("cost-small", record)]}))
+    page = "\n".join(sections({**NOTHING, "cost": [Result("cost-small", {**record, "split_version": 2})]}))
 
     assert [line_of(page, f"| {system} |") for system in ("tfidf ridge", "student", "cascade")] == [
         "|  | tfidf ridge | 6 | – |  |",
@@ -209,7 +214,7 @@ def test_what_a_run_cost_is_told_beside_the_baselines() -> None:
 def test_a_killed_training_stands_with_what_it_lost_and_where_it_ended() -> None:
     record = {"kills": 10, "trained_s": 500.2, "lost_share": 0.0312, "test_mae": {"whole": 0.7, "killed": 0.7}}
 
-    page = "\n".join(sections({**NOTHING, "kills": [Result("kills-small", record)]}))
+    page = "\n".join(sections({**NOTHING, "kills": [Result("kills-small", {**record, "split_version": 2})]}))
 
     assert "| small | 10 | 500 | 3.1 % | 0.700000 | 0.700000 |" in page
 
