@@ -22,7 +22,7 @@ from distillery_trainer.distil import Distillation
 from distillery_trainer.files import digest, tree_digest, write_json
 from distillery_trainer.filters import load_filter
 from distillery_trainer.joint import Joint, Part, Share
-from distillery_trainer.labels import LabelledSet, files_digest, read_labels
+from distillery_trainer.labels import LabelledSet, files_digest, label_notes, read_labels
 from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.pipeline import Pipeline
 from distillery_trainer.pool import read_pool
@@ -147,6 +147,8 @@ def _execute(
     spec, labelled, folder = pipeline.spec, pipeline.labelled, pipeline.folder
     _check_run_folder(folder, spec.label)
     say(f"run {folder}: {spec.label}, {len(labelled.articles)} articles, student {spec.student.backend}")
+    for note in label_notes(labelled):
+        say(f"note: {note}")
     manifest = _manifest(spec, request, labelled) | {"joint": None, **(more or {})}
 
     def begin() -> None:

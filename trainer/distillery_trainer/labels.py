@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ MAX_WEIGHT = 1e6
 MAX_COST = 1e6
 MAX_LINK_CHARS = 2_000
 SLICE_FIELDS = ("source", "language", "id")
+ARTICLE_KEYS = ("id", "title", "text", "content", "source", "language", "url")
+LABEL_KEYS = ("labels", "weight", "repeats", "flags", "inclusion_probability", "oracle", "cost_usd")
+MISSPELT = 0.82  # likeness from which a key that is not read is taken for one that is: lables, wieght, flag
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,21 @@ def read_labels(files: Sequence[Path], spec: FilterSpec) -> LabelledSet:
     return LabelledSet(tuple(articles))
 
 
+def label_notes(labelled: LabelledSet) -> list[str]:
+    """What is allowed in labels, but should be known before models learn from them."""
+    notes = []
+    if ", " in labelled.oracles:
+        notes.append(f"labels of several oracles: {labelled.oracles}; a student of both learns neither's scale")
+    first: dict[str, LabelledArticle] = {}
+    pairs = [(first.setdefault(article.text, article), article) for article in labelled.articles]
+    apart = [(one.id, other.id) for one, other in pairs if one.labels != other.labels]
+    if apart:
+        one, other = apart[0]
+        what = f"{len(apart)} articles have the text of another one and other labels"
+        notes.append(f"{what}, the first are {one!r} and {other!r} (trainer audit lists such)")
+    return notes
+
+
 def default_labels(spec: FilterSpec) -> Path:
     """Where `trainer label` writes a filter's labels if it is not told otherwise."""
     return Path("labels") / f"{spec.label}.jsonl"
@@ -151,6 +170,8 @@ def _read_line(line: Mapping[str, object] | BadLine, spec: FilterSpec, where: st
         *_weight_problems(line, spec, where),
         *_cost_problems(line, where),
         *_flag_problems(line.get("flags", []), spec, f"{where}.flags"),
+        *_key_problems(line, where),
+        *_name_problems(line, where),
     ]
     try:
         article = parse_article(line)
@@ -236,6 +257,30 @@ def _flag_problems(flags: object, spec: FilterSpec, where: str) -> list[Problem]
     if not isinstance(flags, list):
         return [Problem(where, type(flags).__name__, "a list of flags")]
     return [Problem(where, repr(flag), f"one of {known}") for flag in flags if flag not in spec.flag_names]
+
+
+def _key_problems(line: Mapping[str, object], where: str) -> list[Problem]:
+    """Keys that would be passed over though they are meant to be read."""
+    problems = []
+    for key in line:
+        if key in ARTICLE_KEYS or key in LABEL_KEYS:
+            continue
+        plain = re.sub(r"[\W_]", "", key).casefold()
+        meant = next((name for name in (*LABEL_KEYS, *ARTICLE_KEYS) if name.replace("_", "") == plain), None)
+        if meant := meant or next(iter(get_close_matches(key, LABEL_KEYS, 1, MISSPELT)), None):
+            problems.append(Problem(f"{where}.{key}", "a key that is not read", f"{meant}, or another name"))
+    return problems
+
+
+def _name_problems(line: Mapping[str, object], where: str) -> list[Problem]:
+    """What is wrong with who labelled the article, and with the fields that slices read."""
+    oracle = line.get("oracle")
+    problems = [] if oracle is None or isinstance(oracle, str) else [Problem(f"{where}.oracle", repr(oracle), "a name")]
+    for key in ("source", "language"):
+        value = line.get(key)
+        if isinstance(value, bool) or not isinstance(value, str | int | None):
+            problems.append(Problem(f"{where}.{key}", repr(value), "a string"))
+    return problems
 
 
 def _label_problem(path: str, value: object) -> Problem | None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
-from distillery_trainer.labels import MAX_LISTED, files_digest, read_labels
+from distillery_trainer.labels import MAX_LISTED, files_digest, label_notes, read_labels
 
 Row = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
@@ -222,3 +222,52 @@ def test_an_article_stands_for_one_over_its_inclusion_probability(
     file = write_rows("labels.jsonl", [row("a", inclusion_probability=0.25), row("b")])
 
     np.testing.assert_array_equal(read_labels([file], spec).sampling_weights(), [4, 1])
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("lables", "labels"), ("label", "labels"), ("Labels", "labels"), ("Weight", "weight"), ("wieght", "weight"),
+     ("repeat", "repeats"), ("flag", "flags"), ("inclusionProbability", "inclusion_probability"),
+     ("costUSD", "cost_usd"), ("Title", "title"), ("Language", "language"), ("oracles", "oracle"), ("URL", "url")],
+)  # fmt: skip
+def test_a_key_that_looks_like_one_and_is_not_read_is_refused(
+    spec: FilterSpec, row: Callable[..., dict[str, Any]], write_rows: Callable[..., Path], key: str, meant: str
+) -> None:
+    file = write_rows("labels.jsonl", [row("a") | {key: 1}])
+
+    with pytest.raises(InputError, match=rf"article 1\.{key}: a key that is not read, expected {meant}"):
+        read_labels([file], spec)
+
+
+def test_other_keys_are_allowed(
+    spec: FilterSpec, row: Callable[..., dict[str, Any]], write_rows: Callable[..., Path]
+) -> None:
+    more = ["label_set", "alt_labels", "text_sha", "published", "extra", "group", "stratum", "similarity", "author",
+            "first_overall", "last_overall", "reason", "found", "tags", "score", "sources"]  # fmt: skip
+
+    assert len(read_labels([write_rows("labels.jsonl", [row("a") | dict.fromkeys(more, 1)])], spec).articles) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"oracle": 7}, {"oracle": ["a", "b"]}, {"source": ["a"]}, {"language": True}], ids=str
+)
+def test_names_that_are_none_are_refused(
+    spec: FilterSpec, row: Callable[..., dict[str, Any]], write_rows: Callable[..., Path], change: dict[str, object]
+) -> None:
+    with pytest.raises(InputError, match=f"article 1.{next(iter(change))}"):
+        read_labels([write_rows("labels.jsonl", [row("a", **change)])], spec)
+
+
+def test_several_oracles_and_two_labels_of_one_text_are_noted(
+    spec: FilterSpec, row: Callable[..., dict[str, Any]], write_rows: Callable[..., Path]
+) -> None:
+    labels = {"relevance": 1.0, "evidence_quality": 1.0}
+    rows = [row("a", text="One text.", oracle="x"), row("b", text="One  text.", labels=labels, oracle="x")]
+    mixed = [row("a", oracle="x"), row("b")]
+
+    notes = label_notes(read_labels([write_rows("same.jsonl", rows)], spec))
+
+    assert len(notes) == 1
+    assert "'a' and 'b'" in notes[0]
+    assert "not stated, x" in label_notes(read_labels([write_rows("mixed.jsonl", mixed)], spec))[0]
+    assert label_notes(read_labels([write_rows("one.jsonl", rows[:1])], spec)) == []
