@@ -112,8 +112,7 @@ def _cascades(runs: Sequence[Result]) -> Iterator[str]:
     for run in runs:
         certificate, share = run.record["certificate"], percent(run.record["cascade"]["share_probe"], 1)
         yield f"*{run.label}*: the probe answers {share} of the test articles."
-        yield f"{statements(certificate)}
-"
+        yield f"{statements(certificate)}\n"
         if "router" not in certificate:  # of before: its thresholds are overalls, which no probe is routed by any more
             continue
         rows = [
