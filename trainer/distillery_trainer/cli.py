@@ -33,7 +33,10 @@ from distillery_trainer.summary import summarise
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code."""
-    return run_command(_parser(), arguments, "interrupted; the same command goes on where this one stopped")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    parser.set_defaults(arguments=given)  # so that a command can say which one to give next
+    return run_command(parser, given, "interrupted; the same command goes on where this one stopped")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,13 +1,15 @@
-"""`trainer label` and `agree`: articles labelled by an oracle within a budget, and two oracles compared."""
+"""`trainer label`, `prompt` and `agree`: articles labelled within a budget, what an oracle is sent, two compared."""
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from distillery_runtime.command import positive
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec import FilterSpec
 from distillery_trainer.files import digest
 from distillery_trainer.filters import find_filter, load_filter
 from distillery_trainer.labelling import canary
@@ -16,18 +18,20 @@ from distillery_trainer.labelling.driving import Pace, Patience
 from distillery_trainer.labelling.job import LabelJob, Money, Questions
 from distillery_trainer.labelling.label import label, remaining
 from distillery_trainer.labelling.prepared import prepare
+from distillery_trainer.labelling.preview import preview
 from distillery_trainer.labelling.telling import agreement_lines, dry_run_lines, summary_lines
 from distillery_trainer.labels import default_labels, files_digest, read_labels
 from distillery_trainer.oracle.protocol import Settings
-from distillery_trainer.oracle.services import GEMINI, RECORDED, SERVICES, Access
+from distillery_trainer.oracle.services import GEMINI, RECORDED, SERVICES, Access, check_access, choose_model, price_of
 
 AUTO = "auto"
 Commands = Any  # Any: what argparse's add_subparsers gives, a class without a public name
 
 
 def register(commands: Commands) -> None:
-    """Adds the two commands."""
+    """Adds the three commands."""
     _add_label(commands.add_parser("label", help="label articles by an oracle, within a budget"))
+    _add_prompt(commands.add_parser("prompt", help="show exactly what an oracle is sent about an article"))
     _add_agree(commands.add_parser("agree", help="tell how far two oracles agree on the articles that both labelled"))
 
 
@@ -36,7 +40,11 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--articles", required=True, nargs="+", action="extend", type=Path, metavar="FILE",
                         help="JSON lines with id, title and text")  # fmt: skip
     parser.add_argument("--max-usd", type=_amount, metavar="USD",
-                        help="the budget, for all that the ledger has ever paid")  # fmt: skip
+                        help="the budget, for all that the ledger has ever paid; not needed where no token is "
+                        "paid")  # fmt: skip
+    parser.add_argument("--limit", type=positive, metavar="N",
+                        help="ask about the first N usable articles only, in file order; without it the same command "
+                        "goes on with the rest")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE",
                         help="the labels file (default: labels/<filter>-<version>.jsonl)")  # fmt: skip
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="(default: beside the labels file)")
@@ -49,18 +57,32 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
                         help=f"replies to judge before the rest is asked for (default: {canary.SIZE})")  # fmt: skip
     parser.add_argument("--max-characters", type=positive, default=Questions().max_characters, metavar="N",
                         help="pass over articles with longer texts (default: %(default)s)")  # fmt: skip
-    _add_oracle(parser.add_argument_group("oracle"))
+    oracle = parser.add_argument_group("oracle")
+    _add_oracle(oracle, SERVICES)
+    oracle.add_argument("--recorded", nargs="+", action="extend", default=[], type=Path, metavar="FILE",
+                        help=f"labels files that --oracle {RECORDED} answers with")  # fmt: skip
+    oracle.add_argument("--batch", action="store_true", help="in the provider's batch mode: slower, at half the price")
     _add_pace(parser.add_argument_group("pace"))
     parser.set_defaults(run=_label)
 
 
-def _add_oracle(group: Any) -> None:  # Any: argparse's group, a class without a public name
-    group.add_argument("--oracle", choices=SERVICES, default=GEMINI, help="(default: %(default)s)")
-    group.add_argument("--model", metavar="NAME", help="(default: the filter's oracle.model)")
-    group.add_argument("--recorded", nargs="+", action="extend", default=[], type=Path, metavar="FILE",
-                       help=f"labels files that --oracle {RECORDED} answers with")  # fmt: skip
-    group.add_argument("--batch", action="store_true", help="in the provider's batch mode: slower, at half the price")
-    group.add_argument("--price", metavar="input=USD,output=USD", help="for a million tokens; also cached=, batch=")
+def _add_prompt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--filter", required=True, metavar="NAME[/vN]|PATH", help="the filter whose prompt it is")
+    parser.add_argument("--article", metavar="FILE|-",
+                        help="a file whose first article is asked about, - for the standard input (default: a "
+                        "placeholder)")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print address, body and figures as JSON")
+    _add_oracle(parser.add_argument_group("oracle"), [name for name in SERVICES if name != RECORDED])
+    parser.set_defaults(run=_prompt, timeout=Pace().timeout_s, batch=False)
+
+
+def _add_oracle(group: Any, services: Sequence[str]) -> None:  # Any: argparse's group, a class without a public name
+    group.add_argument("--oracle", choices=services, type=_service, default=GEMINI, help="(default: %(default)s)")
+    group.add_argument("--model", metavar="NAME",
+                       help=f"(default: the filter's oracle.model, where {GEMINI} is asked at Google)")  # fmt: skip
+    group.add_argument("--price", metavar="input=USD,output=USD",
+                       help="for a million tokens; also cached=, batch= (default: of the price table; nothing where "
+                       "the oracle runs on hardware of one's own)")  # fmt: skip
     group.add_argument("--base-url", metavar="URL", help="where the oracle is, if not at its usual address")
     group.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds the key")
     group.add_argument("--thinking-tokens", type=_thinking, metavar="N",
@@ -108,6 +130,10 @@ def _label(options: argparse.Namespace) -> int:
         _say(line)
     done = label(prepared, _say)
     print("\n".join(summary_lines(prepared, done)))
+    if done.stop is not None and done.stop.reason == "canary":
+        summary: Any = done.summary  # Any: nested JSON of known shape
+        command = ["trainer", *options.arguments]
+        print("\n".join(canary.next_steps(summary["articles"]["dead_by_reason"], options.temperature, command)))
     if done.stop is not None and done.stop.reason == "interrupted":
         raise KeyboardInterrupt
     return 1 if done.stop is not None else 0
@@ -118,17 +144,9 @@ def _job(options: argparse.Namespace) -> LabelJob:
     spec = load_filter(folder)
     out = options.out or default_labels(spec)
     is_recorded = options.oracle == RECORDED
-    if options.max_usd is None and not (is_recorded or options.dry_run):
+    access = _access(options, spec)
+    if options.max_usd is None and not options.dry_run and not price_of(access, options.price).is_free:
         raise InputError("trainer label", [Problem("--max-usd", "not given", "a budget in US dollars")])
-    settings = Settings(options.temperature, options.max_output_tokens, _thinking_of(options), options.extra)
-    access = Access(
-        options.oracle,
-        _recording(options.recorded) if is_recorded else options.model or spec.oracle.model,
-        settings,
-        options.base_url,
-        options.key_variable,
-        options.timeout,
-    )
     size = options.canary if options.canary is not None else 0 if is_recorded else canary.SIZE
     return LabelJob(
         folder,
@@ -137,7 +155,9 @@ def _job(options: argparse.Namespace) -> LabelJob:
         options.ledger or out.with_suffix(".ledger.sqlite"),
         access,
         Money(options.max_usd or 0.0, options.price),
-        Questions(options.repeats, options.repeat_share, options.max_characters, size, options.retry_dead),
+        Questions(
+            options.repeats, options.repeat_share, options.max_characters, size, options.retry_dead, options.limit
+        ),
         Pace(
             options.concurrency,
             options.requests_per_minute,
@@ -148,6 +168,26 @@ def _job(options: argparse.Namespace) -> LabelJob:
         options.batch,
         tuple(options.recorded),
     )
+
+
+def _access(options: argparse.Namespace, spec: FilterSpec) -> Access:
+    """Which oracle the options name, for a filter. Raises as `check_access` does."""
+    if options.oracle == RECORDED:
+        model = _recording(options.recorded)
+    else:
+        model = choose_model(options.oracle, options.base_url, options.model, spec.oracle.model)
+    settings = Settings(options.temperature, options.max_output_tokens, _thinking_of(options), options.extra)
+    access = Access(options.oracle, model, settings, options.base_url, options.key_variable, options.timeout)
+    check_access(access, options.batch)
+    return access
+
+
+def _prompt(options: argparse.Namespace) -> int:
+    folder = find_filter(options.filter)
+    spec = load_filter(folder)
+    shown = preview(folder, spec, _access(options, spec), options.price, options.article)
+    print(json.dumps(shown.to_record(), indent=1, ensure_ascii=False) if options.json else "\n".join(shown.lines()))
+    return 0
 
 
 def _recording(files: list[Path]) -> str:
@@ -166,6 +206,11 @@ def _thinking_of(options: argparse.Namespace) -> int | None:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+def _service(text: str) -> str:
+    """A service by the name that people write: `llama.cpp` and `llama-cpp` are `llamacpp`."""
+    return text.lower().replace(".", "").replace("-", "")
 
 
 def _amount(text: str) -> float:

@@ -1,6 +1,13 @@
-"""The oracle's reply, read strictly: exactly the schema's keys, booleans and half points, and no repair of any kind."""
+"""The oracle's reply, read strictly: exactly the schema's keys, booleans and half points, and no repair of any kind.
+
+What servers and models are known to put around a whole reply is taken off first: white space and a byte order mark,
+thoughts before a single `</think>`, one fence of Markdown around all of it. Any other text beside the object makes it
+no reply.
+"""
 
 import json
+import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,6 +15,9 @@ from distillery_runtime.errors import DistilleryError
 from distillery_runtime.spec import FilterSpec
 
 MAX_SCORE = 10.0
+MAX_SHOWN = 200
+_THOUGHTS = re.compile(r"(?:<think>)?(?:(?!</?think>).)*</think>", re.DOTALL)
+_FENCE = re.compile(r"```(?:json)?(.*)```", re.DOTALL | re.IGNORECASE)
 
 
 class ReplyError(DistilleryError):
@@ -32,8 +42,11 @@ def parse_reply(raw: str, spec: FilterSpec) -> ParsedReply:
     Raises:
         ReplyError: it is not JSON, or not exactly of the schema.
     """
+    bare = unwrapped(raw)
+    if not bare:
+        raise ReplyError("an empty reply")
     try:
-        reply = json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse)
+        reply = json.loads(bare, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ReplyError(f"not JSON: {error}") from error
     if not isinstance(reply, dict):
@@ -45,6 +58,15 @@ def parse_reply(raw: str, spec: FilterSpec) -> ParsedReply:
         raise ReplyError(f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown)[:200] or 'none'}")
     flags = frozenset(name for name in spec.flag_names if _is_raised(name, reply[name]))
     return ParsedReply(tuple(_score(name, reply[name]) for name in spec.dimension_names), flags)
+
+
+def unwrapped(raw: str) -> str:
+    """A raw reply without what is known to stand around a whole one."""
+    bare = raw.strip().removeprefix("\ufeff").strip()
+    if thoughts := _THOUGHTS.match(bare):
+        bare = bare[thoughts.end() :].strip()
+    fenced = _FENCE.fullmatch(bare)
+    return fenced[1].strip() if fenced else bare
 
 
 def applied(parsed: ParsedReply, spec: FilterSpec) -> tuple[float, ...]:
@@ -63,21 +85,35 @@ def lowest_caps(flags: Iterable[str], spec: FilterSpec) -> dict[str, float]:
 
 def _is_raised(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise ReplyError(f"{name}: {value!r}, expected true or false")
+        raise ReplyError(f"{name}: {_shown(value)}, expected true or false")
     return value
 
 
 def _score(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10 or value * 2 % 1:
-        raise ReplyError(f"{name}: {value!r}, expected a half point from 0 to 10")
-    return float(value)
+        raise ReplyError(f"{name}: {_shown(value)}, expected a half point from 0 to 10")
+    return float(value) + 0.0  # of minus zero, zero
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key given twice")
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ReplyError(f"{name[:MAX_SHOWN]}: given twice")
+        found[name] = value
     return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ReplyError(f"{text[:MAX_SHOWN]}: a number beyond all scores")
+    return value
 
 
 def _refuse(constant: str) -> object:

@@ -147,8 +147,7 @@ def test_a_run_that_stopped_early_says_so_and_gives_one(
 ) -> None:
     server = serve(Answer(status=402))
 
-    code = main([*base, "--oracle", "vllm", "--price", "input=1,output=2", "--base-url", f"{server.url}/v1",
-                 "--max-usd", "1"])  # fmt: skip
+    code = main([*base, "--oracle", "vllm", "--model", "m", "--base-url", f"{server.url}/v1", "--max-usd", "1"])
 
     assert code == 1
     assert "topic-1: stopped, refused by the provider: no credit" in capsys.readouterr().out

@@ -72,12 +72,14 @@ class Asked:
             return None
         self.canary = judge_canary(replies, self._prepared.judge)
         if self.canary.failure is not None:
-            return Stop("canary", self.canary.failure)
+            dead = self.canary.replies - self.canary.valid
+            place = f"; {dead} dead letters with ids and raw replies: {self._prepared.job.dead}" if dead else ""
+            return Stop("canary", f"{self.canary.failure}{place}")
         mean = sum(past.outcome.cost_usd for past in replies) / len(replies)
         left = len(self._open())
         self._say(f"canary passed; {left} questions left, at its mean cost of ${mean:.6f} about ${mean * left:.4f}")
         room = self._prepared.job.money.max_usd - self._ledger.spent().total_usd
-        if mean * left > room:
+        if 0 < mean * left > room:
             self._say(f"the budget has ${room:.4f} left: it will not be enough")
         return None
 

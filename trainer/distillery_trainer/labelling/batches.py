@@ -13,7 +13,7 @@ from distillery_trainer.labelling.driving import JobSize, Patience, Say, Stop
 from distillery_trainer.labelling.ledger import Ledger, OpenJob
 from distillery_trainer.labelling.purse import Call, Purse
 from distillery_trainer.labelling.watch import Watch
-from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError, TerminalError
+from distillery_trainer.oracle.errors import CANNOT_CONNECT, OracleError, RefusedError, RetryError, TerminalError
 from distillery_trainer.oracle.protocol import BatchOracle, BatchResult, Reply, Request
 
 Result = TypeVar("Result")
@@ -140,7 +140,7 @@ class BatchDriver:
         state = f"{result.state}, its replies are kept no longer" if result.is_gone else result.state
         missing = RetryError("missing from the batch", state, may_be_paid=result.state not in UNPAID_STATES)
         self._say(f"batch {name}: {state}, {len(result.replies)} of {len(calls)} questions came back")
-        self._finish(name, calls, {key: result.replies.get(key, missing) for key in calls})
+        self._finish(name, calls, {key: self._watch.parsed_first(result.replies.get(key, missing)) for key in calls})
 
     def _finish(self, name: str, calls: dict[str, Call], results: dict[str, Reply | OracleError]) -> None:
         outcomes = self._purse.end([(calls[key], result) for key, result in results.items()], name)
@@ -151,6 +151,8 @@ class BatchDriver:
             try:
                 return await ask()
             except RetryError as error:
+                if error.reason == CANNOT_CONNECT and attempt + 1 >= self._patience.unreached:
+                    raise
                 await self._pause(self._patience.wait_s(attempt, error))
         return await ask()
 

@@ -5,8 +5,9 @@ twenty replies.
 """
 
 import hashlib
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from distillery_trainer.labelling.ledger import Mode, Past
@@ -14,6 +15,7 @@ from distillery_trainer.labelling.standing import Judge, Standing, standing_of
 from distillery_trainer.oracle.protocol import Request
 
 SIZE = 20
+AGAIN = "--retry-dead"
 LEAST_VALID = 0.9
 FEWEST_FOR_VARIANCE = 10
 
@@ -71,5 +73,29 @@ def judge_canary(replies: Sequence[Past], judge: Judge) -> Verdict:
 
 
 def _reasons(standings: Sequence[Standing]) -> str:
-    dead = Counter(f"{s.reason} ({s.detail})" if s.detail else s.reason for s in standings if s.parsed is None)
-    return "; ".join(f"{count} x {reason}" for reason, count in dead.most_common(3))
+    """The most frequent reasons, each with the detail of its first reply."""
+    dead = [standing for standing in standings if standing.parsed is None]
+    details = {standing.reason: standing.detail for standing in reversed(dead)}
+    frequent = Counter(standing.reason for standing in dead).most_common(3)
+    return "; ".join(f"{n} x {reason}{f' ({details[reason]})' if details[reason] else ''}" for reason, n in frequent)
+
+
+def next_steps(dead_by_reason: Mapping[str, int], temperature: float | None, command: Sequence[str]) -> Iterator[str]:
+    """What to do after a failed canary, with the commands.
+
+    Args:
+        dead_by_reason: the dead letters, by reason.
+        temperature: of the questions.
+        command: the command that ended so.
+    """
+    dead = sum(dead_by_reason.values())
+    again = shlex.join(word for word in command if word != AGAIN)
+    if dead and temperature == 0:
+        yield (f"note      the same question to the same model at temperature 0 gets the same reply: {AGAIN} repeats "
+               "the failure unless the server was changed")  # fmt: skip
+    elif dead:
+        yield f"next      asks about the {dead} dead letters once more: {again} {AGAIN}"
+    if "cut short" in dead_by_reason:
+        yield f"next      has more room for a reply, and asks all anew: {again} --max-output-tokens N"
+    kept = f"keeps the {dead} dead letters, and goes on" if dead else "takes these replies for true, and goes on"
+    yield f"next      {kept} without a canary: {again} --canary 0"

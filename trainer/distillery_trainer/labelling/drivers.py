@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from distillery_trainer.labelling.batches import BatchDriver
-from distillery_trainer.labelling.driving import Driver, Say
+from distillery_trainer.labelling.driving import Driver, Patience, Say
 from distillery_trainer.labelling.job import LabelJob
 from distillery_trainer.labelling.ledger import Ledger
 from distillery_trainer.labelling.live import LiveDriver
@@ -26,7 +26,7 @@ from distillery_trainer.reply import ReplyError
 async def opened_driver(prepared: Prepared, ledger: Ledger, say: Say) -> AsyncIterator[Driver]:
     """The driver; its oracle's connections are closed at the end. Raises as `open_oracle` does."""
     job, purse = prepared.job, Purse(ledger, prepared.terms, prepared.job.money.max_usd)
-    watch = Watch(replace(job.pace.patience, fruitless=_fruitless(job)), lambda raw: _is_usable(prepared, raw))
+    watch = Watch(_patience(job), lambda raw: _is_usable(prepared, raw))
     driver: LiveDriver | BatchDriver
     if job.is_batch:
         batches = open_batches(job.access, prepared.asking.schema)
@@ -45,11 +45,12 @@ async def opened_driver(prepared: Prepared, ledger: Ledger, say: Say) -> AsyncIt
         await close()
 
 
-def _fruitless(job: LabelJob) -> int:
+def _patience(job: LabelJob) -> Patience:
     """How many calls in a row without an answer are too many: more than can fail together, or be lines of one batch."""
     patience = job.pace.patience
     together = job.pace.job_size.most_requests if job.is_batch else job.pace.concurrency
-    return max(patience.fruitless, patience.attempts * together)
+    fruitless = max(patience.fruitless, patience.attempts * together)
+    return replace(patience, fruitless=fruitless, lost=max(patience.lost, patience.unreached * together))
 
 
 def _stop_on_signal(driver: Driver, say: Say) -> None:

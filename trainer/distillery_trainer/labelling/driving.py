@@ -27,14 +27,17 @@ class Stop:
 class Patience:
     """How often a question is asked in one go, how long to wait between, and when to give up altogether.
 
-    `fruitless`: so many calls in a row without an answer end the run. `window`: of so many replies at least half must
-    be usable.
+    `fruitless`: so many calls in a row without an answer end the run. `unreached`: so many in a row that find no oracle
+    at its address, before any answer; `lost`: the same after one, when the server is likely to come back. `window`: of
+    so many replies at least half must be usable.
     """
 
     attempts: int = 5
     first_wait_s: float = 1.0
     longest_wait_s: float = 60.0
     fruitless: int = 40
+    unreached: int = 3
+    lost: int = 24
     window: int = 50
 
     def wait_s(self, attempt: int, error: RetryError) -> float:

@@ -20,7 +20,8 @@ class Money:
 class Questions:
     """What is asked: how often a share of the articles is, how long a text may be, how large the canary is.
 
-    `asks_dead_again`: dead letters of before are asked about once more.
+    `asks_dead_again`: dead letters of before are asked about once more. `limit`: only the first so many usable articles
+    are asked about, in file order.
     """
 
     repeats: int = 1
@@ -28,6 +29,7 @@ class Questions:
     max_characters: int = 40_000
     canary: int = canary.SIZE
     asks_dead_again: bool = False
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class LiveDriver:
         except TimeoutError:
             return RetryError("no answer in time", f"within {self._pace.timeout_s:g} s", may_be_paid=True)
         except OracleError as error:
-            return error
+            return self._watch.parsed_first(error)
 
     async def _end(self, call: Call, result: Reply | OracleError) -> None:
         stop = self._watch.hear(self._purse.end([(call, result)]))

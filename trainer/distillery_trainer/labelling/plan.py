@@ -15,7 +15,10 @@ SHARE_DIGITS = 8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The questions by key, in file order, and by article's id the keys of its answers."""
+    """The questions that are asked by key, in file order, and by article's id the keys of its answers.
+
+    Under a limit `keys` still has every article: what was answered before counts, and the rest is open.
+    """
 
     requests: Mapping[str, Request]
     keys: Mapping[str, tuple[str, ...]]
@@ -46,7 +49,13 @@ class Estimate:
     most_usd: float
 
 
-def make_plan(asking: Asking, articles: Sequence[Article], repeats: int = 1, repeat_share: float = 0.0) -> Plan:
+def make_plan(
+    asking: Asking,
+    articles: Sequence[Article],
+    repeats: int = 1,
+    repeat_share: float = 0.0,
+    limit: int | None = None,
+) -> Plan:
     """The questions about some articles; the same text is asked about once, whatever ids it has.
 
     Args:
@@ -54,15 +63,16 @@ def make_plan(asking: Asking, articles: Sequence[Article], repeats: int = 1, rep
         articles: the articles.
         repeats: how often the articles of the repeated share are asked about.
         repeat_share: of the texts; chosen by digest, so that a larger file leaves the choice as it was.
+        limit: only the first so many articles are asked about; None for all.
     """
     requests: dict[str, Request] = {}
     keys: dict[str, tuple[str, ...]] = {}
-    for article in articles:
+    for place, article in enumerate(articles):
         first = asking.request(article.id, article.text)
         again = repeats - 1 if _place(first.key) < repeat_share else 0
         asked = [first, *(asking.request(article.id, article.text, repeat) for repeat in range(1, again + 1))]
         keys[article.id] = tuple(request.key for request in asked)
-        for request in asked:
+        for request in asked if limit is None or place < limit else ():
             requests.setdefault(request.key, request)
     return Plan(requests, keys)
 

@@ -13,9 +13,9 @@ from distillery_trainer.labelling.ledger import Mode, Past
 from distillery_trainer.labelling.plan import Estimate, Plan, estimate, make_plan
 from distillery_trainer.labelling.purse import Terms
 from distillery_trainer.labelling.standing import Standing, standings
-from distillery_trainer.oracle.prices import FREE, Price, find_price
+from distillery_trainer.oracle.prices import Price
 from distillery_trainer.oracle.protocol import Request
-from distillery_trainer.oracle.services import RECORDED, check_access
+from distillery_trainer.oracle.services import RECORDED, check_access, price_of
 from distillery_trainer.prompt import read_template, render_prompt, reply_schema
 from distillery_trainer.reply import ParsedReply, parse_reply
 
@@ -65,13 +65,13 @@ def prepare(job: LabelJob) -> Prepared:
     access, questions = job.access, job.questions
     _check(job)
     spec = load_filter(job.filter_folder)
-    price = FREE if access.service == RECORDED else find_price(access.model, job.money.price)
+    price = price_of(access, job.money.price)
     template = job.filter_folder / "prompt.md"
     instruction = render_prompt(read_template(template), spec, str(template))
     articles = read_articles(job.articles, spec.text, questions.max_characters)
     schema: Mapping[str, object] = reply_schema(spec)
     asking = make_asking(spec.label, instruction, schema, access.service, access.model, access.settings)
-    plan = make_plan(asking, articles.articles, questions.repeats, questions.repeat_share)
+    plan = make_plan(asking, articles.articles, questions.repeats, questions.repeat_share, questions.limit)
     return Prepared(job, spec, articles, asking, plan, price)
 
 

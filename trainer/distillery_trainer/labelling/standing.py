@@ -51,11 +51,11 @@ def standings(history: Iterable[Past], judge: Judge) -> dict[str, Standing]:
 def standing_of(past: Past, judge: Judge) -> Standing:
     """What one call by itself says."""
     outcome = past.outcome
-    if outcome.kind == "refused":
-        return Standing("dead", past, 1, outcome.cost_usd, outcome.reason, outcome.detail)
-    if outcome.kind != "reply":
+    if outcome.kind not in ("reply", "refused"):
         return Standing("open", past, 1, outcome.cost_usd, outcome.reason, outcome.detail)
     try:
         return Standing("labelled", past, 1, outcome.cost_usd, parsed=judge(outcome.raw))
     except ReplyError as error:
+        if outcome.kind == "refused":
+            return Standing("dead", past, 1, outcome.cost_usd, outcome.reason, outcome.detail)
         return Standing("dead", past, 1, outcome.cost_usd, NOT_OF_THE_SCHEMA, error.reason)

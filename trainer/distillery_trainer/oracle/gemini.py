@@ -10,7 +10,7 @@ from google.genai import errors, types
 
 from distillery_trainer.oracle import connections
 from distillery_trainer.oracle.credentials import without_key
-from distillery_trainer.oracle.errors import OracleError, RetryError
+from distillery_trainer.oracle.errors import UNREADABLE, OracleError, RetryError
 from distillery_trainer.oracle.gemini_wire import generation_config, read_error, read_reply
 from distillery_trainer.oracle.http_status import from_transport, retry_after
 from distillery_trainer.oracle.protocol import Reply, Request, Settings
@@ -45,9 +45,10 @@ class GeminiOracle:
         self.model = model
         self.config = generation_config(settings, schema)
         self._key = key
-        self._http = connections.asynchronous()
+        self._url = base_url or GOOGLE
+        self._http = connections.asynchronous(self._url)
         options = types.HttpOptions(
-            base_url=base_url or GOOGLE,
+            base_url=self._url,
             api_version=API_VERSION,
             timeout=max(1, round(timeout_s * 1000)),
             retry_options=types.HttpRetryOptions(attempts=1),
@@ -86,10 +87,10 @@ class GeminiOracle:
         except OracleError:
             raise
         except httpx2.HTTPError as error:
-            raise from_transport(error) from error
+            raise from_transport(error, self._url) from error
         except ValueError as error:  # a body that is no JSON, or JSON that google-genai cannot read
             detail = without_key(str(error), self._key)
-            raise RetryError("an unreadable response", detail[:200], may_be_paid=True) from None
+            raise RetryError(UNREADABLE, f"{self._url}: {detail[:200]}", may_be_paid=True) from None
 
 
 def _without_key(details: object, key: str) -> object:

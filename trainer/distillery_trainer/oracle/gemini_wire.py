@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError
+from distillery_trainer.oracle.errors import UNREADABLE, OracleError, RefusedError, RetryError
+from distillery_trainer.oracle.finish import objection
 from distillery_trainer.oracle.http_status import LONGEST_WAIT_S, error_of
 from distillery_trainer.oracle.protocol import Reply, Request, Settings
 from distillery_trainer.oracle.reply_schema import google_schema
@@ -45,23 +46,22 @@ def read_reply(body: Json, model: str) -> Reply:
         model: what was asked, where the response names no model.
 
     Raises:
-        RefusedError: the provider blocked it or cut it short; what was paid is in the error.
+        RefusedError: the provider blocked it or cut it short; what came and was paid is in the error.
         RetryError: there is no candidate and no reason for it.
     """
     usage = _usage(body)
     blocked = _at(body, "promptFeedback", "blockReason")
     candidates = _at(body, "candidates")
     first = candidates[0] if isinstance(candidates, list) and candidates else {}
-    raw, finish = _text(first), str(_at(first, "finishReason") or "")
+    raw, finish = _text(first), _at(first, "finishReason")
+    name = str(_at(body, "modelVersion") or model)
     if blocked:
-        raise RefusedError("blocked by the provider", str(blocked), raw, usage)
-    if finish == "MAX_TOKENS":
-        raise RefusedError("cut short", "the reply is longer than the output allowed", raw, usage)
-    if finish not in ("", "STOP", "FINISH_REASON_UNSPECIFIED"):
-        raise RefusedError("blocked by the provider", finish, raw, usage)
-    if not raw and usage is None:
-        raise RetryError("an empty response", may_be_paid=True)
-    return Reply(raw, usage, str(_at(body, "modelVersion") or model))
+        raise RefusedError("blocked by the provider", str(blocked), raw, usage, name)
+    if not raw and not finish and usage is None:
+        raise RetryError(UNREADABLE, "no candidates", may_be_paid=True)
+    if found := objection(finish, raw, usage, name):
+        raise found
+    return Reply(raw, usage, name)
 
 
 def read_error(status: int, body: Json, retry_after_s: float | None) -> OracleError:

@@ -6,12 +6,21 @@ authorisation.
 
 import email.utils
 import math
+import os
 import time
 from collections.abc import Mapping
 
 import httpx2
 
-from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError, TerminalError
+from distillery_trainer.oracle.connections import is_loopback
+from distillery_trainer.oracle.errors import (
+    CANNOT_CONNECT,
+    CONNECTION_FAILED,
+    OracleError,
+    RefusedError,
+    RetryError,
+    TerminalError,
+)
 
 MAX_DETAIL = 500
 LONGEST_WAIT_S = 3600.0
@@ -36,6 +45,7 @@ _TERMINAL_CODES = {
     "model_not_found": "no such model or address",
     "quota_per_day": "the quota is used up",
 }
+_PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 _RETRY_STATUS = {408: "no answer in time", 409: "conflict", 425: "too early", 429: "too many requests"}
 
 
@@ -76,8 +86,36 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_WAIT_S)
 
 
-def from_transport(error: httpx2.HTTPError) -> RetryError:
-    """The error for a connection that failed. Only where it never stood is it sure that nothing was paid."""
-    never_sent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
-    reason = "no answer in time" if isinstance(error, httpx2.TimeoutException) else "the connection failed"
-    return RetryError(reason, type(error).__name__, may_be_paid=not never_sent)
+def from_transport(error: httpx2.HTTPError, url: str) -> RetryError:
+    """The error for a connection that failed. Only where it never stood is it sure that nothing was paid.
+
+    Args:
+        error: what the client raised.
+        url: where the oracle should be, for the detail.
+    """
+    place = f"{url} ({type(error).__name__}: {_cause(error)}){_proxy(url)}"[:MAX_DETAIL]
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.UnsupportedProtocol | httpx2.ProxyError):
+        return RetryError(CANNOT_CONNECT, place)
+    if isinstance(error, httpx2.TimeoutException):
+        never_sent = isinstance(error, httpx2.PoolTimeout)
+        return RetryError("no answer in time", type(error).__name__, may_be_paid=not never_sent)
+    return RetryError(CONNECTION_FAILED, place, may_be_paid=True)
+
+
+def _cause(error: BaseException) -> str:
+    """The system's own words, which stand at the bottom of a chain of wrappers: "Connection refused"."""
+    said = str(error)
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        if isinstance(found, OSError) and found.strerror:
+            said = found.strerror
+        found = found.__cause__ or found.__context__
+    return said or "no more is known"
+
+
+def _proxy(url: str) -> str:
+    """The proxy variables of the environment that such a connection goes by, without their values: they hold keys."""
+    names = [] if is_loopback(url) else [n for n in _PROXIES if os.environ.get(n) or os.environ.get(n.lower())]
+    return f", by the proxy of {', '.join(names)}" if names else ""

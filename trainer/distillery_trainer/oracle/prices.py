@@ -38,23 +38,25 @@ class Price:
 FREE = Price(0.0, 0.0, 0.0, 1.0, "no price")
 
 
-def find_price(model: str, given: str | None) -> Price:
+def find_price(model: str, given: str | None, service: str | None = None) -> Price:
     """The price of a model's tokens.
 
     Args:
         model: the model's name; only the very same name is looked up.
         given: `input=0.3,output=2.5`, with `cached` (default: as input) and `batch` (default: 1); None: the table.
+        service: who is asked, for the same name costs otherwise elsewhere; None for any.
 
     Raises:
         InputError: the table does not have the model and no price was given, or what was given is no price.
     """
     if given is not None:
         return _parse(given)
-    table = json.loads(TABLE.read_text(encoding="utf-8"))
-    found = table["models"].get(model.removeprefix("models/"))
+    models = json.loads(TABLE.read_text(encoding="utf-8"))["models"]
+    known = {name: row for name, row in models.items() if service in (None, row["service"])}
+    found = known.get(model.removeprefix("models/"))
     if found is None:
-        known = ", ".join(sorted(table["models"]))
-        expected = f"--price input=USD,output=USD for a million tokens, or one of: {known}"
+        expected = f"--price input=USD,output=USD for a million tokens{f' at {service}' if service else ''}"
+        expected += f", or one of: {', '.join(sorted(known))}" if known else ""
         raise InputError("--model", [Problem(model, "its price is not known", expected)])
     amounts = {part: float(found[part]) for part in PARTS}
     return Price(amounts["input"], amounts["cached"], amounts["output"], amounts["batch"], str(found["as_of"]))

@@ -1,0 +1,146 @@
+"""What an oracle is sent about an article: address, body, size and cost, and nothing is asked."""
+
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from distillery_runtime.article import ArticleError, parse_article
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.jsonl import BadLine, read_jsonl
+from distillery_runtime.spec import FilterSpec
+from distillery_runtime.text import compose
+from distillery_trainer.labelling.asking import make_asking
+from distillery_trainer.labelling.job import Questions
+from distillery_trainer.labelling.plan import Estimate, estimate
+from distillery_trainer.oracle.prices import Price
+from distillery_trainer.oracle.protocol import Request
+from distillery_trainer.oracle.services import Access, price_of, sent
+from distillery_trainer.prompt import read_template, render_prompt, reply_schema
+
+PLACEHOLDER = "(the article's title and text)"
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One call as it would be made. `price` and `cost` are None where no price is known."""
+
+    filter_label: str
+    access: Access
+    request: Request
+    characters: int
+    url: str
+    body: Mapping[str, object]
+    price: Price | None
+    estimate: Estimate
+
+    def to_record(self) -> dict[str, object]:
+        """The JSON form: `body` is sent to `url` as it stands."""
+        cost = {"likely": self.estimate.likely_usd, "most": self.estimate.most_usd} if self.price else None
+        return {
+            "filter": self.filter_label,
+            "oracle": self.access.service,
+            "model": self.access.model,
+            "article": self.request.article_id,
+            "url": self.url,
+            "body": self.body,
+            "instruction": self.request.instruction,
+            "message": self.request.message,
+            "characters": self.characters,
+            "bytes": len(json.dumps(self.body, ensure_ascii=False).encode()),
+            "input_tokens": self.estimate.input_tokens,
+            "most_output_tokens": self.access.settings.most_output_tokens,
+            "price": asdict(self.price) if self.price else None,
+            "cost_usd": cost,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The same for people: what is sent first, its figures last."""
+        settings = {name: value for name, value in self.body.items() if name not in _TEXTS}
+        yield from ("=== system instruction ===", self.request.instruction, "")
+        yield from ("=== message ===", self.request.message, "")
+        yield from ("=== settings and schema ===", json.dumps(settings, indent=1, ensure_ascii=False), "")
+        yield f"filter    {self.filter_label}"
+        yield f"oracle    {self.access.model} of {self.access.service}, {self.url}"
+        yield f"article   {self.request.article_id}, {self.characters:,} characters"
+        size = len(self.request.instruction.encode()) + len(self.request.message.encode())
+        most = self.access.settings.most_output_tokens
+        yield f"tokens    about {self.estimate.input_tokens:,} of input ({size:,} bytes), at most {most:,} of output"
+        if self.price is None:
+            yield "cost      not known: --price input=USD,output=USD for a million tokens"
+        else:
+            cost = f"about ${self.estimate.likely_usd:.6f}, at most ${self.estimate.most_usd:.6f} an article"
+            yield f"cost      {cost} ({self.price.as_of})"
+        if self.characters > (longest := Questions().max_characters):
+            yield f"          longer than {longest} characters: `trainer label` passes it over (--max-characters)"
+
+
+_TEXTS = ("messages", "systemInstruction", "contents")
+
+
+def preview(folder: Path, spec: FilterSpec, access: Access, given_price: str | None, source: str | None) -> Preview:
+    """The call about one article, made ready and not made; no key is needed.
+
+    Args:
+        folder: the filter's.
+        spec: the filter.
+        access: which oracle would be asked, checked.
+        given_price: as `--price` has it.
+        source: a file whose first article is taken, `-` for the standard input, None for a placeholder.
+
+    Raises:
+        InputError: the prompt, the article or an option is of no use.
+    """
+    article_id, text = ("(none)", PLACEHOLDER) if source is None else _article(source, spec)
+    template = folder / "prompt.md"
+    instruction = render_prompt(read_template(template), spec, str(template))
+    schema = reply_schema(spec)
+    asking = make_asking(spec.label, instruction, schema, access.service, access.model, access.settings)
+    request = asking.request(article_id, text)
+    url, body = sent(access, schema, request)
+    price = _price(access, given_price)
+    answers = len(spec.flags) + len(spec.dimensions)
+    figures = estimate([request], price or Price(0, 0, 0, 1, ""), access.settings, answers, is_batch=False)
+    return Preview(spec.label, access, request, len(text), url, body, price, figures)
+
+
+def _price(access: Access, given: str | None) -> Price | None:
+    """The price; None where none is known, which keeps nobody from looking at a prompt."""
+    try:
+        return price_of(access, given)
+    except InputError:
+        if given is not None:
+            raise
+        return None
+
+
+def _article(source: str, spec: FilterSpec) -> tuple[str, str]:
+    """Id and composed text of the first article in a file."""
+    name = "(standard input)" if source == STDIN else source
+    try:
+        record = _first(sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes())
+        article = parse_article(record)
+    except (ArticleError, ValueError) as error:
+        problem = Problem(name, str(error), "an article as JSON, with id, title and text")
+        raise InputError("--article", [problem]) from error
+    text = compose(article, spec.text).joined
+    if not text:
+        raise InputError("--article", [Problem(name, "no text left after cleaning", "an article with a text")])
+    return article.id, text
+
+
+def _first(content: bytes) -> Mapping[str, object]:
+    """The first record of JSON lines, or the one object that is the whole content."""
+    try:
+        whole = json.loads(content)
+    except ValueError:
+        whole = None
+    if isinstance(whole, dict):
+        return whole
+    record = next(read_jsonl(io.BytesIO(content)), None)
+    if record is None or isinstance(record, BadLine):
+        raise ValueError("empty" if record is None else record.reason)
+    return record
