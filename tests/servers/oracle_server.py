@@ -45,7 +45,7 @@ class Answer:
     output_tokens: int = 50
     cached_tokens: int = 0
     thinking_tokens: int = 0
-    finish: str = "stop"  # "length", "filter"
+    finish: str | None = "stop"  # "length", "filter", or a word of the wire that is sent as it is
     status: int = 200
     error: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "filter": "SAFETY"}
 
 def completion(answer: Answer, model: str) -> dict[str, Any]:
     """An answer as a chat completion."""
-    finish = {"filter": "content_filter"}.get(answer.finish, answer.finish)
+    finish = {"filter": "content_filter"}.get(answer.finish or "", answer.finish)
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -88,7 +88,8 @@ def content(answer: Answer, model: str) -> dict[str, Any]:
     if answer.thinking_tokens:
         usage["thoughtsTokenCount"] = answer.thinking_tokens
     parts = [{"text": answer.text}] if answer.text else []
-    candidate = {"content": {"role": "model", "parts": parts}, "finishReason": FINISH[answer.finish], "index": 0}
+    finish = FINISH.get(answer.finish or "", answer.finish)
+    candidate = {"content": {"role": "model", "parts": parts}, "finishReason": finish, "index": 0}
     return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": f"{model}-001", "responseId": "r"}
 
 

@@ -1,6 +1,8 @@
 """The command line of `trainer label`."""
 
+import io
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from oracle_server import Answer
 from distillery_runtime.spec import FilterSpec
 from distillery_trainer.cli import main
 from distillery_trainer.labels import read_labels
+from distillery_trainer.oracle.services import SERVICES, is_free
 
 Server = Any  # Any: OracleServer
 
@@ -151,3 +154,277 @@ def test_a_run_that_stopped_early_says_so_and_gives_one(
 
     assert code == 1
     assert "topic-1: stopped, refused by the provider: no credit" in capsys.readouterr().out
+
+
+SERVERS = [name for name in SERVICES if name not in ("gemini", "recorded")]
+REMOTE = "http://oracle.invalid/v1"
+
+
+@pytest.mark.parametrize("options", [
+    *(["--oracle", service] for service in SERVERS),
+    *(["--oracle", service, "--price", "input=1,output=1"] for service in SERVERS),
+    *(["--oracle", service, "--base-url", REMOTE, "--max-usd", "1"] for service in SERVERS),
+    ["--oracle", "vllm", "--model", ""], ["--oracle", "vllm", "--model", "  "], ["--model", "", "--max-usd", "1"],
+    ["--base-url", REMOTE, "--max-usd", "1"],
+])  # fmt: skip
+@pytest.mark.parametrize("way", [[], ["--dry-run"]])
+def test_an_oracle_that_is_not_the_filters_own_wants_its_model_named(
+    base: list[str], options: list[str], way: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*base, *options, *way])
+
+    said = capsys.readouterr()
+    assert code == 2
+    assert "--model: not given" in said.err
+    assert "gemini-2.5-flash" not in said.out
+
+
+@pytest.mark.parametrize("options", [
+    ["--oracle", "openai", "--model", "gemini-2.5-flash"], ["--oracle", "openai", "--model", "deepseek-chat"],
+    ["--oracle", "openrouter", "--model", "gemini-2.5-flash"], ["--model", "deepseek-chat"],
+    ["--oracle", "deepseek", "--model", "deepseek-chat", "--base-url", REMOTE],
+    ["--model", "gemini-2.5-flash", "--base-url", REMOTE], ["--oracle", "openai", "--model", "m", "--base-url", REMOTE],
+])  # fmt: skip
+def test_a_price_is_one_of_the_service_that_is_asked(
+    base: list[str], options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*base, *options, "--max-usd", "1"])
+
+    assert code == 2
+    assert "its price is not known, expected --price" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", [
+    "localhost:8000", "localhost", "ftp://x/v1", "http://", "http://x:port/v1", "http://[::1", "http://x/v1?key=1",
+    "http://x y/v1", "", "http://x/v1/chat/completions/",
+])  # fmt: skip
+def test_a_base_url_that_is_no_address_is_refused(
+    base: list[str], url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*base, "--oracle", "vllm", "--model", "m", "--base-url", url])
+
+    assert code == 2
+    assert "--base-url" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("oracle", ["vllm", "ollama", "llama.cpp", "lmstudio", "openai"])
+def test_a_server_on_this_machine_is_free_and_wants_no_budget(
+    base: list[str], serve: Callable[..., Server], good: Any, oracle: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*base, "--oracle", oracle, "--model", "m", "--base-url", f"{serve(good).url}/v1"])
+
+    said = capsys.readouterr()
+    assert code == 0
+    assert "free:" in said.err
+    assert "10 labelled" in said.out
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:1/v1", "http://127.0.0.3/v1", "http://[::1]:1/v1", "http://0.0.0.0/"]
+)
+def test_every_address_of_this_machine_is_free(url: str) -> None:
+    assert is_free("openai", url)
+    assert not is_free("gemini", url)
+
+
+@pytest.mark.parametrize(("service", "url"), [
+    ("openai", None), ("deepseek", None), ("openrouter", None), ("gemini", None),
+    ("openai", "http://localhost.example/v1"), ("openai", "http://127.0.0.1.example/v1"), ("openai", "http://192.168.0.5/v1"),
+])  # fmt: skip
+def test_nothing_else_is_taken_to_be_free(service: str, url: str | None) -> None:
+    assert not is_free(service, url)
+
+
+def test_a_price_that_is_given_for_a_local_server_counts(
+    base: list[str], serve: Callable[..., Server], good: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = ["--oracle", "vllm", "--model", "m", "--base-url", f"{serve(good).url}/v1", "--price", "input=1,output=1"]
+
+    without, within = main([*base, *server]), main([*base, *server, "--max-usd", "1"])
+
+    said = capsys.readouterr()
+    assert (without, within) == (2, 0)
+    assert "--max-usd: not given" in said.err
+    assert "cost      $0.0105" in said.out
+
+
+def test_a_free_oracle_goes_on_with_a_ledger_that_has_paid(
+    base: list[str], serve: Callable[..., Server], good: Any
+) -> None:
+    server = ["--oracle", "vllm", "--base-url", f"{serve(good).url}/v1"]
+    main([*base, *server, "--model", "dear", "--price", "input=1,output=1", "--max-usd", "1"])
+
+    code = main([*base, *server, "--model", "m", "--ledger", "labels/topic-1.ledger.sqlite", "--out", "o.jsonl"])
+
+    assert code == 0
+
+
+def test_a_limit_asks_about_the_first_articles_and_the_same_command_goes_on_with_the_rest(
+    base: list[str], serve: Callable[..., Server], good: Any, tmp_path: Path
+) -> None:
+    server = serve(good)
+    command = [*base, "--oracle", "vllm", "--model", "m", "--base-url", f"{server.url}/v1", "--canary", "2"]
+    summary = tmp_path / "labels" / "topic-1.summary.json"
+    labels = tmp_path / "labels" / "topic-1.jsonl"
+
+    codes = [main([*command, "--limit", "3"])]
+    first = (sorted(ask.number for ask in server.asks), json.loads(summary.read_text())["articles"])
+    codes += [main(command), main([*command, "--limit", "3"])]
+
+    assert codes == [0, 0, 0]
+    assert first == ([0, 1, 2], first[1] | {"usable": 10, "labelled": 3, "open": 7})
+    assert sorted(ask.number for ask in server.asks) == list(range(10))  # nothing twice
+    assert len(labels.read_text().splitlines()) == 10  # a limit takes no label away
+
+
+def test_a_limit_in_a_dry_run_is_a_limit_of_the_questions(base: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main([*base, "--limit", "4", "--repeats", "2", "--repeat-share", "1", "--dry-run"])
+
+    assert "questions 8, of which 8 have no answer yet" in capsys.readouterr().out
+
+
+FAULTS = {"nonsense": "not of the schema", "length": "cut short"}
+
+
+@pytest.mark.parametrize(("fault", "temperature", "says"), [
+    ("nonsense", "0", ["temperature 0", "--canary 0"]),
+    ("nonsense", "0.7", ["--retry-dead", "--canary 0"]),
+    ("nonsense", "auto", ["--retry-dead", "--canary 0"]),
+    ("length", "0", ["--max-output-tokens", "temperature 0", "--canary 0"]),
+])  # fmt: skip
+def test_a_failed_canary_names_dead_letters_reason_and_next_command(
+    base: list[str], serve: Callable[..., Server], capsys: pytest.CaptureFixture[str], fault: str, temperature: str,
+    says: list[str]
+) -> None:  # fmt: skip
+    url = f"{serve(Answer('{', finish='length' if fault == 'length' else 'stop')).url}/v1"
+    command = [*base, "--oracle", "vllm", "--model", "m", "--base-url", url, "--temperature", temperature]
+
+    code = main([*command, "--retry-dead"])
+
+    said = capsys.readouterr().out
+    assert code == 1
+    assert "10 dead letters" in said
+    assert "topic-1.dead.jsonl" in said
+    assert f"10 x {FAULTS[fault]}" in said
+    assert [text for text in says if text not in said] == []
+    assert ("once more: trainer label" in said) is (temperature != "0")
+
+
+def test_the_command_that_a_failed_canary_names_goes_on(
+    base: list[str], serve: Callable[..., Server], good: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve(lambda ask: Answer("no") if ask.number < 3 else good(ask))
+    main([*base, "--oracle", "vllm", "--model", "m", "--base-url", f"{server.url}/v1"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "--canary 0" in line]
+
+    code = main(shlex.split(line.partition("trainer ")[2]))
+
+    assert code == 0
+    assert "7 labelled, 3 dead letters" in capsys.readouterr().out
+    assert len(server.asks) == 10  # nothing twice
+
+
+def test_replies_that_are_all_alike_name_the_command_that_accepts_them(
+    base: list[str], serve: Callable[..., Server], reply: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*base, "--oracle", "vllm", "--model", "m", "--base-url", f"{serve(Answer(reply('the same'))).url}/v1"])
+
+    said = capsys.readouterr().out
+    assert "all 10 replies were the same" in said
+    assert "--canary 0" in said
+    assert "--retry-dead" not in said
+
+
+@pytest.fixture
+def prompt(base: list[str]) -> list[str]:
+    """The command that shows the prompt for the file of ten articles."""
+    return ["prompt", *base[1:3], "--article", base[-1]]
+
+
+def test_a_shown_prompt_is_exactly_what_a_server_is_sent(
+    base: list[str], prompt: list[str], serve: Callable[..., Server], good: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve(good)
+    oracle = ["--oracle", "vllm", "--model", "m", "--base-url", f"{server.url}/v1", "--extra", '{"top_k": 1}']
+    main([*base, *oracle, "--limit", "1"])
+    capsys.readouterr()
+
+    code = main([*prompt, *oracle, "--json"])
+
+    shown = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert shown["body"] == server.asks[0].body
+    assert (shown["url"], shown["article"]) == (f"{server.url}/v1/chat/completions", "a0")
+
+
+def test_a_shown_prompt_of_gemini_has_the_same_instruction_message_and_settings_as_a_call(
+    base: list[str], prompt: list[str], serve: Callable[..., Server], good: Any, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    monkeypatch.setenv("GEMINI_API_KEY", "a-key-that-nobody-may-see")
+    server = serve(good)
+    oracle = ["--base-url", server.url, "--model", "m", "--price", "input=1,output=1"]
+    main([*base, *oracle, "--limit", "1", "--max-usd", "1"])
+    capsys.readouterr()
+
+    main([*prompt, *oracle, "--json"])
+
+    shown, ask = json.loads(capsys.readouterr().out), server.asks[0]
+    assert (shown["instruction"], shown["message"]) == (ask.instruction, ask.message)
+    assert f"POST {shown['url'].removeprefix(server.url)}" in server.requests
+    assert shown["body"]["contents"] == ask.body["contents"]
+    assert shown["body"]["generationConfig"].keys() == ask.body["generationConfig"].keys()
+
+
+def test_a_prompt_is_shown_without_key_price_or_article(prompt: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = main([*prompt[:3], "--oracle", "openai", "--model", "gpt-99"])
+
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "the article's title and text" in said
+    assert "cost      not known" in said
+
+
+def test_a_prompt_says_what_the_call_costs(prompt: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main([*prompt, "--json"])
+    shown = json.loads(capsys.readouterr().out)
+
+    main(prompt)
+
+    said = capsys.readouterr().out
+    assert 0 < shown["cost_usd"]["likely"] < shown["cost_usd"]["most"]
+    assert f"about ${shown['cost_usd']['likely']:.6f}" in said
+    assert shown["instruction"] in said
+    assert shown["message"] in said
+
+
+ARTICLE = {"id": "x", "title": "T", "text": "A text."}
+
+
+@pytest.mark.parametrize(
+    "content", [json.dumps(ARTICLE), json.dumps(ARTICLE, indent=1), f"\n{json.dumps(ARTICLE)}\n{{"]
+)
+def test_an_article_for_a_prompt_is_the_first_of_a_file_or_of_the_standard_input(
+    prompt: list[str], content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.json").write_text(content)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+
+    codes = [main([*prompt[:3], "--article", source, "--json"]) for source in ("one.json", "-")]
+
+    from_file, from_input = capsys.readouterr().out.split("\n}\n")[:2]
+    assert codes == [0, 0]
+    assert from_file == from_input
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "no JSON", json.dumps({"id": "x"}),
+                                     json.dumps(ARTICLE | {"title": "", "text": "<b></b>"})])  # fmt: skip
+def test_what_is_no_article_gives_no_prompt(
+    prompt: list[str], content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.json").write_text(content)
+
+    code = main([*prompt[:3], "--article", str(tmp_path / "one.json")])
+
+    assert code == 2
+    assert "one.json" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from distillery_trainer.labelling.driving import Pace, Patience
 from distillery_trainer.labelling.job import LabelJob
 from distillery_trainer.labelling.label import Labelled
 
+ONE_BY_ONE = Pace(concurrency=1, patience=Patience(first_wait_s=0.001))
 CALL_USD = (1000 * 1 + 50 * 10) / 1e6
 Serve = Callable[..., Any]  # Any: OracleServer
 Script = Callable[[Any], Any]  # Any: Ask, Answer
@@ -151,6 +152,63 @@ def test_a_server_that_answers_nothing_is_given_up(serve: Serve, articles: Any, 
     assert done.stop is not None
     assert done.stop.reason == "no answers"
     assert 20 <= len(server.asks) <= 21
+
+
+class Nowhere:
+    """A server that is not there: nobody listens on the discard port, and no name ends in `.invalid`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://oracle.invalid"])
+@pytest.mark.parametrize("service", ["vllm", "gemini"])
+def test_a_server_that_is_not_there_is_given_up_after_three_calls(
+    articles: Any, job: Job, run: Run, url: str, service: str
+) -> None:
+    done: Any = run(job(Nowhere(url), articles(30), service=service, pace=ONE_BY_ONE))
+
+    assert done.stop.reason == "no answers"
+    assert url.removeprefix("http://") in done.stop.detail
+    assert done.summary["calls"]["by_outcome"] == {"failed": 3}
+
+
+@pytest.mark.parametrize("answer", [
+    Answer(drop=True), Answer(raw_body=b"<html>Welcome</html>"), Answer(raw_body=b"[]"), Answer(raw_body=b"{}"),
+    Answer(raw_body=b'{"error": "Unexpected endpoint or method. (POST /chat/completions)"}'),
+])  # fmt: skip
+def test_a_server_that_is_no_oracle_is_given_up_after_three_calls(
+    serve: Serve, articles: Any, job: Job, run: Run, answer: Answer
+) -> None:
+    server = serve(answer)
+
+    done = run(job(server, articles(30), pace=ONE_BY_ONE))
+
+    assert done.stop is not None
+    assert server.url in done.stop.detail
+    assert len(server.asks) == 3
+
+
+def test_a_plain_server_asked_by_tls_is_given_up_after_three_calls(
+    serve: Serve, articles: Any, job: Job, run: Run
+) -> None:
+    url = serve(Answer("{}")).url.replace("http:", "https:")
+
+    done: Any = run(job(Nowhere(url), articles(30), pace=ONE_BY_ONE))
+
+    assert url in done.stop.detail
+    assert done.summary["calls"]["by_outcome"] == {"failed": 3}
+
+
+@pytest.mark.parametrize("fault", [Answer(drop=True), Answer(raw_body=b"<html>busy</html>")])
+def test_an_oracle_that_has_answered_may_be_away_for_a_while(
+    serve: Serve, reply: Any, articles: Any, job: Job, run: Run, fault: Answer
+) -> None:
+    server = serve(lambda ask: fault if 3 <= len(server.asks) <= 12 else Answer(reply(ask.message)))
+
+    done: Any = run(job(server, articles(20))).summary
+
+    assert done["articles"]["labelled"] == 20
 
 
 def test_an_oracle_that_begins_to_talk_nonsense_is_stopped(

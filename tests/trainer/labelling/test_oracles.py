@@ -7,13 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 from oracle_server import Answer
 
+from distillery_runtime.spec_checks import parse_spec
 from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError, TerminalError
 from distillery_trainer.oracle.gemini import GeminiOracle
 from distillery_trainer.oracle.openai_compatible import ChatOracle
 from distillery_trainer.oracle.protocol import Reply, Request, Settings
+from distillery_trainer.oracle.reply_schema import plain_schema
+from distillery_trainer.oracle.services import CHAT_SERVICES, Access, sent
 from distillery_trainer.oracle.usage import Usage
+from distillery_trainer.prompt import reply_schema
+from distillery_trainer.scaffold import CONFIG
 
 KEY = "a-key-that-nobody-may-see"
 REQUEST = Request("key-1", "a1", "Score it.", "An article.")
@@ -125,6 +131,27 @@ def test_a_chat_is_sent_a_strict_schema_and_the_extra_fields(serve: Callable[...
     assert "multipleOf" not in json.dumps(body)
     assert body["max_tokens"] == 300
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize("service", [name for name, s in CHAT_SERVICES.items() if s.reply_format == "json_schema"])
+def test_a_server_with_a_grammar_is_sent_every_half_point_and_no_bounds(service: str) -> None:
+    spec = parse_spec(yaml.safe_load(CONFIG.format(name="topic")), "config.yaml")
+
+    _, body = sent(Access(service, "m", PLAIN), reply_schema(spec), REQUEST)
+
+    format_: Any = body["response_format"]  # Any: nested JSON
+    scores = format_["json_schema"]["schema"]["properties"].values()
+    assert [score["enum"] for score in scores] == [[half / 2 for half in range(21)]] * 2
+    assert "imum" not in json.dumps(body["response_format"])
+
+
+def test_as_many_scores_as_a_filter_can_have_are_within_what_openai_takes() -> None:
+    names = [f"dimension_{place}" for place in range(32)]
+    score = {"type": "number", "minimum": 0, "maximum": 10, "multipleOf": 0.5}
+
+    properties: Any = plain_schema({"type": "object", "properties": dict.fromkeys(names, score)})["properties"]
+
+    assert sum(len(part["enum"]) for part in properties.values()) <= 1000
 
 
 def test_a_server_without_schemas_is_asked_for_json(serve: Callable[..., Server]) -> None:
@@ -275,6 +302,41 @@ def test_a_server_that_is_not_there_costs_nothing(serve: Callable[..., Server], 
 
     assert isinstance(error, RetryError)
     assert not error.may_be_paid
+    assert (error.reason, "127.0.0.1:9" in error.detail, "refused" in error.detail) == ("cannot connect", True, True)
+
+
+def test_a_server_on_this_machine_is_reached_without_the_environments_proxy(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    (reply,) = ask(chat(serve(Answer("{}"))))
+
+    assert reply.raw == "{}"
+
+
+def test_a_connection_by_a_proxy_names_its_variable_and_not_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Elsewhere:
+        url = "http://oracle.invalid"
+
+    monkeypatch.setenv("HTTP_PROXY", "http://somebody:secret@127.0.0.1:9")
+
+    error = failure(chat(Elsewhere()))
+
+    assert error.reason == "cannot connect"
+    assert "HTTP_PROXY" in error.detail
+    assert "secret" not in error.detail
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_path_that_is_not_there_is_named(serve: Callable[..., Server], status: int) -> None:
+    server = serve(Answer(status=status, error={"detail": "Not Found"}))
+
+    error = failure(chat(server))
+
+    assert isinstance(error, TerminalError)
+    assert f"{server.url}/v1/chat/completions" in error.detail
 
 
 @BOTH

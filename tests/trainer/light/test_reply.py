@@ -82,3 +82,55 @@ def test_every_reply_of_the_schema_is_read(flagged: FilterSpec) -> None:
 
         assert parsed.scores == (reply["relevance"], reply["evidence_quality"])
         assert parsed.flags == {name for name in flagged.flag_names if reply[name]}
+
+
+WHOLE = json.dumps(GOOD)
+SCORES = ParsedReply((7.5, 4.0), frozenset({"in_passing"}))
+
+
+@pytest.mark.parametrize("raw", [
+    f"\ufeff{WHOLE}", f"\n\t {WHOLE} \n\n", f"```json\n{WHOLE}\n```", f"```JSON\r\n{WHOLE}\r\n```\n",
+    f"```\n{WHOLE}\n```", f"```json {WHOLE} ```", f"<think>It is {{5}}.</think>\n\n{WHOLE}", f"<think></think>{WHOLE}",
+    f"Let me think. {WHOLE}</think>{WHOLE}", f"<think>\n`x`</think>\n```json\n{WHOLE}\n```", f" \ufeff\n{WHOLE}",
+])  # fmt: skip
+def test_what_is_known_to_stand_around_a_whole_reply_is_taken_off(flagged: FilterSpec, raw: str) -> None:
+    assert parse_reply(raw, flagged) == SCORES
+
+
+@pytest.mark.parametrize("raw", [
+    "", " \n", "\ufeff", f"Here is the JSON: {WHOLE}", f"{WHOLE} I hope that helps.", f"{WHOLE}\n{WHOLE}", f"[{WHOLE}]",
+    f"```json\n{WHOLE}", f"```yaml\n{WHOLE}\n```", f"Sure:\n```json\n{WHOLE}\n```", f"```json\n{WHOLE}\n```\nDone.",
+    f"```json\n{WHOLE}\n```\n```json\n{WHOLE}\n```", f"<think>{WHOLE}", f"<think>{WHOLE}</think>",
+    f"<think>a</think>b</think>{WHOLE}", f"<think><think>a</think>{WHOLE}", f"{WHOLE}<think>a</think>",
+    json.dumps(WHOLE), WHOLE[:-1], f"{WHOLE[:-1]},}}", WHOLE.replace("7.5", "+7.5"), WHOLE.replace("7.5", "'7.5'"),
+])  # fmt: skip
+def test_a_reply_with_anything_else_around_it_is_none(flagged: FilterSpec, raw: str) -> None:
+    with pytest.raises(ReplyError):
+        parse_reply(raw, flagged)
+
+
+@pytest.mark.parametrize(("numeral", "reason"), [
+    ("1e999", "1e999: a number beyond all scores"), ("-12260e327", "-12260e327: a number beyond all scores"),
+    ("1e308", "relevance: 1e\\+308, expected a half point"), ("9" * 5000, "not JSON|expected a half point"),
+    ("NaN", "not JSON: NaN"), ("-Infinity", "not JSON: -Infinity"), ("-0.5", "relevance: -0.5"), ("null", "None"),
+])  # fmt: skip
+def test_a_number_that_no_score_can_be_is_refused_and_shown(flagged: FilterSpec, numeral: str, reason: str) -> None:
+    with pytest.raises(ReplyError, match=reason) as caught:
+        parse_reply(WHOLE.replace("7.5", numeral), flagged)
+
+    assert len(caught.value.reason) < 400
+
+
+def test_minus_zero_is_the_score_zero(flagged: FilterSpec) -> None:
+    assert str(parse_reply(WHOLE.replace("7.5", "-0.0"), flagged).scores[0]) == "0.0"
+
+
+@pytest.mark.parametrize(("name", "value"), [("relevance", "2"), ("relevance", "7.5"), ("in_passing", "true")])
+def test_a_key_given_twice_is_named(flagged: FilterSpec, name: str, value: str) -> None:
+    with pytest.raises(ReplyError, match=f"{name}: given twice"):
+        parse_reply(f'{WHOLE[:-1]}, "{name}": {value}}}', flagged)
+
+
+def test_a_hundred_thousand_open_thoughts_are_read_in_linear_time(flagged: FilterSpec) -> None:
+    with pytest.raises(ReplyError):
+        parse_reply("<think>" * 100_000 + WHOLE, flagged)

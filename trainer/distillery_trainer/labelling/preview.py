@@ -59,10 +59,12 @@ class Preview:
 
     def lines(self) -> Iterator[str]:
         """The same for people: what is sent first, its figures last."""
-        settings = {name: value for name, value in self.body.items() if name not in _TEXTS}
         yield from ("=== system instruction ===", self.request.instruction, "")
         yield from ("=== message ===", self.request.message, "")
-        yield from ("=== settings and schema ===", json.dumps(settings, indent=1, ensure_ascii=False), "")
+        yield "=== settings and schema ==="
+        settings = ((name, value) for name, value in self.body.items() if name not in _TEXTS)
+        yield from (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in settings)
+        yield ""
         yield f"filter    {self.filter_label}"
         yield f"oracle    {self.access.model} of {self.access.service}, {self.url}"
         yield f"article   {self.request.article_id}, {self.characters:,} characters"
@@ -71,6 +73,8 @@ class Preview:
         yield f"tokens    about {self.estimate.input_tokens:,} of input ({size:,} bytes), at most {most:,} of output"
         if self.price is None:
             yield "cost      not known: --price input=USD,output=USD for a million tokens"
+        elif self.price.is_free:
+            yield f"cost      {self.price.as_of}"
         else:
             cost = f"about ${self.estimate.likely_usd:.6f}, at most ${self.estimate.most_usd:.6f} an article"
             yield f"cost      {cost} ({self.price.as_of})"

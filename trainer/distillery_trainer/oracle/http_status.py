@@ -109,7 +109,9 @@ def _cause(error: BaseException) -> str:
     while found is not None:
         if isinstance(found, BaseExceptionGroup):
             found = found.exceptions[0]
-        if isinstance(found, OSError) and found.strerror:
+        if isinstance(found, ConnectionError) and found.errno:  # asyncio writes "Connect call failed" into it
+            said = os.strerror(found.errno)
+        elif isinstance(found, OSError) and found.strerror:
             said = found.strerror
         found = found.__cause__ or found.__context__
     return said or "no more is known"
