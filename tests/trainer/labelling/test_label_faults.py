@@ -13,7 +13,7 @@ from distillery_trainer.labelling.driving import Pace, Patience
 from distillery_trainer.labelling.job import LabelJob
 from distillery_trainer.labelling.label import Labelled
 
-ONE_BY_ONE = Pace(concurrency=1, patience=Patience(first_wait_s=0.001))
+SHORT_WAITS = Pace(patience=Patience(first_wait_s=0.001))
 CALL_USD = (1000 * 1 + 50 * 10) / 1e6
 Serve = Callable[..., Any]  # Any: OracleServer
 Script = Callable[[Any], Any]  # Any: Ask, Answer
@@ -166,7 +166,7 @@ class Nowhere:
 def test_a_server_that_is_not_there_is_given_up_after_three_calls(
     articles: Any, job: Job, run: Run, url: str, service: str
 ) -> None:
-    done: Any = run(job(Nowhere(url), articles(30), service=service, pace=ONE_BY_ONE))
+    done: Any = run(job(Nowhere(url), articles(30), service=service, pace=SHORT_WAITS))
 
     assert done.stop.reason == "no answers"
     assert url.removeprefix("http://") in done.stop.detail
@@ -182,7 +182,7 @@ def test_a_server_that_is_no_oracle_is_given_up_after_three_calls(
 ) -> None:
     server = serve(answer)
 
-    done = run(job(server, articles(30), pace=ONE_BY_ONE))
+    done = run(job(server, articles(30), pace=SHORT_WAITS))
 
     assert done.stop is not None
     assert server.url in done.stop.detail
@@ -194,7 +194,7 @@ def test_a_plain_server_asked_by_tls_is_given_up_after_three_calls(
 ) -> None:
     url = serve(Answer("{}")).url.replace("http:", "https:")
 
-    done: Any = run(job(Nowhere(url), articles(30), pace=ONE_BY_ONE))
+    done: Any = run(job(Nowhere(url), articles(30), pace=SHORT_WAITS))
 
     assert url in done.stop.detail
     assert done.summary["calls"]["by_outcome"] == {"failed": 3}

@@ -96,6 +96,6 @@ def next_steps(dead_by_reason: Mapping[str, int], temperature: float | None, com
     elif dead:
         yield f"next      asks about the {dead} dead letters once more: {again} {AGAIN}"
     if "cut short" in dead_by_reason:
-        yield f"next      has more room for a reply, and asks all anew: {again} --max-output-tokens N"
+        yield f"next      gives replies more room, and asks about all articles again: {again} --max-output-tokens N"
     kept = f"keeps the {dead} dead letters, and goes on" if dead else "takes these replies for true, and goes on"
     yield f"next      {kept} without a canary: {again} --canary 0"

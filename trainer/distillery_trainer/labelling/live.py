@@ -8,7 +8,7 @@ from distillery_trainer.labelling.driving import Pace, Say, Stop
 from distillery_trainer.labelling.estimate import likely
 from distillery_trainer.labelling.purse import Call, Purse
 from distillery_trainer.labelling.watch import Watch
-from distillery_trainer.oracle.errors import OracleError, RetryError
+from distillery_trainer.oracle.errors import NO_ORACLE_THERE, OracleError, RetryError
 from distillery_trainer.oracle.protocol import Oracle, Reply, Request
 from distillery_trainer.oracle.rates import Rates
 
@@ -43,6 +43,7 @@ class LiveDriver:
         self._ended = 0
         self._stop: Stop | None = None
         self._stopping = asyncio.Event()
+        self._found = asyncio.Event()
         self._room = asyncio.Condition()
 
     async def resume(self, asking: str) -> Stop | None:  # noqa: ARG002 - live calls end with their process
@@ -50,11 +51,18 @@ class LiveDriver:
         return None
 
     async def run(self, requests: list[Request]) -> Stop | None:
-        """Asks all questions, or says why it stopped; calls under way are always waited for, for they are paid."""
+        """Asks all questions, or says why it stopped; calls under way are always waited for, for they are paid.
+
+        The first question goes alone until something at the address has answered, if only with an error.
+        """
         queue, self._ended = deque(requests), 0
-        await asyncio.gather(
-            *(self._work(queue, len(requests)) for _ in range(min(self._pace.concurrency, len(requests))))
-        )
+        first = asyncio.ensure_future(self._work(queue, len(requests)))
+        signs = [asyncio.ensure_future(event.wait()) for event in (self._found, self._stopping)]
+        await asyncio.wait([first, *signs], return_when=asyncio.FIRST_COMPLETED)
+        for sign in signs:
+            sign.cancel()
+        others = min(self._pace.concurrency, len(requests)) - 1
+        await asyncio.gather(first, *(self._work(queue, len(requests)) for _ in range(others)))
         return self._stop
 
     def interrupt(self) -> None:
@@ -109,6 +117,8 @@ class LiveDriver:
             return self._watch.parsed_first(error)
 
     async def _end(self, call: Call, result: Reply | OracleError) -> None:
+        if not (isinstance(result, RetryError) and result.reason in NO_ORACLE_THERE):
+            self._found.set()
         stop = self._watch.hear(self._purse.end([(call, result)]))
         if stop is not None:
             self._halt(stop)
