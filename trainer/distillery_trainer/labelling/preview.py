@@ -22,6 +22,7 @@ from distillery_trainer.prompt import read_template, render_prompt, reply_schema
 
 PLACEHOLDER = "(the article's title and text)"
 STDIN = "-"
+_TEXTS = ("messages", "systemInstruction", "contents")  # of a body: shown by themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,6 @@ class Preview:
             yield f"          longer than {longest} characters: `trainer label` passes it over (--max-characters)"
 
 
-_TEXTS = ("messages", "systemInstruction", "contents")
-
-
 def preview(folder: Path, spec: FilterSpec, access: Access, given_price: str | None, source: str | None) -> Preview:
     """The call about one article, made ready and not made; no key is needed.
 
@@ -125,7 +123,7 @@ def _article(source: str, spec: FilterSpec) -> tuple[str, str]:
     """Id and composed text of the first article in a file."""
     name = "(standard input)" if source == STDIN else source
     try:
-        record = _first(sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes())
+        record = _first(_standard_input() if source == STDIN else Path(source).read_bytes())
         article = parse_article(record)
     except (ArticleError, ValueError) as error:
         problem = Problem(name, str(error), "an article as JSON, with id, title and text")
@@ -136,11 +134,17 @@ def _article(source: str, spec: FilterSpec) -> tuple[str, str]:
     return article.id, text
 
 
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise ValueError("closed")
+    return sys.stdin.buffer.read()
+
+
 def _first(content: bytes) -> Mapping[str, object]:
     """The first record of JSON lines, or the one object that is the whole content."""
     try:
         whole = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):  # several lines, or nested without end: then the first line says why
         whole = None
     if isinstance(whole, dict):
         return whole
