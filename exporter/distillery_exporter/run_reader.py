@@ -8,6 +8,7 @@ from typing import Any
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_trainer import finished_run
+from distillery_trainer.filters import example_files
 from distillery_trainer.fit import RUNS_FOLDER
 from distillery_trainer.labels import LabelledSet, files_digest, read_labels
 from distillery_trainer.run import RunFolder
@@ -44,7 +45,7 @@ def open_run(folder: Path) -> Run:
     found = finished_run.open_finished_run(folder)
     spec, manifest = found.spec, found.manifest
     _check_stages(folder, manifest)
-    examples = sorted((Path(str(manifest["filter_folder"])) / "examples").glob("*.jsonl"))
+    examples = example_files(Path(str(manifest["filter_folder"])))
     if files_digest(examples) != manifest["examples"]:
         examples = []  # edited since: golden articles are then the generic ones
     return Run(

@@ -9,19 +9,27 @@ DistilleryError
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with an input: where it is, what was found and what was expected."""
+    """One thing wrong with an input: where it is, what was found and what was expected.
+
+    `line`: of the file, where it is known; two problems that differ in nothing else are the same.
+    """
 
     path: str
     found: str
     expected: str
+    line: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.found}, expected {self.expected}"
+
+    def in_file(self, name: str) -> str:
+        """The problem as a line to read, with the file's name and line before it."""
+        return f"{name}:{self.line}: {self}" if self.line else f"{name}: {self}"
 
 
 class DistilleryError(Exception):
@@ -34,7 +42,7 @@ class ProblemsError(DistilleryError):
     def __init__(self, where: str, problems: Sequence[Problem]) -> None:
         self.where = where
         self.problems = tuple(problems)
-        super().__init__("\n".join(f"{where}: {problem}" for problem in self.problems))
+        super().__init__("\n".join(problem.in_file(where) for problem in self.problems))
 
 
 class SpecError(ProblemsError):

@@ -30,7 +30,9 @@ def _compiles(pattern: str) -> str:
     try:
         re2.compile(f"(?:{pattern})", options)  # as rules use it: \\Q without \\E would swallow the bracket
     except re2.error as error:
-        raise ValueError(f"a pattern that RE2 accepts ({error})") from error
+        reason = error.args[0] if error.args else error
+        reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
+        raise ValueError(f"a pattern that RE2 accepts ({reason}); it has no look-around, no back-references") from error
     return pattern
 
 

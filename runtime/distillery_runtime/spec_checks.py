@@ -13,6 +13,23 @@ from distillery_runtime.spec import BANDS, FilterSpec
 
 WEIGHT_SUM_TOLERANCE = 1e-6
 MAX_NUMBER = 1e300  # beyond it an integer may not fit a float
+MAX_DEPTH = 64
+MAX_NAMED = 32
+PLAIN = {
+    "string_type": "text",
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "string_too_short": "text that is not empty",
+}
+WRITTEN = {
+    r"^[a-z][a-z0-9_]*$": "a name: lower case letters, digits and _, a letter first",
+    r"^[a-z]{2,3}$": "an ISO 639 code of two or three lower case letters (nl, not nl-NL)",
+    r"^[a-z0-9][a-z0-9.-]*$": "a licence as the Hub names it: lower case letters, digits, dots and hyphens",
+}
 
 
 def parse_spec(data: object, where: str) -> FilterSpec:
@@ -34,12 +51,37 @@ def parse_spec(data: object, where: str) -> FilterSpec:
 def find_problems(data: object) -> list[Problem]:
     """Lists everything wrong with a spec's data; an empty list means that `parse_spec` will succeed."""
     if not isinstance(data, Mapping):
-        return [Problem("(top)", type(data).__name__, "a mapping")]
+        return [Problem("(top)", "nothing" if data is None else type(data).__name__, "a mapping")]
+    problems: list[Problem] = []
+    plain = _plain(data, "", problems)
+    foreign = {problem.path for problem in problems}
     try:
-        text = json.dumps(data, allow_nan=True)
-    except (TypeError, ValueError) as error:
-        return [Problem("(top)", str(error), "only strings, numbers, booleans, lists and mappings with string keys")]
-    return [*_structural(text), *_between_fields(data)]
+        text = json.dumps(plain, allow_nan=True)
+    except ValueError as error:  # an integer of more digits than Python writes
+        return [Problem("(top)", str(error), "numbers of fewer digits")]
+    found = [*_structural(text), *_between_fields(plain)]
+    return [*problems, *(problem for problem in found if problem.path not in foreign)]
+
+
+def _plain(value: object, path: str, problems: list[Problem]) -> Any:  # Any: nested JSON
+    """A value as JSON can hold it; what it cannot hold becomes text and a problem, so that it hides no other."""
+    if path.count(".") + path.count("[") > MAX_DEPTH:
+        problems.append(Problem(path, f"more than {MAX_DEPTH} levels", "lists and mappings less deep"))
+        return None
+    if isinstance(value, Mapping):
+        content = {}
+        for key, inner in value.items():
+            where = f"{path}.{key}" if path else str(key)
+            if not isinstance(key, str):
+                problems.append(Problem(where, f"the key {key!r}", "text as a key"))
+            content[str(key)] = _plain(inner, where, problems)
+        return content
+    if isinstance(value, list | tuple):
+        return [_plain(inner, f"{path}[{place}]", problems) for place, inner in enumerate(value)]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    problems.append(Problem(path, _short(value), "text, a number, true or false, a list or a mapping"))
+    return str(value)
 
 
 def _structural(text: str) -> list[Problem]:
@@ -60,11 +102,13 @@ def describe(item: Mapping[str, Any]) -> Problem:  # Any: pydantic's own error r
     if item["type"] == "missing":
         return Problem(path, "nothing", "a value (this key is required)")
     expected = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return Problem(path, _short(item.get("input")), expected)
+    if item["type"] == "string_pattern_mismatch":
+        expected = WRITTEN.get(item["ctx"]["pattern"], f"text that matches {item['ctx']['pattern']}")
+    return Problem(path, _short(item.get("input")), PLAIN.get(item["type"], expected))
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = "nothing" if value is None else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -102,10 +146,17 @@ def _between_fields(data: Mapping[str, object]) -> Iterator[Problem]:
 
 
 def _duplicates(path: str, rows: Sequence[Mapping[str, object]]) -> Iterator[Problem]:
-    names = [row.get("name") for row in rows]
-    for index, name in enumerate(names):
-        if isinstance(name, str) and name in names[:index]:
+    seen: set[str] = set()
+    for index, name in enumerate(row.get("name") for row in rows):
+        if isinstance(name, str) and name in seen:
             yield Problem(f"{path}[{index}].name", repr(name), "a name not used before")
+        elif isinstance(name, str):
+            seen.add(name)
+
+
+def _one_of(names: Sequence[object]) -> str:
+    """The names that are allowed, as many of them as a line can hold."""
+    return f"one of {', '.join(map(str, names[:MAX_NAMED]))}{', ...' if len(names) > MAX_NAMED else ''}"
 
 
 def _check_dimensions(dimensions: Sequence[Mapping[str, object]]) -> Iterator[Problem]:
@@ -128,30 +179,30 @@ def _check_tiers(tiers: Sequence[Mapping[str, object]], operating: object) -> It
         yield Problem(f"tiers[{len(lows) - 1}].min_overall", str(lows[-1]), "0, so that every overall has a tier")
     names = [tier.get("name") for tier in tiers[:-1]]
     if tiers and operating not in names:
-        yield Problem("operating_tier", repr(operating), f"one of {', '.join(map(str, names))} (not the lowest)")
+        yield Problem("operating_tier", repr(operating), f"{_one_of(names)} (not the lowest)")
 
 
 def _check_flags(flags: Sequence[Mapping[str, object]], dimensions: Sequence[object]) -> Iterator[Problem]:
+    known = {name for name in dimensions if isinstance(name, str)}
     for index, flag in enumerate(flags):
         own = flag.get("name")
-        if isinstance(own, str) and own in dimensions:
+        if isinstance(own, str) and own in known:
             yield Problem(f"flags[{index}].name", repr(own), "a name that no dimension has: a reply holds both")
         caps = flag.get("caps")
         for name in caps if isinstance(caps, Mapping) else ():
-            if name not in dimensions:
-                yield Problem(f"flags[{index}].caps", repr(name), f"one of {', '.join(map(str, dimensions))}")
+            if name not in known:
+                yield Problem(f"flags[{index}].caps", repr(name), _one_of(dimensions))
 
 
 def _check_gatekeepers(data: Mapping[str, object]) -> Iterator[Problem]:
     names = [d.get("name") for d in _rows(data, "dimensions")]
     blocked = next((t for t in _rows(data, "tiers") if t.get("name") == data.get("operating_tier")), {})
     limit = _number(blocked, "min_overall")
+    known = {name for name in names if isinstance(name, str)}
     for index, gatekeeper in enumerate(_rows(data, "gatekeepers")):
-        path = f"gatekeepers[{index}]"
-        if gatekeeper.get("dimension") not in names:
-            yield Problem(
-                f"{path}.dimension", repr(gatekeeper.get("dimension")), f"one of {', '.join(map(str, names))}"
-            )
+        path, dimension = f"gatekeepers[{index}]", gatekeeper.get("dimension")
+        if not isinstance(dimension, str) or dimension not in known:
+            yield Problem(f"{path}.dimension", repr(dimension), _one_of(names))
         cap = _number(gatekeeper, "overall_cap")
         if cap >= limit:
             expected = f"less than {limit}, where the tier {blocked.get('name')} begins (a higher cap demotes nothing)"

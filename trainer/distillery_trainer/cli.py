@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from distillery_runtime.cli import main as distillery
 from distillery_runtime.command import positive, run_command
 from distillery_runtime.errors import InputError, Problem
@@ -18,11 +16,11 @@ from distillery_trainer import judge_cli, label_cli, prefilter_cli, processes
 from distillery_trainer.backends.choose import import_torch_side
 from distillery_trainer.base_model import resolve
 from distillery_trainer.curate import cli as curate_cli
-from distillery_trainer.filters import CONFIG_NAME, all_filters, filters_root, find_filter, load_filter
+from distillery_trainer.filters import CONFIG_NAME, all_filters, filters_root, find_filter, load_filter, stray_configs
 from distillery_trainer.fit import FitRequest, fit, fit_joint
 from distillery_trainer.labels import find_labels
-from distillery_trainer.lint import lint_filter
-from distillery_trainer.overrides import named_overrides
+from distillery_trainer.lint import lint_filter, located
+from distillery_trainer.overrides import apply_overrides, named_overrides, read_settings
 from distillery_trainer.pool import read_pool
 from distillery_trainer.publish import publish
 from distillery_trainer.report.command import report_run
@@ -212,7 +210,11 @@ def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> 
         max_tokens=options.max_tokens,
         epochs=options.epochs,
     )
-    overrides = named | dict(_setting(text) for text in options.settings)
+    settings, written = read_settings(options.settings)
+    overrides = named | settings
+    apply_overrides(
+        spec, overrides, written
+    )  # problems are told in the words of the command line, before labels are read
     return FitRequest(
         folder,
         labels,
@@ -262,28 +264,20 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _setting(text: str) -> tuple[str, object]:
-    key, separator, value = text.partition("=")
-    if not separator:
-        raise InputError("--set", [Problem(repr(text), "no '='", "KEY=VALUE")])
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError("--set", [Problem(key, repr(value), "a YAML value")]) from error
-
-
 def _lint(options: argparse.Namespace) -> int:
-    folders = [find_filter(options.filter)] if options.filter else all_filters()
-    if not folders:
+    folders, stray = ([find_filter(options.filter)], []) if options.filter else (all_filters(), stray_configs())
+    if not folders and not stray:
         problem = Problem(str(filters_root()), "no filters", f"folders <name>/v<N>/{CONFIG_NAME}")
         raise InputError("trainer lint", [problem])
-    failed = 0
+    failed = bool(stray)
+    for path in stray:
+        print(f"{path}: a config that no name leads to, expected {filters_root()}/<name>/v<N>/{CONFIG_NAME}")
     for folder in folders:
         problems = lint_filter(folder)
-        failed += bool(problems)
+        failed |= bool(problems)
         print(f"{folder}: {f'{len(problems)} problems' if problems else 'no problems'}")
         for problem in problems:
-            print(f"  {problem}")
+            print(f"  {located(problem)}")
     return 2 if failed else 0
 
 

@@ -1,29 +1,36 @@
 """Finding filters and reading their configs: `NAME` is the highest version, `NAME/vN` a given one, a path a folder."""
 
+import fnmatch
 import os
 import re
 from pathlib import Path
 
-import yaml
-
-from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.errors import InputError, Problem, SpecError
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.spec_checks import parse_spec
+from distillery_trainer.config_checks import check_config, check_unused
+from distillery_trainer.yaml_text import MAX_BYTES, Document, read_yaml
 
 CONFIG_NAME = "config.yaml"
+VERSION = re.compile(r"v[1-9][0-9]{0,8}")
+
+# What editors and file systems leave behind: never read, never a problem.
+LITTER = (
+    ".DS_Store", "._*", ".#*", "#*#", "*~", "~$*", ".~lock.*", "*.swp", "*.swo", "*.swx", "*.orig", "*.rej", "*.bak",
+    "*.tmp", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini", ".directory", ".idea", ".vscode", "__MACOSX",
+    ".git*", ".editorconfig", ".ipynb_checkpoints", ".obsidian", ".history",
+)  # fmt: skip
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, refusing a key given twice (plain YAML keeps the last without a word)."""
+def is_litter(path: Path) -> bool:
+    """Whether a file, by its name relative to the filter's folder or by a folder above it, is an editor's own."""
+    return any(fnmatch.fnmatchcase(part, pattern) for part in path.parts for pattern in LITTER)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} given twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+
+def example_files(folder: Path) -> list[Path]:
+    """A filter's labelled examples."""
+    files = (folder / "examples").glob("*.jsonl")
+    return sorted(file for file in files if not is_litter(file.relative_to(folder)))
 
 
 def filters_root() -> Path:
@@ -43,16 +50,32 @@ def find_filter(name: str) -> Path:
     if (Path(name) / CONFIG_NAME).is_file():
         return Path(name)
     root = filters_root()
-    if re.fullmatch(r"[a-z][a-z0-9_]*/v\d+", name) and (root / name / CONFIG_NAME).is_file():
+    if re.fullmatch(rf"[a-z][a-z0-9_]*/{VERSION.pattern}", name) and (root / name / CONFIG_NAME).is_file():
         return root / name
     plain = re.fullmatch(r"[a-z][a-z0-9_]*", name)
     found = [path.parent for path in root.glob(f"{name}/v*/{CONFIG_NAME}")] if plain else []
-    versions = [folder for folder in found if folder.name[1:].isdigit()]
+    versions = [folder for folder in found if VERSION.fullmatch(folder.name)]
     if versions:
         return max(versions, key=lambda folder: int(folder.name[1:]))
     known = ", ".join(str(folder.relative_to(root)) for folder in all_filters()) or "none"
-    problem = Problem(repr(name), "no such filter", f"a folder with a config.yaml, or one of: {known}")
+    problem = Problem(repr(name), _missing(Path(name)), f"a folder with a {CONFIG_NAME}, or one of: {known}")
     raise InputError("--filter", [problem])
+
+
+def _missing(path: Path) -> str:
+    """Why a name is no filter."""
+    if path.is_file():
+        return "a file"
+    near = sorted(file.name for file in path.iterdir() if is_second_config(file)) if path.is_dir() else []
+    return f"a folder with {', '.join(near)} and no {CONFIG_NAME}" if near else "no such filter"
+
+
+def is_second_config(path: Path) -> bool:
+    """Whether a file looks like a config and has another name, so that nothing reads it."""
+    if path.name == CONFIG_NAME or is_litter(Path(path.name)):
+        return False
+    suffix = path.suffix.lower()
+    return suffix in (".yaml", ".yml") or (suffix in (".json", ".toml") and path.stem.lower().startswith("config"))
 
 
 def all_filters() -> list[Path]:
@@ -60,17 +83,48 @@ def all_filters() -> list[Path]:
     return sorted(path.parent for path in filters_root().glob(f"*/v*/{CONFIG_NAME}"))
 
 
-def read_config(folder: Path) -> object:
-    """The data of a filter's config.yaml, not yet checked.
+def stray_configs() -> list[Path]:
+    """Configs below the root that no name leads to: not in `<name>/v<N>/`, or of another name."""
+    root = filters_root()
+    files = [path for pattern in ("*", "*/*", "*/*/*") for path in root.glob(pattern) if path.is_file()]
+    return sorted(
+        path
+        for path in files
+        if not is_litter(path.relative_to(root))
+        and (path.name == CONFIG_NAME or (is_second_config(path) and path.stem.lower().startswith("config")))
+        and not _is_listed(path, root)
+    )
+
+
+def _is_listed(path: Path, root: Path) -> bool:
+    """Whether `all_filters` lists the folder of a file; what else is in such a folder is the lint's matter."""
+    parts = path.relative_to(root).parts
+    return len(parts) == 3 and parts[1][:1] == "v" and (path.parent / CONFIG_NAME).is_file()
+
+
+def read_config(folder: Path) -> Document:
+    """What a filter's config.yaml holds, not yet checked as a spec.
 
     Raises:
-        InputError: the file is missing, not UTF-8, or not YAML.
+        InputError: the file is missing, too long, not UTF-8, or not YAML.
     """
-    path = folder / CONFIG_NAME
+    return read_yaml_file(folder / CONFIG_NAME)
+
+
+def read_yaml_file(path: Path, scale: int = 1) -> Document:
+    """What a YAML file holds; `scale` as in `read_yaml`. Errors as in `read_config`."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(str(path), [Problem("(file)", " ".join(str(error).split()), "readable YAML")]) from error
+        with path.open("rb") as stream:
+            return read_yaml(stream.read(scale * MAX_BYTES + 1), scale=scale)
+    except OSError as error:
+        raise InputError(str(path), [Problem("(file)", error.strerror or str(error), "a YAML file")]) from error
+    except InputError as error:
+        raise InputError(str(path), error.problems) from error
+
+
+def config_problems(document: Document) -> list[Problem]:
+    """Everything wrong with a config, in its own lines."""
+    return document.explain([*check_config(document.data), *check_unused(document.data)])
 
 
 def load_filter(folder: Path) -> FilterSpec:
@@ -80,4 +134,7 @@ def load_filter(folder: Path) -> FilterSpec:
         InputError: the config cannot be read.
         SpecError: it is not valid; every problem is listed.
     """
-    return parse_spec(read_config(folder), str(folder / CONFIG_NAME))
+    where, document = str(folder / CONFIG_NAME), read_config(folder)
+    if problems := config_problems(document):
+        raise SpecError(where, problems)
+    return parse_spec(document.data, where)

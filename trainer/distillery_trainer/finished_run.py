@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.spec_checks import parse_spec
 from distillery_trainer.evaluate import EVALUATION_VERSION
 from distillery_trainer.files import digest
+from distillery_trainer.filters import read_yaml_file
 from distillery_trainer.labels import LabelledSet, read_labels
 from distillery_trainer.pool import read_pool
 from distillery_trainer.predictions import MAKE_AGAIN, Predictions, read_predictions
@@ -23,6 +22,7 @@ from distillery_trainer.split import limit_articles
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
 GO_ON = "a finished run (`trainer fit` goes on with it)"
+OWN_CONFIG = 4  # times a config's limits: all defaults, and aliases written out
 SMALL_STAGES = ("split", "calibrate", "certify", "predict", "evaluate")  # whose outputs are read whole in no time
 
 
@@ -99,10 +99,10 @@ def open_finished_run(folder: Path) -> FinishedRun:
     if changed:
         raise InputError(str(folder), [Problem(f"stage {n}", "changed", "as the fit made it") for n in changed])
     config = folder / "config.resolved.yaml"
-    data = yaml.safe_load(config.read_text(encoding="utf-8"))
-    if digest(data) != manifest["spec_sha256"]:
+    document = read_yaml_file(config, OWN_CONFIG)
+    if document.problems or digest(document.data) != manifest["spec_sha256"]:
         raise InputError(str(folder), [Problem(config.name, "changed", "the config that the run was made with")])
-    return FinishedRun(folder, parse_spec(data, str(config)), manifest)
+    return FinishedRun(folder, parse_spec(document.data, str(config)), manifest)
 
 
 def labelled_articles(manifest: Json, spec: FilterSpec) -> LabelledSet | None:

@@ -20,7 +20,7 @@ from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.curate.prepare import read_splits
 from distillery_trainer.distil import Distillation
 from distillery_trainer.files import digest, tree_digest, write_json
-from distillery_trainer.filters import load_filter
+from distillery_trainer.filters import example_files, load_filter
 from distillery_trainer.joint import Joint, Part, Share
 from distillery_trainer.labels import LabelledSet, files_digest, label_notes, read_labels
 from distillery_trainer.overrides import apply_overrides
@@ -231,7 +231,7 @@ def _manifest(spec: FilterSpec, request: FitRequest, labelled: LabelledSet) -> d
         "articles": len(labelled.articles),
         "oracles": labelled.oracles,
         "overrides": dict(request.overrides),
-        "examples": files_digest(sorted((request.filter_folder / "examples").glob("*.jsonl"))),
+        "examples": files_digest(example_files(request.filter_folder)),
         "distil_from": [_source(run) for run in request.distil_from],
         "pool": _named(request.pool),
         "distil_weight": request.distil_weight if request.distil_from else None,

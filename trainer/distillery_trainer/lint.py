@@ -1,16 +1,31 @@
 """`trainer lint`: every problem of a filter's folder at once: config, prompt, examples, and what must not be there."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.jsonl import BadLine, read_jsonl
+from distillery_runtime.spec import BANDS, FilterSpec
 from distillery_runtime.spec_checks import find_problems, parse_spec
-from distillery_trainer.filters import CONFIG_NAME, read_config
+from distillery_trainer.filters import (
+    CONFIG_NAME,
+    VERSION,
+    config_problems,
+    example_files,
+    filters_root,
+    is_litter,
+    is_second_config,
+    read_config,
+)
 from distillery_trainer.labels import read_labels
 from distillery_trainer.prompt import check_names, check_placeholders, read_template
 from distillery_trainer.reply import lowest_caps
+from distillery_trainer.yaml_text import Document
 
-REQUIRED_FILES = ("prompt.md", "README.md")
+PROMPT_NAME = "prompt.md"
+REQUIRED_FILES = (PROMPT_NAME, "README.md")
 DATA_SUFFIXES = {".yaml", ".md", ".jsonl", ".json"}
 
 
@@ -19,32 +34,70 @@ def lint_filter(folder: Path) -> list[Problem]:
     return [*_check_config(folder), *_check_files(folder)]
 
 
+def located(problem: Problem) -> str:
+    """One of the lint's problems as a line to read: file and line first, as editors and build logs follow them."""
+    name, separator, path = problem.path.partition(": ")
+    if problem.line is None:
+        return str(problem)
+    if not separator:
+        return f"{name}:{problem.line}: {problem.found}, expected {problem.expected}"
+    return replace(problem, path=path).in_file(name)
+
+
 def _check_config(folder: Path) -> Iterator[Problem]:
     """The config by itself, as the filter of its folder, and with the prompt and examples that are to fit it."""
     try:
-        data = read_config(folder)
+        document = read_config(folder)
     except InputError as error:
-        yield from (Problem(CONFIG_NAME, problem.found, problem.expected) for problem in error.problems)
+        yield from (replace(problem, path=CONFIG_NAME) for problem in error.problems)
         return
-    problems = find_problems(data)
-    yield from (Problem(f"{CONFIG_NAME}: {p.path}", p.found, p.expected) for p in problems)
+    problems = config_problems(document)
+    yield from (replace(problem, path=f"{CONFIG_NAME}: {problem.path}") for problem in problems)
+    data = document.data
     if isinstance(data, dict):
-        yield from _check_place(folder, data)
-        yield from _check_prompt(folder / "prompt.md", data, bool(problems))
-    if not problems:
-        yield from _check_examples(folder, data)
+        spec = parse_spec(data, CONFIG_NAME) if not find_problems(data) else _names_only(data)
+        known = {problem.path for problem in problems}
+        yield from (p for p in _check_place(folder, document) if p.path.partition(": ")[2] not in known)
+        yield from _check_prompt(folder / PROMPT_NAME, bool(data.get("flags")), spec)
+        if spec is not None:
+            yield from _check_examples(folder, spec)
 
 
-def _check_place(folder: Path, data: dict[str, object]) -> Iterator[Problem]:
+def _names_only(data: Mapping[str, object]) -> FilterSpec | None:
+    """A spec with the dimensions and flags of a config that has other faults, to hold prompt and examples against.
+
+    None where the names themselves are at fault.
+    """
+    dimensions, flags = data.get("dimensions"), data.get("flags", [])
+    if not isinstance(dimensions, list) or not all(isinstance(d, dict) for d in dimensions) or not dimensions:
+        return None
+    rows = [
+        {"name": d.get("name"), "weight": 1 / len(dimensions), "question": "?", "anchors": dict.fromkeys(BANDS, "?")}
+        for d in dimensions
+    ]
+    stand_in = {
+        "schema_version": 1, "name": "filter", "version": 1, "summary": "?", "dimensions": rows, "flags": flags,
+        "tiers": [{"name": "a", "min_overall": 5}, {"name": "b", "min_overall": 0}], "operating_tier": "a",
+        "oracle": {"model": "?"},
+    }  # fmt: skip
+    return None if find_problems(stand_in) else parse_spec(stand_in, CONFIG_NAME)
+
+
+def _check_place(folder: Path, document: Document) -> Iterator[Problem]:
     """A filter under filters/<name>/v<N> must be the filter that its folder says."""
-    version = folder.resolve().name
-    if version[:1] == "v" and version[1:].isdigit():
-        if data.get("version") != int(version[1:]):
-            found = repr(data.get("version"))
-            yield Problem(f"{CONFIG_NAME}: version", found, f"{version[1:]}, as its folder {version}")
-        name = folder.resolve().parent.name
-        if data.get("name") != name:
-            yield Problem(f"{CONFIG_NAME}: name", repr(data.get("name")), f"{name!r}, as its folder")
+    data, place = document.data, folder.resolve()
+    if not isinstance(data, dict):
+        return
+    found: list[Problem] = []
+    if VERSION.fullmatch(place.name):
+        if data.get("version") != int(place.name[1:]):
+            found.append(Problem("version", repr(data.get("version")), f"{place.name[1:]}, as its folder {place.name}"))
+        if data.get("name") != place.parent.name:
+            found.append(Problem("name", repr(data.get("name")), f"{place.parent.name!r}, as its folder"))
+    elif place.parent.parent == filters_root().resolve():
+        version = data.get("version")
+        found.append(Problem("version", f"in the folder {place.name}", f"the folder v{version}, which NAME can find"))
+    yield from (replace(p, path=f"{CONFIG_NAME}: {p.path}") for p in document.explain(found) if p in found)
 
 
 def _check_files(folder: Path) -> Iterator[Problem]:
@@ -52,38 +105,69 @@ def _check_files(folder: Path) -> Iterator[Problem]:
         if not (folder / name).is_file():
             yield Problem(name, "no such file", "a file of this name")
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix not in DATA_SUFFIXES:
-            expected = f"only {', '.join(sorted(DATA_SUFFIXES))}"
-            yield Problem(str(path.relative_to(folder)), "a file that is no data", expected)
+        inside = path.relative_to(folder)
+        if not path.is_file() or is_litter(inside):
+            continue
+        if path.suffix not in DATA_SUFFIXES and not is_second_config(path):
+            yield Problem(str(inside), "a file that is no data", f"only {', '.join(sorted(DATA_SUFFIXES))}")
+        elif is_second_config(path):
+            yield Problem(str(inside), "a second config, which nothing reads", f"{CONFIG_NAME} alone")
+        elif _is_second_prompt(inside):
+            yield Problem(str(inside), "a second prompt, which nothing reads", f"{PROMPT_NAME} alone")
+        elif inside.parts[0].lower().startswith("example") and not _is_example(inside):
+            yield Problem(str(inside), "a file that nothing reads", "examples/*.jsonl, for labelled examples")
 
 
-def _check_prompt(path: Path, data: dict[str, object], is_config_broken: bool) -> Iterator[Problem]:
+def _is_second_prompt(inside: Path) -> bool:
+    """Whether a file is called almost as the prompt is: a copy, or another case."""
+    is_like = re.fullmatch(r"(copy of )?prompt\b.*\.md", inside.name.lower()) is not None
+    return is_like and len(inside.parts) == 1 and inside.name != PROMPT_NAME
+
+
+def _is_example(inside: Path) -> bool:
+    return inside.suffix == ".md" or (
+        inside.parts[0] == "examples" and len(inside.parts) == 2 and inside.suffix == ".jsonl"
+    )
+
+
+def _check_prompt(path: Path, has_flags: bool, spec: FilterSpec | None) -> Iterator[Problem]:
     if not path.is_file():
         return  # which `_check_files` says
     try:
         template = read_template(path)
-        found = check_placeholders(template, bool(data.get("flags")))
-        found += [] if is_config_broken else check_names(template, parse_spec(data, CONFIG_NAME))
+        found = check_placeholders(template, has_flags)
+        found += check_names(template, spec) if spec else []
     except InputError as error:
         found = list(error.problems)
-    yield from (Problem(f"{path.name}: {problem.path}", problem.found, problem.expected) for problem in found)
+    yield from (replace(problem, path=f"{path.name}: {problem.path}") for problem in found)
 
 
-def _check_examples(folder: Path, data: object) -> Iterator[Problem]:
-    files = sorted((folder / "examples").glob("*.jsonl"))
+def _check_examples(folder: Path, spec: FilterSpec) -> Iterator[Problem]:
+    """Each example as a label, and as an oracle would have scored it: in half points, under the caps of its flags."""
+    files = example_files(folder)
     if not files:
         return
-    spec = parse_spec(data, CONFIG_NAME)
     try:
-        examples = read_labels(files, spec)
+        read_labels(files, spec)
     except InputError as error:
         yield from error.problems
-        return
-    for article in examples.articles:
-        caps = lowest_caps(() if article.repeats else article.flags, spec)  # of repeats only some may be under a cap
-        for name, label in zip(spec.dimension_names, article.labels, strict=True):
-            if label > caps[name]:
-                expected = f"at most {caps[name]:g}, under {', '.join(article.flags)}"
-                yield Problem(f"examples: {article.id}.labels.{name}", str(label), expected)
-            if label * 2 != int(label * 2):
-                yield Problem(f"examples: {article.id}.labels.{name}", str(label), "a half point")
+    for file in files:
+        with file.open("rb") as stream:
+            for number, record in enumerate(read_jsonl(stream), start=1):
+                if not isinstance(record, BadLine):
+                    where = f"examples/{file.name}: {record.get('id', f'article {number}')}"
+                    yield from _check_scores(where, record, spec)
+
+
+def _check_scores(where: str, record: Mapping[str, object], spec: FilterSpec) -> Iterator[Problem]:
+    labels, flags, repeats = record.get("labels"), record.get("flags", []), record.get("repeats")
+    raised = tuple(f for f in flags if isinstance(f, str)) if isinstance(flags, list) else ()
+    caps = lowest_caps(() if repeats else raised, spec)  # of repeats only some may be under a cap
+    for name, label in labels.items() if isinstance(labels, Mapping) else ():
+        if isinstance(label, bool) or not isinstance(label, int | float) or not 0 <= label <= 10:
+            continue  # which `read_labels` says
+        if label > caps.get(name, label):
+            expected = f"at most {caps[name]:g}, under {', '.join(raised)}"
+            yield Problem(f"{where}.labels.{name}", str(label), expected)
+        if label * 2 != int(label * 2):
+            yield Problem(f"{where}.labels.{name}", str(label), "a half point")

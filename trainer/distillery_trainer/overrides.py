@@ -1,19 +1,23 @@
 """Overrides of a filter's config from the command line, checked like the config itself and recorded in the run."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.errors import InputError, Problem, SpecError
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.spec_checks import parse_spec
+from distillery_trainer.config_checks import check_config
+from distillery_trainer.yaml_text import Document, read_yaml
 
 
-def apply_overrides(spec: FilterSpec, overrides: Mapping[str, object]) -> FilterSpec:
+def apply_overrides(spec: FilterSpec, overrides: Mapping[str, object], written: Sequence[Document] = ()) -> FilterSpec:
     """A spec with some values replaced.
 
     Args:
         overrides: dotted path to value, for example {"student.window.max_tokens": 128}.
+        written: the overrides as they were written, so that a problem can say how to write them.
 
     Raises:
         InputError: a path that the spec does not have.
@@ -32,7 +36,42 @@ def apply_overrides(spec: FilterSpec, overrides: Mapping[str, object]) -> Filter
             place[last] = value
     if unknown:
         raise InputError("override", unknown)
-    return parse_spec(data, f"{spec.label} with {', '.join(overrides) or 'no overrides'}")
+    where = f"{spec.label} with {', '.join(overrides) or 'no overrides'}"
+    problems = check_config(data)
+    for document in written:
+        problems = document.explain(problems)
+    if problems:
+        raise SpecError(where, [replace(problem, line=None) for problem in problems])
+    return parse_spec(data, where)
+
+
+def read_settings(texts: Sequence[str]) -> tuple[dict[str, object], list[Document]]:
+    """The values of `--set KEY=VALUE`, read as config.yaml is, with what was written.
+
+    Raises:
+        InputError: no `=`, a key given twice, or a value that is no YAML; all of them are listed.
+    """
+    values: dict[str, object] = {}
+    documents: list[Document] = []
+    problems: list[Problem] = []
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator:
+            problems.append(Problem(repr(text), "no '='", "KEY=VALUE"))
+            continue
+        if key in values:
+            problems.append(Problem(key, "a key given twice", "each key once"))
+        try:
+            document = read_yaml(value, key)
+        except InputError as error:
+            problems += [replace(problem, path=key, line=None) for problem in error.problems]
+            continue
+        problems += [replace(problem, line=None) for problem in document.problems]
+        values[key] = document.data
+        documents.append(document)
+    if problems:
+        raise InputError("--set", problems)
+    return values, documents
 
 
 def named_overrides(

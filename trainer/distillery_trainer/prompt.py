@@ -10,6 +10,8 @@ from distillery_runtime.spec import BANDS, Dimension, FilterSpec, Flag
 
 PLACEHOLDERS = ("summary", "dimensions", "reply_schema")
 FLAGS = "flags"  # a placeholder of those filters that have any
+_PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
+_LOOSE = re.compile(rf"\{{{{1,3}}[ \t]{{0,9}}({'|'.join((*PLACEHOLDERS, FLAGS))})\b[ \t]{{0,9}}\}}{{0,3}}")
 
 
 def render_prompt(template: str, spec: FilterSpec, where: str = "prompt.md") -> str:
@@ -27,7 +29,7 @@ def render_prompt(template: str, spec: FilterSpec, where: str = "prompt.md") -> 
         "dimensions": "\n\n".join(_dimension(dimension) for dimension in spec.dimensions),
         "reply_schema": json.dumps(reply_schema(spec), indent=2),
     }
-    return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda match: values[match[1]], template)
+    return _PLACEHOLDER.sub(lambda match: values[match[1].strip()], template)
 
 
 def read_template(path: Path) -> str:
@@ -44,25 +46,46 @@ def read_template(path: Path) -> str:
 
 def check_placeholders(template: str, has_flags: bool) -> list[Problem]:
     """What is wrong with a template's placeholders."""
-    found = re.findall(r"\{\{\s*(.*?)\s*\}\}", template)
+    matches = list(_PLACEHOLDER.finditer(template))
+    names = [match[1].strip() for match in matches]
     known = (*PLACEHOLDERS, *((FLAGS,) if has_flags else ()))
+    why = {FLAGS: "exactly once: the config has flags, about which the oracle is asked there"}
     problems = [
-        Problem(f"{{{{{name}}}}}", f"{found.count(name)} times", "exactly once")
+        Problem(f"{{{{{name}}}}}", f"{names.count(name)} times", why.get(name, "exactly once"))
         for name in known
-        if found.count(name) != 1
+        if names.count(name) != 1
     ]
-    unknown = sorted(set(found) - set(known))
-    expected = f"one of {', '.join(known)}"
-    return [*problems, *(Problem(f"{{{{{name}}}}}", "unknown", expected) for name in unknown)]
+    for name, match in zip(names, matches, strict=True):
+        if name not in known:
+            expected = f"one of {', '.join(known)}" if name != FLAGS else "nothing here: the config has no flags"
+            problems.append(Problem(f"{{{{{name}}}}}", "unknown", expected, _line(template, match)))
+    for match in _LOOSE.finditer(_PLACEHOLDER.sub(lambda placed: " " * len(placed[0]), template)):
+        expected = f"{{{{{match[1]}}}}}: as it stands, the oracle is sent the braces"
+        problems.append(
+            Problem(match[0], "a placeholder without two braces on both sides", expected, _line(template, match))
+        )
+    return problems
 
 
 def check_names(template: str, spec: FilterSpec) -> list[Problem]:
     """The names in a template's prose that no reply can hold: words with `_` are taken for names."""
     known = (*spec.flag_names, *spec.dimension_names)
-    prose = re.sub(r"\{\{.*?\}\}", "", template, flags=re.DOTALL)
-    used = dict.fromkeys(re.findall(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b", prose))
+    prose = _PLACEHOLDER.sub(
+        lambda placed: " " * len(placed[0]), _LOOSE.sub(lambda loose: " " * len(loose[0]), template)
+    )
+    used: dict[str, int] = {}
+    for match in re.finditer(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b", prose):
+        used.setdefault(match[0], _line(template, match))
     expected = f"a dimension or flag: {', '.join(known)}"
-    return [Problem(name, "a name that no reply can hold", expected) for name in used if name not in known]
+    return [
+        Problem(name, "a name that no reply can hold", expected, line)
+        for name, line in used.items()
+        if name not in known
+    ]
+
+
+def _line(template: str, match: re.Match[str]) -> int:
+    return template.count("\n", 0, match.start()) + 1
 
 
 def reply_schema(spec: FilterSpec) -> Mapping[str, object]:

@@ -15,23 +15,37 @@ from hypothesis import strategies as st
 from distillery_runtime.errors import Problem
 from distillery_trainer import scaffold
 from distillery_trainer.filters import all_filters
-from distillery_trainer.lint import lint_filter
+from distillery_trainer.lint import lint_filter, located
 from distillery_trainer.scaffold import init_filter
 
 REMOVED = object()
 BANDS = "0-2, 3-4, 5-6, 7-8, 9-10"
 FLAG = {"name": "advertisement", "question": "It sells.", "caps": {"evidence_quality": 2.0}}
 RULE = {"name": "deals", "where": "title", "words": ["best deals"]}
-UNREADABLE = {
-    "broken syntax": b"name: [topic\n",
-    "a tag that runs code": b"!!python/object/apply:os.getcwd []\n",
-    "bytes that are not UTF-8": b"\xff\xfe\x00",
-    "a control character": b"name: a\x00b\n",
-    "a template's braces, unquoted": b"summary: {{summary}}\n",
-    "a list as a key": b"? [a, b]\n: 1\n",
-    "brackets without end": b"[" * 1000,
-    "a number of 5000 digits": b"version: 1" + b"0" * 5000,
-}
+UNREADABLE = {  # each with a part of the cure, and the line to look at
+    "a list that is not closed": (b"version: 1\nname: [topic\n", "closing bracket", 2),
+    "a quote that is not closed": (b"name: topic\nsummary: 'it's\nversion: 1\n", "quotes", 2),
+    "a quote without end": (b'name: topic\nsummary: "all of it\nversion: 1\n', "a closing quote", 2),
+    "bytes that are not UTF-8": (b"version: 1\nname: \xff\n", "save it as UTF-8", 2),
+    "UTF-16": ("name: topic\n".encode("utf-16"), "save it as UTF-8", None),
+    "UTF-16 without a mark": ("name: topic\n".encode("utf-16-le"), "save it as UTF-8", None),
+    "a control character": (b"version: 1\nname: a\x00b\n", "text without it", 2),
+    "brackets without end": (b"[" * 1000, "less deep", 1),
+    "a tab as indentation": (b"oracle:\n\tmodel: x\n", "spaces", 2),
+    "a tab inside a question": (b"name: topic\nsummary: How\tmuch?\n", "spaces", 2),
+    "a colon in a text": (b"name: topic\nsummary: In short: all of it\n", "quotes around a text with ': ' in it", 2),
+    "text that begins with @": (b"summary: @home\n", "quotes", 1),
+    "text that begins with a backtick": (b"version: 1\nsummary: `code`\n", "quotes", 2),
+    "text that begins with %": (b"version: 1\nsummary: %d of them\n", "quotes", 2),
+    "a line less indented than its list": (b"tiers:\n    - a\n  - b\n", "indentation", 3),
+    "aliases of aliases": (
+        b"a0: &a0 [x]\n" + b"".join(b"a%d: &a%d [%s]\n" % (i, i, b"*a%d, " % (i - 1) * 9) for i in range(1, 10)),
+        "fewer values", None,
+    ),
+    "aliases of a long text": (b"a: &a " + b"x" * 100_000 + b"\nb: [*a, *a, *a]\n", "fewer values", None),
+    "a million levels": (b"- " * 60_000, "less deep", 1),
+    "more than a config can be": (b"# " + b"x" * 200_000, "no more", None),
+}  # fmt: skip
 
 
 class Fault(NamedTuple):
@@ -123,7 +137,8 @@ INDEPENDENT = [
 FAULTS = [
     *INDEPENDENT,
     fault("a flag that the prompt does not ask for", config("flags", to=[FLAG]),
-          "prompt.md: {{flags}}", "0 times", "exactly once"),
+          "prompt.md: {{flags}}", "0 times",
+          "exactly once: the config has flags, about which the oracle is asked there"),
     fault("a flag that the schema cannot hold", prompt("Reply with", "Set is_sponsored. Reply with"),
           "prompt.md: is_sponsored", "a name that no reply can hold",
           "a dimension or flag: relevance, evidence_quality"),
@@ -138,7 +153,7 @@ FAULTS = [
     fault("a weight that is no number", config("dimensions", 0, "weight", to=float("nan")),
           "config.yaml: dimensions[0].weight", "nan", "a finite number"),
     fault("a weight in quotes", config("dimensions", 0, "weight", to="0.6"),
-          "config.yaml: dimensions[0].weight", "'0.6'", "a valid number"),
+          "config.yaml: dimensions[0].weight", "'0.6'", "a number: write 0.6 without quotes"),
     fault("a cap at the tier it is to keep from", config("gatekeepers", 0, "overall_cap", to=4.0),
           "config.yaml: gatekeepers[0].overall_cap", "4.0",
           "less than 4.0, where the tier medium begins (a higher cap demotes nothing)"),
@@ -166,13 +181,13 @@ FAULTS = [
     fault("a prompt with an unknown placeholder", prompt("{{summary}}", "{{summary}} {{article}}"),
           "prompt.md: {{article}}", "unknown", "one of summary, dimensions, reply_schema"),
     fault("a flag that is asked for and not there", prompt("{{dimensions}}", "{{flags}} {{dimensions}}"),
-          "prompt.md: {{flags}}", "unknown", "one of summary, dimensions, reply_schema"),
+          "prompt.md: {{flags}}", "unknown", "nothing here: the config has no flags"),
     fault("a cap of 10, which caps nothing", config("flags", to=[FLAG | {"caps": {"relevance": 10}}]),
           "config.yaml: flags[0].caps.relevance", "10", "less than 10"),
     fault("two flags of one name", config("flags", to=[FLAG, FLAG]),
           "config.yaml: flags[1].name", "'advertisement'", "a name not used before"),
     fault("a label that is no half point", example(relevance=5.25),
-          "examples: a1.labels.relevance", "5.25", "a half point"),
+          "examples/one.jsonl: a1.labels.relevance", "5.25", "a half point"),
 ]  # fmt: skip
 
 
@@ -244,7 +259,7 @@ def test_an_example_above_the_cap_of_its_flag_is_found_unless_its_labels_are_a_m
     example_with(flags=["advertisement"], repeats=[{"relevance": 5, "evidence_quality": e} for e in (2, 7)])(new_filter)
     none = lint_filter(new_filter)
 
-    assert found == Problem("examples: a1.labels.evidence_quality", "4.5", "at most 2, under advertisement")
+    assert found == Problem("examples/one.jsonl: a1.labels.evidence_quality", "4.5", "at most 2, under advertisement")
     assert none == []
 
 
@@ -254,32 +269,31 @@ def test_half_points_are_no_problem(new_filter: Path) -> None:
     assert lint_filter(new_filter) == []
 
 
-@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
-def test_a_config_that_cannot_be_read_is_a_problem_of_config_yaml(new_filter: Path, content: bytes) -> None:
+@pytest.mark.parametrize(("content", "cure", "line"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_config_that_cannot_be_read_is_one_problem_with_line_and_cure(
+    new_filter: Path, content: bytes, cure: str, line: int | None
+) -> None:
     (new_filter / "config.yaml").write_bytes(content)
 
-    found = lint_filter(new_filter)
+    (found,) = lint_filter(new_filter)
 
-    assert [(problem.path, problem.expected) for problem in found] == [("config.yaml", "readable YAML")]
-
-
-def test_a_key_given_twice_is_named_with_its_line(new_filter: Path) -> None:
-    with (new_filter / "config.yaml").open("a") as stream:
-        stream.write("operating_tier: high\n")
-    lines = len((new_filter / "config.yaml").read_text().splitlines())
-
-    found = lint_filter(new_filter)
-
-    assert found == [Problem("config.yaml", f"line {lines}: key 'operating_tier' given twice", "readable YAML")]
+    assert (found.path, found.line) == ("config.yaml", line)
+    assert cure in found.expected
+    assert len(located(found)) < 300
 
 
-def test_a_key_given_twice_deep_inside_is_found(new_filter: Path) -> None:
-    text = (new_filter / "config.yaml").read_text()
-    (new_filter / "config.yaml").write_text(text.replace("weight: 0.6", "weight: 0.6\n    weight: 0.6"))
+def test_a_key_given_twice_is_named_with_both_lines(new_filter: Path) -> None:
+    text = (new_filter / "config.yaml").read_text().replace("weight: 0.6", "weight: 0.6\n    weight: 0.5")
+    (new_filter / "config.yaml").write_text(f"{text}version: 2\n")
+    lines = (new_filter / "config.yaml").read_text().splitlines()
 
     found = lint_filter(new_filter)
 
-    assert re.fullmatch(r"line \d+: key 'weight' given twice", found[0].found)
+    first, last = lines.index("    weight: 0.5"), len(lines)
+    assert [(p.path, p.found, p.line) for p in found] == [
+        ("config.yaml: dimensions[0].weight", f"a key given twice (first in line {first})", first + 1),
+        ("config.yaml: version", f"a key given twice (first in line {lines.index('version: 1') + 1})", last),
+    ]
 
 
 def test_a_broken_config_does_not_hide_what_is_wrong_with_the_other_files(new_filter: Path) -> None:

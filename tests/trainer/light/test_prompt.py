@@ -100,7 +100,7 @@ def test_a_template_with_faults_is_refused_with_all_of_them(spec: FilterSpec) ->
         "filters/topic/v1/prompt.md: {{summary}}: 2 times, expected exactly once",
         "filters/topic/v1/prompt.md: {{dimensions}}: 0 times, expected exactly once",
         "filters/topic/v1/prompt.md: {{reply_schema}}: 0 times, expected exactly once",
-        "filters/topic/v1/prompt.md: {{article}}: unknown, expected one of summary, dimensions, reply_schema",
+        "filters/topic/v1/prompt.md:1: {{article}}: unknown, expected one of summary, dimensions, reply_schema",
     ]
 
 
