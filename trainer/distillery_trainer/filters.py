@@ -80,26 +80,20 @@ def is_second_config(path: Path) -> bool:
 
 def all_filters() -> list[Path]:
     """The folders of all versions of all filters."""
-    return sorted(path.parent for path in filters_root().glob(f"*/v*/{CONFIG_NAME}"))
+    folders = [path.parent for path in filters_root().glob(f"*/v*/{CONFIG_NAME}")]
+    return sorted(folder for folder in folders if VERSION.fullmatch(folder.name))
 
 
 def stray_configs() -> list[Path]:
     """Configs below the root that no name leads to: not in `<name>/v<N>/`, or of another name."""
-    root = filters_root()
-    files = [path for pattern in ("*", "*/*", "*/*/*") for path in root.glob(pattern) if path.is_file()]
-    return sorted(
-        path
-        for path in files
-        if not is_litter(path.relative_to(root))
-        and (path.name == CONFIG_NAME or (is_second_config(path) and path.stem.lower().startswith("config")))
-        and not _is_listed(path, root)
-    )
+    root, listed = filters_root(), set(all_filters())
+    depths = ("*", "*/*", "*/*/*", "*/*/*/*")
+    files = [path for depth in depths for path in root.glob(depth) if path.is_file() and _is_like_config(path)]
+    return sorted(f for f in files if not is_litter(f.relative_to(root)) and not listed.intersection(f.parents))
 
 
-def _is_listed(path: Path, root: Path) -> bool:
-    """Whether `all_filters` lists the folder of a file; what else is in such a folder is the lint's matter."""
-    parts = path.relative_to(root).parts
-    return len(parts) == 3 and parts[1][:1] == "v" and (path.parent / CONFIG_NAME).is_file()
+def _is_like_config(path: Path) -> bool:
+    return path.name == CONFIG_NAME or (is_second_config(path) and path.stem.lower().startswith("config"))
 
 
 def read_config(folder: Path) -> Document:

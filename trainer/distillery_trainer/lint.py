@@ -108,10 +108,10 @@ def _check_files(folder: Path) -> Iterator[Problem]:
         inside = path.relative_to(folder)
         if not path.is_file() or is_litter(inside):
             continue
-        if path.suffix not in DATA_SUFFIXES and not is_second_config(path):
-            yield Problem(str(inside), "a file that is no data", f"only {', '.join(sorted(DATA_SUFFIXES))}")
-        elif is_second_config(path):
+        if is_second_config(path) or (path.name == CONFIG_NAME and len(inside.parts) > 1):
             yield Problem(str(inside), "a second config, which nothing reads", f"{CONFIG_NAME} alone")
+        elif path.suffix not in DATA_SUFFIXES:
+            yield Problem(str(inside), "a file that is no data", f"only {', '.join(sorted(DATA_SUFFIXES))}")
         elif _is_second_prompt(inside):
             yield Problem(str(inside), "a second prompt, which nothing reads", f"{PROMPT_NAME} alone")
         elif inside.parts[0].lower().startswith("example") and not _is_example(inside):
