@@ -8,7 +8,7 @@ JRSS B 2024).
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ MOST_PLANNED = 100_000
 _STAKES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
 _FINEST = 1e-9  # no rate nearer to 0 or 1 is tried
 _PRECISION = 1e-7
+_SIDE = 0.975  # of each side of an interval at 95 %
 
 
 @functools.cache
@@ -27,6 +28,21 @@ def upper_bound(misses: int, positives: int, confidence: float) -> float:
     if misses >= positives:
         return 1.0
     return float(beta.ppf(confidence, misses + 1, positives - misses))
+
+
+def share_interval(count: int, total: int, resampled: Sequence[float] | None = None) -> tuple[float, float] | None:
+    """The two-sided 95 % interval of a share: the exact one, which knows how few there are, and no narrower.
+
+    Where all of three articles were found, resampling them gives an interval without width.
+
+    Args:
+        count: of `total`; None is returned where that is 0.
+        resampled: the bootstrap's interval, which knows near-duplicates; the wider end of the two counts.
+    """
+    if not total:
+        return None
+    exact = 1 - upper_bound(total - count, total, _SIDE), upper_bound(count, total, _SIDE)
+    return (min(exact[0], resampled[0]), max(exact[1], resampled[1])) if resampled else exact
 
 
 def weighted_upper_bound(

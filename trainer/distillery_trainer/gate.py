@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillery_runtime.spec import Targets
-from distillery_trainer.bounds import upper_bound
-from distillery_trainer.metrics import LEVEL
+from distillery_trainer.bounds import share_interval
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
@@ -71,14 +70,12 @@ def _checks(targets: Targets, evaluation: Json, operating_tier: str) -> Iterator
 
 
 def _least_recall(decisions: Json, interval: list[float] | None) -> float | None:
-    """The lower of two bounds: the bootstrap's, and the exact one (Clopper and Pearson), which knows how few there are.
-
-    Where every article was found the bootstrap gives 1, be they a hundred or three.
-    """
+    """The lower of two bounds: the bootstrap's, and the exact one (Clopper and Pearson)."""
     if interval is None:
         return None
-    missed = decisions["positives"] - round(decisions["positives"] * decisions["recall"])
-    return min(interval[0], 1 - upper_bound(missed, decisions["positives"], (1 + LEVEL) / 2))
+    positives = decisions["positives"]
+    found = share_interval(round(positives * decisions["recall"]), positives, interval)
+    return found[0] if found else None
 
 
 def _end(interval: list[float] | None, which: int) -> float | None:

@@ -53,7 +53,7 @@ def _add_gate(parser: argparse.ArgumentParser) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     run = open_finished_run(options.folder)
     evaluation = evaluate_on(run, options.labels) if options.labels else evaluate_run(run)
-    print(json.dumps(evaluation, indent=1) if options.json else summary(evaluation, run.certificate()))
+    print(json.dumps(evaluation, indent=1) if options.json else summary(evaluation, run.certificate(), run.spec))
     return 0
 
 

@@ -1,5 +1,6 @@
 """`trainer evaluate`, `compare` and `gate` on finished runs."""
 
+import html
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distillery_runtime.spec import FilterSpec
 from distillery_trainer import metrics
 from distillery_trainer.cli import main
 from distillery_trainer.fit import FitRequest, fit
+from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.scaffold import init_filter
+from distillery_trainer.summary import summary
 
 QUICK = {
     "student.backend": "static",
@@ -66,6 +70,64 @@ def test_evaluate_prints_the_summary(made: Path, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert out.startswith("\ntest MAE (mean of dimensions)")
     assert "student minus tfidf_ridge, 95 % interval: " in out
+
+
+def test_the_summary_ends_with_the_reports_answer_and_its_reasons(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["report", str(made / "second"), "--out", str(tmp_path / "report.html")])
+    capsys.readouterr()
+    main(["evaluate", str(made / "second")])
+
+    sentence, *reasons = capsys.readouterr().out.partition("Should it be deployed? ")[2].splitlines()
+    page = (
+        html.unescape((tmp_path / "report.html").read_text()).replace("\u00a0", " ").replace("“", '"').replace("”", '"')
+    )
+    assert f"<h2>Should it be deployed? {sentence}</h2>" in page
+    assert sentence.startswith("No: ")
+    assert reasons
+    assert all(f"<li>{reason.removeprefix('  - ')}</li>" in page for reason in reasons)
+
+
+def test_the_summary_says_what_each_system_finds_and_how_much_of_what_it_announces_is_right(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["evaluate", str(made / "second")])
+
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    total = json.loads((made / "second" / "eval.json").read_text())["parts"]["total"]
+    for system in ("tfidf_ridge", "static", "probe", "student", "cascade"):
+        found = total[system]["tiers"]["medium"]
+        hits = str(round(found["positives"] * (found["recall"] or 0)))
+        row = next(line for line in lines if line[:1] == [system])
+        assert row[1:4] == [hits, "of", str(found["positives"])]
+        right = row.index("of", 4)
+        assert [row[right - 1], row[right + 1]] == [hits, str(found["predicted"])]
+
+
+def test_slices_that_are_left_out_are_named(made: Path, spec: FilterSpec) -> None:
+    evaluation = json.loads((made / "first" / "eval.json").read_text())
+    certificate = json.loads((made / "first" / "certificate.json").read_text())
+    slices = [{"name": "dutch", "field": "language", "includes": "NL"}]
+
+    found = summary(evaluation, certificate, apply_overrides(spec, {"evaluation": {"slices": slices}}))
+
+    assert "left out, with fewer than 10 test articles: dutch" in found
+    assert "left out" not in summary(evaluation, certificate, spec)
+
+
+def test_without_a_positive_the_summary_says_that_it_cannot_be_told(made: Path, spec: FilterSpec) -> None:
+    evaluation = json.loads((made / "first" / "eval.json").read_text())
+    certificate = json.loads((made / "first" / "certificate.json").read_text())
+    nothing = {"positives": 0, "predicted": 0, "precision": None, "recall": None, "f1": None}
+    for system in evaluation["parts"]["total"].values():
+        system["tiers"]["medium"] = nothing
+        system["intervals"]["recall_medium"] = None
+
+    found = summary(evaluation, certificate, spec)
+
+    assert "no test article is a positive by its labels" in found
+    assert "Not proved" in found
 
 
 def test_other_labelled_articles_can_be_scored(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

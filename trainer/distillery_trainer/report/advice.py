@@ -23,6 +23,14 @@ RULES = (
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether to deploy, in a sentence, with the reasons against it."""
+
+    words: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Advice:
     """The answer, its reasons, and what deploying means."""
 
@@ -33,15 +41,21 @@ class Advice:
 
 def advise(facts: Facts) -> Advice:
     """What the evaluation says to the one who decides."""
-    total, tier = facts.evaluation["parts"]["total"], facts.spec.operating_tier
-    against, doubts = list(_against(total, tier)), [*_luck(facts.evaluation), *_doubts(total, tier)]
+    found = answer(facts.evaluation, facts.spec.operating_tier)
+    return Advice(found.words, found.reasons, tuple(_meaning(facts)))
+
+
+def answer(evaluation: Json, tier: str) -> Answer:
+    """Whether to deploy what was evaluated, for the report and for the terminal; `tier`: the operating one."""
+    total = evaluation["parts"]["total"]
+    against, doubts = list(_against(total, tier)), [*_luck(evaluation), *_doubts(total, tier)]
     if against:
-        answer = "No: do not deploy it."
+        words = "No: do not deploy it."
     elif doubts:
-        answer = "Not proved: try it beside what you have."
+        words = "Not proved: try it beside what you have."
     else:
-        answer = "Yes: it can be deployed."
-    return Advice(answer, (*against, *doubts), tuple(_meaning(facts)))
+        words = "Yes: it can be deployed."
+    return Answer(words, (*against, *doubts))
 
 
 def _against(total: Json, tier: str) -> Iterator[str]:
@@ -52,7 +66,7 @@ def _against(total: Json, tier: str) -> Iterator[str]:
     if found and found["recall"] is not None and found["recall"] < MIN_RECALL:
         yield (
             f"Of the {found['positives']} articles that the oracle places at “{in_words(tier)}” or above, it finds "
-            f"{_hits(found)} ({percent(found['recall'])})."
+            f"{hits(found)} ({percent(found['recall'])})."
         )
 
 
@@ -97,7 +111,7 @@ def _meaning(facts: Facts) -> Iterator[str]:
     if found := ours["tiers"].get(tier):
         yield (
             f"What it finds and misses: of {found['positives']} articles that the oracle places at "
-            f"“{in_words(tier)}” or above it finds {_hits(found)} and misses {found['positives'] - _hits(found)}. "
+            f"“{in_words(tier)}” or above it finds {hits(found)} and misses {found['positives'] - hits(found)}. "
             f"{_announced(found)}"
         )
     yield _cost(facts.evaluation["cascade"])
@@ -132,5 +146,6 @@ def _cost(cascade: Json) -> str:
     )
 
 
-def _hits(found: Json) -> int:
+def hits(found: Json) -> int:
+    """How many of the positives were found, by the decisions at a tier."""
     return round(float(found["recall"] or 0) * int(found["positives"]))
