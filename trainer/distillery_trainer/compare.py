@@ -2,8 +2,9 @@
 
 An outcome is read off the 95 % interval of the paired difference (see `paired`). Inside the margin on both sides it is
 no difference, as in a test of equivalence; beside zero it is better or worse; everything else is inconclusive. Recall
-rests on a few articles: where both runs find the same ones its interval has no width, which proves no equality, and
-where they differ on a handful of them resampling takes that for sure. So an exact test must agree.
+rests on a few articles: where both runs find the same ones resampling gives an interval without width, which proves no
+equality, and where they differ on a handful of them resampling takes that for sure. So exact bounds are given, and an
+exact test must agree. Runs that give every article the same scores do not differ, however few there are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +15,22 @@ import numpy as np
 from distillery_runtime.routing import handed_on
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.verdict import overalls
+from distillery_trainer.bounds import upper_bound
 from distillery_trainer.comparable import System, common_articles
 from distillery_trainer.finished_run import FinishedRun, labelled_articles
-from distillery_trainer.metrics import Array, Report, once, rounded, weighted_recall
-from distillery_trainer.paired import differences, finds_differ
+from distillery_trainer.metrics import LEVEL, Array, Report, once, rounded, weighted_recall
+from distillery_trainer.paired import Difference, differences, finds_differ
 from distillery_trainer.parts import TOTAL, all_parts
 from distillery_trainer.predictions import Predictions
 from distillery_trainer.route import read_routing
 
 Outcome = Literal["better", "no difference", "worse", "inconclusive"]
+Found = tuple[Difference, Outcome, str | None]  # with the reason, where the interval alone is none
 
 MARGIN = 0.02  # of MAE, in score points: what nobody would notice
 SEED = 0
+FEWEST_GROUPS = 6  # all to one side, by chance once in 32 times
+SAME = "the same scores for every article"
 
 
 def compare(a: FinishedRun, b: FinishedRun, system: System = "student") -> Report:
@@ -41,6 +46,7 @@ def compare(a: FinishedRun, b: FinishedRun, system: System = "student") -> Repor
         name: _part(a.spec, pair.a, (scores[0][places], scores[1][places]), places)
         for name, places in _parts(a, pair.a).items()
     }
+    is_one = a.folder.resolve() == b.folder.resolve()
     return {
         "schema_version": 1,
         "filter": a.spec.label,
@@ -49,6 +55,7 @@ def compare(a: FinishedRun, b: FinishedRun, system: System = "student") -> Repor
         "system": system,
         "margin": MARGIN,
         "outcome": parts[TOTAL]["outcome"],
+        "reason": "the same run" if is_one else SAME if np.array_equal(*scores) else None,
         "parts": parts,
     }
 
@@ -91,19 +98,45 @@ def _parts(run: FinishedRun, made: Predictions) -> Mapping[str, list[int]]:
 
 def _part(spec: FilterSpec, made: Predictions, scores: tuple[Array, Array], places: Sequence[int]) -> Report:
     part = made.select(places)
-    found = differences(spec, *scores, part.labels, part.groups, SEED)
     own = {
         "mae": [rounded(np.abs(s - part.labels).mean()) for s in scores],
         "recall": [rounded(_recall(spec, s, part.labels)) for s in scores],
     }
-    recall = outcome_of(_lost(found["recall"].interval), None)
-    is_sure = finds_differ(spec, *scores, part.labels, part.groups)
-    outcomes = {"mae": outcome_of(found["mae"].interval), "recall": recall if is_sure else "inconclusive"}
+    found = {"mae": _mae(spec, part, scores), "recall": _finds(spec, part, scores)}
     measures = {
-        name: {"a": own[name][0], "b": own[name][1], **found[name].to_record(), "outcome": outcome}
-        for name, outcome in outcomes.items()
+        name: {"a": own[name][0], "b": own[name][1], **change.to_record(), "outcome": outcome, "reason": reason}
+        for name, (change, outcome, reason) in found.items()
     }
-    return {"n": len(places), "outcome": combined(outcomes["mae"], outcomes["recall"]), **measures}
+    return {"n": len(places), "outcome": combined(found["mae"][1], found["recall"][1]), **measures}
+
+
+def _mae(spec: FilterSpec, part: Predictions, scores: tuple[Array, Array]) -> Found:
+    """The difference of the errors; of fewer independent articles than can be sure, nothing is concluded."""
+    found = differences(spec, *scores, part.labels, part.groups, SEED)["mae"]
+    if np.array_equal(*scores):
+        return found, "no difference", SAME
+    if (groups := len(set(part.groups))) < FEWEST_GROUPS:
+        return Difference(found.difference, None), "inconclusive", f"{groups} independent articles are too few"
+    return found, outcome_of(found.interval), None
+
+
+def _finds(spec: FilterSpec, part: Predictions, scores: tuple[Array, Array]) -> Found:
+    """The difference of the recalls, with bounds where both find the same articles."""
+    found = differences(spec, *scores, part.labels, part.groups, SEED)["recall"]
+    true, *said = (overalls(s, spec) >= spec.operating_overall for s in (part.labels, *scores))
+    if not true.any():
+        return found, "inconclusive", "no article is to be found"
+    if np.array_equal(*scores):
+        return found, "no difference", SAME
+    if not np.any(true & (said[0] != said[1])):
+        groups = len({group for group, is_true in zip(part.groups, true, strict=True) if is_true})
+        most = rounded(upper_bound(0, groups, (1 + LEVEL) / 2)) or 0.0
+        reason = f"both find the same {int(np.sum(true & said[0]))} of {int(true.sum())}, too few to prove them equal"
+        return Difference(found.difference, [-most, most]), "inconclusive", reason
+    outcome = outcome_of(_lost(found.interval), None)
+    if outcome != "inconclusive" and not finds_differ(spec, *scores, part.labels, part.groups):
+        return found, "inconclusive", "they differ on too few articles"
+    return found, outcome, None
 
 
 def _lost(gained: list[float] | None) -> list[float] | None:

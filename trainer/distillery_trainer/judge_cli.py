@@ -93,7 +93,7 @@ def _is_worse(run: FinishedRun, incumbent: FinishedRun) -> bool:
 
 
 def _compared(report: Any) -> Iterator[str]:  # Any: as above
-    yield f"{report['system']} of {report['a']} against {report['b']}: {report['outcome']}"
+    yield f"{report['system']} of {report['a']} against {report['b']}: {_outcome(report)}"
     for name, part in report["parts"].items():
         yield f"  {name}, {part['n']} articles: {part['outcome']}"
         yield from (f"    {line}" for line in _measures(part))
@@ -102,6 +102,12 @@ def _compared(report: Any) -> Iterator[str]:  # Any: as above
 def _measures(part: Any) -> Iterator[str]:  # Any: as above
     for name in ("mae", "recall"):
         found = part[name]
-        if found["difference"] is not None:
-            change = with_interval(found["difference"], found["interval"], "+")
-            yield f"{name:<7} {found['a']:.3f} against {found['b']:.3f}, difference {change}: {found['outcome']}"
+        if found["difference"] is None:
+            yield f"{name:<7} cannot be told: {found['reason'] or 'too few articles'}"
+            continue
+        change = with_interval(found["difference"], found["interval"], "+")
+        yield f"{name:<7} {found['a']:.3f} against {found['b']:.3f}, difference {change}: {_outcome(found)}"
+
+
+def _outcome(found: Any) -> str:  # Any: as above
+    return f"{found['outcome']} ({found['reason']})" if found["reason"] else str(found["outcome"])

@@ -33,7 +33,7 @@ def make_run(tmp_path: Path, spec: FilterSpec) -> MakeRun:
 
     def make(error: float = 0.0, spread: float = 0.3, seed: int = 0, labels_of: int = 0, probe: float = 1.0,
              split: Callable[[int], str] = lambda i: "test", spec: FilterSpec = spec,
-             threshold: float | None = None) -> FinishedRun:  # fmt: skip
+             threshold: float | None = None, groups: int = ARTICLES) -> FinishedRun:  # fmt: skip
         folder = tmp_path / f"run-{next(numbers)}"
         places = [i for i in range(ARTICLES) if split(i) == "test"]
         labels = np.random.default_rng(labels_of).uniform(2, 8, (ARTICLES, 2)).round(1)
@@ -41,7 +41,7 @@ def make_run(tmp_path: Path, spec: FilterSpec) -> MakeRun:
         student = np.clip(labels + error + noise, 0, 10).round(4)
         made = Predictions(
             ids=[f"a{i}" for i in range(ARTICLES)],
-            groups=[f"a{i // 2 * 2}" for i in range(ARTICLES)],
+            groups=[f"a{i // 2 * 2 % groups}" for i in range(ARTICLES)],
             tokens=[9] * ARTICLES,
             truncated=[i % 3 == 0 for i in range(ARTICLES)],
             characters=[100 + 40 * i for i in range(ARTICLES)],
@@ -104,10 +104,50 @@ def test_one_worse_measure_makes_a_part_worse(mae: Any, recall: Any, expected: s
     assert combined(mae, recall) == expected
 
 
-def test_runs_that_find_the_same_few_articles_are_not_proved_equal(make_run: MakeRun) -> None:
-    total = compare(make_run(), make_run())["parts"]["total"]
+def test_runs_with_the_same_scores_do_not_differ_in_any_measure(make_run: MakeRun) -> None:
+    report = compare(make_run(), make_run())
 
-    assert (total["recall"]["interval"], total["recall"]["outcome"]) == ([0.0, 0.0], "inconclusive")
+    assert (report["outcome"], report["reason"]) == ("no difference", "the same scores for every article")
+    for part in report["parts"].values():
+        assert [part[name]["outcome"] for name in ("mae", "recall")] == ["no difference"] * 2
+
+
+def test_a_run_against_itself_is_said_to_be(make_run: MakeRun) -> None:
+    run = make_run()
+
+    assert compare(run, open_finished_run(run.folder / ".." / run.folder.name))["reason"] == "the same run"
+
+
+def test_runs_that_find_the_same_few_articles_are_not_proved_equal(make_run: MakeRun) -> None:
+    keen, keener = make_run(0.6, spread=0.0), make_run(0.7, spread=0.0)  # both find all there is
+
+    total = compare(keen, keener)["parts"]["total"]
+
+    low, high = total["recall"]["interval"]
+    assert (total["recall"]["difference"], total["recall"]["outcome"]) == (0.0, "inconclusive")
+    assert "both find the same" in total["recall"]["reason"]
+    assert 0.05 < high == -low < 0.3
+
+
+def test_where_nothing_is_to_be_found_recall_is_not_told(make_run: MakeRun, spec: FilterSpec) -> None:
+    strict = apply_overrides(spec, {"tiers": [{"name": "high", "min_overall": 9.9}, *spec_tiers(spec)[1:]],
+                                    "operating_tier": "high"})  # fmt: skip
+
+    total = compare(make_run(spec=strict), make_run(0.1, spec=strict))["parts"]["total"]
+
+    assert (total["recall"]["difference"], total["recall"]["outcome"]) == (None, "inconclusive")
+    assert total["recall"]["reason"] == "no article is to be found"
+
+
+@pytest.mark.parametrize(("groups", "outcome"), [(1, "inconclusive"), (10, "inconclusive"), (12, "better")])
+def test_copies_of_a_few_articles_prove_no_difference_of_errors(make_run: MakeRun, groups: int, outcome: str) -> None:
+    pair = make_run(0.5, spread=0.0, groups=groups), make_run(0.9, spread=0.0, groups=groups)
+
+    assert compare(*pair)["parts"]["total"]["mae"]["outcome"] == outcome
+
+
+def spec_tiers(spec: FilterSpec) -> list[dict[str, Any]]:
+    return [tier.model_dump(mode="json") for tier in spec.tiers]
 
 
 def test_a_smaller_error_is_better_and_the_other_way_round_worse(make_run: MakeRun) -> None:
