@@ -18,7 +18,7 @@ from distillery_runtime import cli as runtime_cli
 from distillery_runtime.errors import DistilleryError
 from distillery_trainer import cli as trainer_cli
 from distillery_trainer.filters import load_filter
-from distillery_trainer.overrides import apply_overrides
+from distillery_trainer.overrides import apply_overrides, read_settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
@@ -102,8 +102,7 @@ def parser_problem(parser: argparse.ArgumentParser, arguments: list[str]) -> str
     except (SystemExit, argparse.ArgumentError) as error:
         return None if isinstance(error, SystemExit) and not error.code else f"{parser.prog} refuses {arguments}"
     try:
-        for setting in getattr(options, "settings", []):
-            apply_overrides(load_filter(ANY_FILTER), dict([trainer_cli._setting(setting)]))
+        apply_overrides(load_filter(ANY_FILTER), *read_settings(getattr(options, "settings", [])))
     except DistilleryError as error:
         return str(error)
     return None

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 from distillery_runtime.cli import main as distillery
 from distillery_runtime.command import positive, run_command
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import FilterSpec
 from distillery_runtime.version import __version__
 from distillery_trainer import judge_cli, label_cli, prefilter_cli, processes
 from distillery_trainer.backends.choose import import_torch_side
@@ -24,7 +22,7 @@ from distillery_trainer.overrides import apply_overrides, named_overrides, read_
 from distillery_trainer.pool import read_pool
 from distillery_trainer.publish import publish
 from distillery_trainer.report.command import report_run
-from distillery_trainer.scaffold import init_filter
+from distillery_trainer.scaffold import config_schema, init_filter
 from distillery_trainer.seeds import fit_seeds, seed_spread
 from distillery_trainer.summary import summarise
 
@@ -282,7 +280,7 @@ def _lint(options: argparse.Namespace) -> int:
 
 
 def _schema(_options: argparse.Namespace) -> int:
-    print(json.dumps(FilterSpec.model_json_schema(), indent=1))
+    print(config_schema(), end="")
     return 0
 
 
