@@ -263,6 +263,43 @@ def test_an_example_above_the_cap_of_its_flag_is_found_unless_its_labels_are_a_m
     assert none == []
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        config("summary", to=REMOVED),
+        config("oracle", "modle", to="x"),
+        config("dimensions", 0, "weight", to="0.6"),
+        config("tiers", 2, "min_overall", to=0.5),
+        prompt("{{dimensions}}", ""),
+        file("postfilter.py"),
+        lambda folder: (folder / "examples" / "two.jsonl").write_text('{"id": "b"}\nno json\n') and None,
+        lambda folder: (folder / "config.yaml").write_text(
+            (folder / "config.yaml").read_text().replace("name: topic", "name: no")
+        ) and None,
+    ],
+)  # fmt: skip
+def test_faults_of_examples_are_listed_beside_any_other(new_filter: Path, other: Callable[[Path], None]) -> None:
+    example(relevance=5.25, readiness=3)(new_filter)
+    other(new_filter)
+
+    found = lint_filter(new_filter)
+
+    assert Problem("examples/one.jsonl: a1.labels.relevance", "5.25", "a half point") in found
+    assert any(p.path.endswith("article 1.labels.readiness") and p.found == "an unknown dimension" for p in found)
+    assert len(found) > 2
+
+
+def test_names_in_the_prompt_are_checked_beside_a_broken_config(new_filter: Path) -> None:
+    config("summary", to=REMOVED)(new_filter)
+    prompt("Reply with", "Set is_sponsored.\nReply with {flag}, {{ flag }}, {summary}, {{{dimensions}}}")(new_filter)
+
+    found = {problem.path: problem.line for problem in lint_filter(new_filter)}
+
+    line = scaffold.PROMPT[: scaffold.PROMPT.index("Reply with")].count("\n") + 1
+    assert found["prompt.md: is_sponsored"] == line
+    assert found["prompt.md: {{flag}}"] == found["prompt.md: {summary}"] == line + 1
+
+
 def test_half_points_are_no_problem(new_filter: Path) -> None:
     example(relevance=0.5, evidence_quality=10)(new_filter)
 

@@ -1,6 +1,7 @@
 """The human check: a sheet that hides the scores, and estimates whose intervals hold what they promise."""
 
 import csv
+import html
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from distillery_runtime.errors import InputError
+from distillery_runtime.spec import BANDS
 from distillery_trainer.curate.inference import classical_mean, powered_mean
 from distillery_trainer.curate.review import export_sheet, import_sheet, read_sheet
 from distillery_trainer.curate.sheet import read_scores
@@ -62,6 +65,38 @@ def test_a_sheet_goes_out_without_scores_and_comes_back_as_agreement(
     assert found["oracle_agreement"]["value"] == pytest.approx(11 / 12, abs=1e-4)  # but one
     assert found["student_agreement"]["n_people"] == 12
     assert found["student_agreement"]["n_machine"] == len(run.predictions().ids) - 12
+
+
+def test_the_page_shows_what_the_filter_means_and_no_score(
+    new_filter: Path, tmp_path: Path, write_rows: Callable[..., Path], topic_rows: Callable[[int], list[dict[str, Any]]]
+) -> None:
+    hostile = "<script>alert('&')</script>"
+    config = yaml.safe_load((new_filter / "config.yaml").read_text())
+    config["dimensions"][0] |= {"question": f"Q {hostile}", "anchors": {band: f"{band} {hostile}" for band in BANDS}}
+    config["flags"] = [{"name": "advert", "question": f"F {hostile}", "caps": {"relevance": 2.5}}]
+    config["summary"] = f"S {hostile}"
+    (new_filter / "config.yaml").write_text(yaml.safe_dump(config))
+    prompt = (new_filter / "prompt.md").read_text().replace("{{dimensions}}", "{{flags}} {{dimensions}}")
+    (new_filter / "prompt.md").write_text(prompt)
+    quick = {"student.static.training.epochs": 1, "cascade.probe.training.epochs": 1, "cascade.probe.hidden": [4]}
+    labels = write_rows("l.jsonl", topic_rows(80))
+    run = open_finished_run(fit(FitRequest(new_filter, [labels], quick, run_dir=tmp_path / "run"), str))
+
+    export_sheet(run, 3, 0, tmp_path / "review")
+
+    page = (tmp_path / "review" / "sheet.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    shown = html.unescape(page)
+    spec = run.spec
+    for dimension in spec.dimensions:
+        assert dimension.question in shown
+        assert all(f"<td>{band}</td><td>{dimension.anchors[band]}</td>" in shown for band in BANDS)
+    assert all(f"<td>{name}</td><td>{band}</td>" in shown for name, band in
+               (("high", "7 to 10"), ("medium", "4 to 7"), ("low", "0 to 4")))  # fmt: skip
+    assert "From medium on, an article is to be found." in shown
+    assert "Where evidence quality is below 3, the overall is at most 3." in shown
+    assert f"Advert: F {hostile} Then at most 2.5 for relevance." in shown
+    assert page.count("<details open>") == len(spec.dimensions)
 
 
 def test_wrong_ids_and_scores_are_listed_and_too_few_refused(tmp_path: Path) -> None:

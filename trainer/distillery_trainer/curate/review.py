@@ -1,19 +1,22 @@
 """What `trainer review` does: a sheet of articles for people to score, and how student and oracle agree with them."""
 
-from collections.abc import Collection, Mapping
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec import BANDS, FilterSpec
 from distillery_runtime.verdict import overalls
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.curate.inference import Estimate, classical_mean, powered_mean
 from distillery_trainer.curate.sheet import SHEET, read_scores, sheet_text
 from distillery_trainer.finished_run import FinishedRun, labelled_articles
 from distillery_trainer.predictions import Predictions
-from distillery_trainer.report.page import document, paragraph, section
+from distillery_trainer.report.facts import in_words, percent
+from distillery_trainer.report.page import Cell, bullets, details, document, escape, paragraph, section, table
 from distillery_trainer.split import limit_articles
 
 PAGE = "sheet.html"
@@ -37,10 +40,47 @@ def export_sheet(run: FinishedRun, count: int, seed: int, out: Path) -> int:
     texts = {article.id: article.cleaned for article in labelled.articles}
     chosen = [ids[place] for place in limit_articles(ids, count, seed)]
     write_text(out / SHEET, sheet_text([(i, "", "", texts[i].title) for i in chosen]))
-    head = paragraph(f"Score each article from 0 to 10 in {SHEET}: {run.spec.summary}")
     parts = [section(f"{i}: {texts[i].title}", paragraph(texts[i].content)) for i in chosen]
-    write_text(out / PAGE, document(f"{run.spec.label}: review", "en", [head, *parts]))
+    write_text(out / PAGE, document(f"{run.spec.label}: review", "en", [*_rubric(run.spec), *parts]))
     return len(chosen)
+
+
+def _rubric(spec: FilterSpec) -> list[str]:
+    """What a reader needs to score as the filter means it: the questions with their anchors, tiers, caps and flags."""
+    weights = ", ".join(f"{percent(d.weight)} {in_words(d.name).lower()}" for d in spec.dimensions)
+    how = (
+        f"Score each article from 0 to 10 in the column “score” of {SHEET}. A score is the overall: the weighted mean "
+        f"of the answers to the questions below ({weights}), lowered where a cap says so."
+    )
+    questions = [
+        details(
+            f"{in_words(dimension.name)}: {dimension.question}",
+            table(["score", "evidence"], [[Cell(band), Cell(dimension.anchors[band])] for band in BANDS], "text"),
+        )
+        for dimension in spec.dimensions
+    ]
+    below = itertools.pairwise(["10", *(f"{tier.min_overall:g}" for tier in spec.tiers)])
+    tiers = [[Cell(t.name), Cell(f"{low} to {high}")] for t, (high, low) in zip(spec.tiers, below, strict=True)]
+    caps = [
+        f"Where {in_words(g.dimension).lower()} is below {g.below:g}, the overall is at most {g.overall_cap:g}."
+        for g in spec.gatekeepers
+    ]
+    flags = [
+        f"{in_words(flag.name)}: {flag.question} Then at most "
+        f"{', '.join(f'{cap:g} for {in_words(name).lower()}' for name, cap in flag.caps.items())}."
+        for flag in spec.flags
+    ]
+    found = f"From {spec.operating_tier} on, an article is to be found."
+    return [
+        f"<h1>{escape(in_words(spec.name))}, version {spec.version}: review</h1>",
+        paragraph(spec.summary, "under"),
+        paragraph(how),
+        section("The questions", *questions),
+        section(
+            "The tiers", table(["tier", "overall"], tiers, "text"), paragraph(found), *([bullets(caps)] if caps else [])
+        ),
+        *([section("What kind of article is it?", bullets(flags))] if flags else []),
+    ]
 
 
 def import_sheet(run: FinishedRun, sheet: Path) -> dict[str, object]:

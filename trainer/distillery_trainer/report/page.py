@@ -25,10 +25,12 @@ table.wide{font-size:10.5px}table.wide th,table.wide td{padding:3px;white-space:
 table.wide th{white-space:normal;font-size:9.5px}
 table.wide td:first-child,table.wide td:first-child small{white-space:normal;overflow-wrap:anywhere;min-width:130px}
 td a{color:inherit}
+table.text th,table.text td{text-align:left}table.text td:first-child{white-space:nowrap;width:4em}
+details{margin:10px 0}summary{font-weight:bold;cursor:pointer}
 dl{margin:8px 0}dt{font-weight:bold;float:left;clear:left;margin-right:8px}dd{margin:0 0 4px}
 code{font-size:12.5px;overflow-wrap:anywhere}
 @media print{body{font-size:10.5pt;max-width:none;padding:0}h2{break-after:avoid}
-figure,tr,.answer,li{break-inside:avoid}figcaption,table{font-size:9pt}table.wide{font-size:7.5pt}}
+figure,tr,.answer,li,details{break-inside:avoid}figcaption,table{font-size:9pt}table.wide{font-size:7.5pt}}
 """
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the page loads and runs nothing
 
@@ -81,6 +83,11 @@ def bullets(items: Iterable[str]) -> str:
 def section(title: str, *parts: str) -> str:
     """A part of the page under a heading."""
     return "\n".join([f"<section><h2>{escape(title)}</h2>", *parts, "</section>"])
+
+
+def details(title: str, *parts: str) -> str:
+    """A part under a title that folds it away; open at first, for what is folded is not printed."""
+    return "\n".join([f"<details open><summary>{escape(title)}</summary>", *parts, "</details>"])
 
 
 def absent(reason: str) -> str:
