@@ -15,6 +15,7 @@ WEIGHT_SUM_TOLERANCE = 1e-6
 MAX_NUMBER = 1e300  # beyond it an integer may not fit a float
 MAX_DEPTH = 64
 MAX_NAMED = 32
+MAX_FOUND, MAX_EXPECTED = 80, 300  # characters of a message
 PLAIN = {
     "string_type": "text",
     "int_type": "an integer",
@@ -104,12 +105,15 @@ def describe(item: Mapping[str, Any]) -> Problem:  # Any: pydantic's own error r
     expected = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     if item["type"] == "string_pattern_mismatch":
         expected = WRITTEN.get(item["ctx"]["pattern"], f"text that matches {item['ctx']['pattern']}")
-    return Problem(path, _short(item.get("input")), PLAIN.get(item["type"], expected))
+    return Problem(path, _short(item.get("input")), _cut(PLAIN.get(item["type"], expected), MAX_EXPECTED))
 
 
 def _short(value: object) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return _cut("nothing" if value is None else repr(value), MAX_FOUND)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _rows(data: Mapping[str, object], key: str) -> list[Mapping[str, object]]:

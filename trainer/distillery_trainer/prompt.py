@@ -11,6 +11,7 @@ from distillery_runtime.spec import BANDS, Dimension, FilterSpec, Flag
 PLACEHOLDERS = ("summary", "dimensions", "reply_schema")
 FLAGS = "flags"  # a placeholder of those filters that have any
 _PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
+_NAME = re.compile(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b")
 _LOOSE = re.compile(rf"\{{{{1,3}}[ \t]{{0,9}}({'|'.join((*PLACEHOLDERS, FLAGS))})\b[ \t]{{0,9}}\}}{{0,3}}")
 
 
@@ -46,42 +47,47 @@ def read_template(path: Path) -> str:
 
 def check_placeholders(template: str, has_flags: bool) -> list[Problem]:
     """What is wrong with a template's placeholders."""
-    matches = list(_PLACEHOLDER.finditer(template))
-    names = [match[1].strip() for match in matches]
     known = (*PLACEHOLDERS, *((FLAGS,) if has_flags else ()))
+    counts: dict[str, int] = dict.fromkeys(known, 0)
+    first: dict[str, re.Match[str]] = {}
+    for match in _PLACEHOLDER.finditer(template):
+        name = match[1].strip()
+        counts[name] = counts.get(name, 0) + 1
+        first.setdefault(name, match)
     why = {FLAGS: "exactly once: the config has flags, about which the oracle is asked there"}
     problems = [
-        Problem(f"{{{{{name}}}}}", f"{names.count(name)} times", why.get(name, "exactly once"))
+        Problem(f"{{{{{name}}}}}", f"{counts[name]} times", why.get(name, "exactly once"))
         for name in known
-        if names.count(name) != 1
+        if counts[name] != 1
     ]
-    for name, match in zip(names, matches, strict=True):
+    for name, match in first.items():
         if name not in known:
             expected = f"one of {', '.join(known)}" if name != FLAGS else "nothing here: the config has no flags"
             problems.append(Problem(f"{{{{{name}}}}}", "unknown", expected, _line(template, match)))
-    for match in _LOOSE.finditer(_PLACEHOLDER.sub(lambda placed: " " * len(placed[0]), template)):
+    loose = {match[0]: match for match in reversed(list(_LOOSE.finditer(_without(_PLACEHOLDER, template))))}
+    for written, match in reversed(loose.items()):
+        found = "a placeholder without two braces on both sides"
         expected = f"{{{{{match[1]}}}}}: as it stands, the oracle is sent the braces"
-        problems.append(
-            Problem(match[0], "a placeholder without two braces on both sides", expected, _line(template, match))
-        )
+        problems.append(Problem(written, found, expected, _line(template, match)))
     return problems
 
 
 def check_names(template: str, spec: FilterSpec) -> list[Problem]:
     """The names in a template's prose that no reply can hold: words with `_` are taken for names."""
     known = (*spec.flag_names, *spec.dimension_names)
-    prose = _PLACEHOLDER.sub(
-        lambda placed: " " * len(placed[0]), _LOOSE.sub(lambda loose: " " * len(loose[0]), template)
-    )
-    used: dict[str, int] = {}
-    for match in re.finditer(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b", prose):
-        used.setdefault(match[0], _line(template, match))
+    prose = _without(_LOOSE, _without(_PLACEHOLDER, template))
+    used = {match[0]: match for match in reversed(list(_NAME.finditer(prose)))}
     expected = f"a dimension or flag: {', '.join(known)}"
     return [
-        Problem(name, "a name that no reply can hold", expected, line)
-        for name, line in used.items()
+        Problem(name, "a name that no reply can hold", expected, _line(template, match))
+        for name, match in reversed(used.items())
         if name not in known
     ]
+
+
+def _without(pattern: re.Pattern[str], text: str) -> str:
+    """A text with blanks in place of what a pattern finds, so that all else stays where it is."""
+    return pattern.sub(lambda match: " " * len(match[0]), text)
 
 
 def _line(template: str, match: re.Match[str]) -> int:

@@ -15,8 +15,8 @@ import yaml
 
 from distillery_runtime.errors import InputError, Problem
 
-MAX_BYTES = 128 * 1024  # eight times the largest config that we know; PyYAML reads it in half a second
-MAX_VALUES = 20_000  # aliases written out
+MAX_BYTES = 64 * 1024  # four times the largest config that we know; PyYAML reads the densest in half a second
+MAX_VALUES = 10_000  # aliases written out
 MAX_DEPTH = 32
 MAX_DIGITS = 18
 

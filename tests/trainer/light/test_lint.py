@@ -42,8 +42,8 @@ UNREADABLE = {  # each with a part of the cure, and the line to look at
         b"a0: &a0 [x]\n" + b"".join(b"a%d: &a%d [%s]\n" % (i, i, b"*a%d, " % (i - 1) * 9) for i in range(1, 10)),
         "fewer values", None,
     ),
-    "aliases of a long text": (b"a: &a " + b"x" * 100_000 + b"\nb: [*a, *a, *a]\n", "fewer values", None),
-    "a million levels": (b"- " * 60_000, "less deep", 1),
+    "aliases of a long text": (b"a: &a " + b"x" * 50_000 + b"\nb: [*a, *a, *a]\n", "fewer values", None),
+    "a million levels": (b"- " * 30_000, "less deep", 1),
     "more than a config can be": (b"# " + b"x" * 200_000, "no more", None),
 }  # fmt: skip
 
