@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.models import MODELS, Model
-from distillery_runtime.integrity import open_manifest
+from distillery_runtime.integrity import check_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -163,6 +163,6 @@ def _repeated(option: str, paths: Sequence[Path]) -> list[str]:
 
 def _torch_run(given: Inputs, bundle: Path) -> tuple[str, ...]:
     """The run that a bundle was made from, if it is among those given."""
-    made_from = open_manifest(bundle)[0].lineage.get("run")
+    made_from = check_folder(bundle).manifest.lineage.get("run")
     run = next((run for run in given.torch_runs if run.name == made_from), None)
     return ("--torch-run", str(run)) if run else ()

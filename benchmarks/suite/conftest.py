@@ -22,7 +22,7 @@ from benchmarks.suite.settings import Settings, add_options, read_settings  # no
 from benchmarks.suite.torch_twin import TorchTwin, open_torch_twin  # noqa: E402
 from benchmarks.suite.turns import Turns  # noqa: E402
 from distillery_runtime.bundle import open_bundle  # noqa: E402
-from distillery_runtime.integrity import open_manifest  # noqa: E402
+from distillery_runtime.integrity import check_folder  # noqa: E402
 from distillery_runtime.variants import FORMS, REFERENCE  # noqa: E402
 
 DEMO_STAGES: Mapping[str, tuple[str, ...]] = {"probe": (REFERENCE.name,), "student": (REFERENCE.name,)}
@@ -57,7 +57,7 @@ def _stages(config: pytest.Config) -> Mapping[str, tuple[str, ...]]:
     folder = config.getoption("--bundle")
     if folder is None:
         return DEMO_STAGES
-    stages = open_manifest(folder)[0].stages
+    stages = check_folder(folder).manifest.stages
     return {entry.name: tuple(v.name for v in entry.variants if v.name in FORMS) for entry in stages}
 
 

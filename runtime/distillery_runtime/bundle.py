@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from distillery_runtime.errors import BundleError, SpecError
 from distillery_runtime.golden import CalibrationFile, Golden, parse_goldens, replay
-from distillery_runtime.integrity import open_manifest
+from distillery_runtime.integrity import Checked, check_folder
 from distillery_runtime.manifest import Manifest
 from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.session import Provider
@@ -28,12 +28,25 @@ SELF_TEST_GOLDENS = 2
 class Bundle:
     """A bundle whose every file has been checked. Nothing of it has been opened by onnxruntime yet."""
 
-    folder: Path
-    id: str
-    manifest: Manifest
+    files: Checked
     spec: FilterSpec
     calibration: CalibrationFile
     goldens: tuple[Golden, ...]
+
+    @property
+    def folder(self) -> Path:
+        """The bundle's folder, without symbolic links."""
+        return self.files.folder
+
+    @property
+    def id(self) -> str:
+        """The SHA-256 of `bundle.json`."""
+        return self.files.id
+
+    @property
+    def manifest(self) -> Manifest:
+        """The content of `bundle.json`."""
+        return self.files.manifest
 
     @property
     def name(self) -> str:
@@ -41,28 +54,34 @@ class Bundle:
         return f"{self.spec.label}@{self.id[:12]}"
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | Path, expected_id: str | None = None) -> Bundle:
     """Checks a bundle's files and reads its data.
 
+    Args:
+        path: the bundle's folder, or a symbolic link to it.
+        expected_id: as in `load`.
+
     Raises:
-        BundleError: a file is missing, unlisted, linked or changed, or the format is not readable.
+        BundleError: a file is missing, unlisted, linked, changed or of no known kind, the format is not readable, or it
+            is another bundle than expected.
+        InputError: `expected_id` is not a whole bundle id.
     """
-    folder = Path(path)
-    manifest, bundle_id = open_manifest(folder)
-    spec = _read_spec(folder / manifest.path_of("spec"))
+    files = check_folder(Path(path), expected_id)
+    manifest, folder = files.manifest, files.folder
+    spec = _read_spec(files)
     if (spec.name, spec.version) != (manifest.filter.name, manifest.filter.version):
         raise BundleError(f"{folder}: filter.json is of {spec.label}, expected the filter that bundle.json names")
-    calibration_path = folder / manifest.path_of("calibration")
+    calibration_name = manifest.path_of("calibration")
     try:
-        calibration = CalibrationFile.model_validate_json(calibration_path.read_bytes())
+        calibration = CalibrationFile.model_validate_json(files.read(calibration_name))
     except ValidationError as error:
-        raise BundleError(f"{calibration_path}: {error}") from error
-    golden_path = folder / manifest.path_of("golden")
-    goldens = parse_goldens(golden_path.read_bytes(), str(golden_path))
+        raise BundleError(f"{folder / calibration_name}: {error}") from error
+    golden_name = manifest.path_of("golden")
+    goldens = parse_goldens(files.read(golden_name), str(folder / golden_name))
     problems = list(_check_dimensions(manifest, spec, calibration, goldens))
     if problems:
         raise BundleError("\n".join(f"{folder}: {line}" for line in problems))
-    return Bundle(folder, bundle_id, manifest, spec, calibration, tuple(goldens))
+    return Bundle(files, spec, calibration, tuple(goldens))
 
 
 def _check_dimensions(
@@ -99,16 +118,16 @@ def load(
         provider: "cpu", "cuda", or "auto": CUDA where it really works, the CPU otherwise.
         threads: threads for each model; by default the cores this process may use.
         variant: the variant to run in every stage that has it; by default each stage runs the fastest for the hardware.
-        expected_id: refuse any other bundle than the one with this id (a prefix of at least 12 digits will do).
+        expected_id: refuse any other bundle than the one with this id: all its 64 digits.
         shared: graphs and tokenizers to share with bundles that were opened with it before.
 
     Raises:
         BundleError: the bundle is damaged, unsafe, too new, another than expected, does not have the variant, or
             answers otherwise than where it was made.
+        InputError: `expected_id` is not a whole bundle id.
         ProviderError: "cuda" or a variant for it was asked for and does not work here.
     """
-    bundle = open_bundle(path)
-    check_id(str(path), bundle.id, expected_id)
+    bundle = open_bundle(path, expected_id)
     stages = open_stages(bundle, provider, threads, variant, shared)
     shortest = sorted(bundle.goldens, key=lambda golden: len(golden.text))[:SELF_TEST_GOLDENS]
     problems = replay(stages, bundle.calibration, shortest, bundle.spec.text)
@@ -116,16 +135,6 @@ def load(
         raise BundleError("\n".join(f"{path}: self-test: {line}" for line in problems))
     logger.info("bundle loaded", extra={"bundle": bundle.name, "provider": stages[0].provider})
     return HybridScorer(bundle.spec, stages, bundle.name)
-
-
-def check_id(where: str, bundle_id: str, expected_id: str | None) -> None:
-    """Sees that a bundle is the expected one; None expects nothing.
-
-    Raises:
-        BundleError: it is another bundle, or fewer than 12 digits are expected.
-    """
-    if expected_id is not None and (len(expected_id) < 12 or not bundle_id.startswith(expected_id)):
-        raise BundleError(f"{where}: bundle id {bundle_id}, expected {expected_id}")
 
 
 def open_stages(
@@ -153,12 +162,14 @@ def open_stages(
         shipped = "; ".join(f"{stage.name}: {', '.join(item.name for item in stage.variants)}" for stage in stages)
         raise BundleError(f"{bundle.folder}: no stage has variant {variant}, expected one of: {shipped}")
     shared = shared or Shared()
-    shared.learn(bundle.folder, bundle.manifest.files)
+    shared.learn(bundle.files)
     return [open_stage(bundle.folder, entry, provider, threads, variant, shared) for entry in stages]
 
 
-def _read_spec(path: Path) -> FilterSpec:
+def _read_spec(files: Checked) -> FilterSpec:
+    name = files.manifest.path_of("spec")
+    where = str(files.folder / name)
     try:
-        return parse_spec(json.loads(path.read_bytes()), str(path))
+        return parse_spec(json.loads(files.read(name)), where)
     except (ValueError, RecursionError, SpecError) as error:
-        raise BundleError(f"{path}: {error}") from error
+        raise BundleError(f"{where}: {error}") from error

@@ -106,8 +106,15 @@ def cuda_is_installed() -> bool:
     return CUDA in ort.get_available_providers()
 
 
-def open_on_cuda(path: Path, options: ort.SessionOptions) -> tuple[ort.InferenceSession, bool]:
+def open_on_cuda(
+    path: Path, options: ort.SessionOptions, model: bytes | None = None
+) -> tuple[ort.InferenceSession, bool]:
     """Opens a graph on CUDA.
+
+    Args:
+        path: the graph's file.
+        options: of the session.
+        model: the file's content; None lets onnxruntime read it.
 
     Returns:
         The session, and whether it can record CUDA graphs. One with nodes that only the CPU can run cannot.
@@ -120,7 +127,7 @@ def open_on_cuda(path: Path, options: ort.SessionOptions) -> tuple[ort.Inference
         providers = [(CUDA, {**_OPTIONS, "enable_cuda_graph": record}), "CPUExecutionProvider"]
         try:
             # Its own fallback would print, and open the graph on the CPU.
-            session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+            session = ort.InferenceSession(model or str(path), options, providers=providers, enable_fallback=0)
         except Exception as error:  # noqa: BLE001 - onnxruntime raises no one base
             found = str(error)
             continue

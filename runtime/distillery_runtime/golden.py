@@ -17,6 +17,7 @@ from distillery_runtime.text import compose
 from distillery_runtime.variants import FORMS, REFERENCE
 from distillery_runtime.window import Ids
 
+MAX_GOLDENS = 1000
 CALIBRATION_TOLERANCE = 1e-6  # one step of float32 just below 10 is 9.5e-7
 
 
@@ -63,10 +64,13 @@ def parse_goldens(data: bytes, where: str) -> list[Golden]:
     """Reads `golden.jsonl`.
 
     Raises:
-        BundleError: a line is no golden article, or there is none.
+        BundleError: a line is no golden article, or there is none or too many.
     """
+    lines = [line for line in data.splitlines() if line.strip()]
+    if len(lines) > MAX_GOLDENS:
+        raise BundleError(f"{where}: {len(lines)} golden articles, expected at most {MAX_GOLDENS}")
     try:
-        goldens = [Golden.model_validate_json(line) for line in data.splitlines() if line.strip()]
+        goldens = [Golden.model_validate_json(line) for line in lines]
     except ValidationError as error:
         raise BundleError(f"{where}: {error}") from error
     if not goldens:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from distillery_runtime.bundle import check_id, load, open_bundle
+from distillery_runtime.bundle import load, open_bundle
 from distillery_runtime.errors import BundleError, InputError, ModelError, Problem
 from distillery_runtime.hub_errors import TOKEN, explained
-from distillery_runtime.integrity import read_manifest
+from distillery_runtime.integrity import check_id, read_manifest
 from distillery_runtime.manifest import MANIFEST_NAME, Manifest
 
 MAIN = "main"

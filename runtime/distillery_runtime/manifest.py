@@ -8,6 +8,7 @@ wants proof of origin compares the bundle id (the SHA-256 of the sealed file) wi
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -22,6 +23,21 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "bundle.json"
 
 Role = Literal["spec", "tokenizer", "graph", "weights", "calibration", "golden", "quality", "reference", "card"]
+MAX_FILES = 64
+MIB = 1 << 20
+# For each role the ending of its files' names and their largest size. A graph's weights beyond 64 MiB are in a data
+# file; of what a graph holds itself protobuf could read no more than 2 GiB.
+KINDS: Mapping[Role, tuple[str, int]] = {
+    "spec": (".json", 4 * MIB),
+    "calibration": (".json", 4 * MIB),
+    "golden": (".jsonl", 4 * MIB),
+    "quality": (".json", 4 * MIB),
+    "reference": (".json", 4 * MIB),
+    "card": (".md", 4 * MIB),
+    "tokenizer": (".json", 64 * MIB),
+    "graph": (".onnx", 256 * MIB),
+    "weights": (".data", 1 << 40),
+}
 SINGLE_ROLES: tuple[Role, ...] = ("spec", "calibration", "golden", "quality", "reference", "card")
 
 
@@ -51,6 +67,15 @@ class FileEntry(_Part):
     role: Role
     size_bytes: Annotated[int, Field(ge=0)]
     sha256: Sha256
+
+    @model_validator(mode="after")
+    def _is_of_its_kind(self) -> Self:
+        ending, most = KINDS[self.role]
+        if not self.path.endswith(ending):
+            raise ValueError(f"a file of role {self.role} whose name ends with {ending}, found {self.path}")
+        if self.size_bytes > most:
+            raise ValueError(f"at most {most} bytes for a file of role {self.role}, found {self.size_bytes}")
+        return self
 
 
 class VariantEntry(_Part):
@@ -102,13 +127,13 @@ class Manifest(_Part):
     filter: FilterEntry
     stages: Annotated[tuple[StageEntry, ...], Field(min_length=1)]
     lineage: dict[str, str]
-    files: tuple[FileEntry, ...]
+    files: Annotated[tuple[FileEntry, ...], Field(max_length=MAX_FILES)]
     seal: str = ""
 
     @model_validator(mode="after")
     def _is_coherent(self) -> Self:
         listed = [entry.path for entry in self.files]
-        if len(set(listed)) != len(listed):
+        if len({path.casefold() for path in listed}) != len(listed):  # some systems do not tell A from a
             raise ValueError("each file listed once")
         roles = [entry.role for entry in self.files]
         for role in SINGLE_ROLES:

@@ -19,24 +19,42 @@ Provider = Literal["auto", "cpu", "cuda"]
 class Graph:
     """One ONNX graph, ready to run; safe to share between threads.
 
+    Args:
+        path: the file; weights may stand in a data file beside it.
+        inputs: the names of its inputs, in any order.
+        outputs: the names of its outputs, in any order.
+        device: where to run it.
+        threads: how many; None for the cores this process may use.
+        model: the file's content; None reads it.
+
     Raises:
         BundleError: onnxruntime cannot load the file, or its inputs or outputs are not those expected.
         ProviderError: `device` is "cuda" and CUDA does not work here.
     """
 
     def __init__(
-        self, path: Path, inputs: Sequence[str], outputs: Sequence[str], device: Device, threads: int | None
+        self,
+        path: Path,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        device: Device,
+        threads: int | None,
+        model: bytes | None = None,
     ) -> None:
         self._outputs = list(outputs)
         self._name = path.name
         self._bound: BoundSession | None = None
         self.provider: Device = device
         options = session_options(threads)
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # whatever the bytes look like
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+        content = path.read_bytes() if model is None else model
         if device == "cuda":
-            self._session, capture = open_on_cuda(path, options)
+            self._session, capture = open_on_cuda(path, options, content)
             self._bound = BoundSession(self._session, outputs, "cuda", capture)
         else:
-            self._session = _open_on_cpu(path, options)
+            self._session = _open_on_cpu(path, content, options)
+        self._session._model_bytes = None  # kept for a fallback to other providers, which is never wanted
         _expect(path, "inputs", [i.name for i in self._session.get_inputs()], inputs)
         _expect(path, "outputs", [o.name for o in self._session.get_outputs()], outputs)
 
@@ -74,9 +92,9 @@ def session_options(threads: int | None) -> ort.SessionOptions:
     return options
 
 
-def _open_on_cpu(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+def _open_on_cpu(path: Path, model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base but Exception
         raise BundleError(f"{path}: onnxruntime cannot load this graph ({error})") from error
 

@@ -5,10 +5,12 @@ for them, so that memory is spent once and a panel of filters can see that one p
 """
 
 import hashlib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
-from distillery_runtime.manifest import FileEntry
+from distillery_runtime.errors import BundleError
+from distillery_runtime.integrity import CHANGED, Checked, State, file_digest, read_unchanged, state_of
+from distillery_runtime.onnx_scan import scan_graph
 from distillery_runtime.session import Graph
 from distillery_runtime.spec import Window
 from distillery_runtime.variants import Device
@@ -16,41 +18,52 @@ from distillery_runtime.window import TokenWindow
 
 
 class Shared:
-    """Opened graphs and token windows by content. It keeps what it opened for as long as it lives."""
+    """Opened graphs and token windows by content. It keeps what it opened for as long as it lives.
+
+    Of a checked bundle only bytes that were checked are opened: graphs and tokenizers from memory. Data files of graphs
+    are too large for that; one that changes between the check and the moment when it is open is refused.
+    """
 
     def __init__(self) -> None:
         self._digests: dict[Path, str] = {}
+        self._states: dict[Path, State] = {}
         self._graphs: dict[Hashable, Graph] = {}
         self._windows: dict[Hashable, TokenWindow] = {}
 
-    def learn(self, folder: Path, files: Iterable[FileEntry]) -> None:
-        """Takes over the digests of a checked bundle's files, so that none is read twice for its digest."""
-        self._digests.update({folder / entry.path: entry.sha256 for entry in files})
+    def learn(self, files: Checked) -> None:
+        """Takes over what is known of a checked bundle's files: their digests, and their state when they were read."""
+        self._digests.update({files.folder / entry.path: entry.sha256 for entry in files.manifest.files})
+        self._states.update({files.folder / name: state for name, state in files.states.items()})
 
     def graph(
         self, path: Path, inputs: Sequence[str], outputs: Sequence[str], device: Device, threads: int | None
     ) -> Graph:
         """Opens a graph, or gives the one opened from equal files for the same use. Errors as in `Graph`."""
-        key = (self._content(path), tuple(inputs), tuple(outputs), device, threads)
+        model = self._read(path)
+        try:
+            data_files = [path.parent / name for name in sorted(scan_graph(model).data_files)]
+        except ValueError as error:
+            raise BundleError(f"{path}: {error}") from error
+        digests = (hashlib.sha256(model).hexdigest(), *map(self._digest, data_files))
+        key = (digests, tuple(inputs), tuple(outputs), device, threads)
         if key not in self._graphs:
-            self._graphs[key] = Graph(path, inputs, outputs, device, threads)
+            graph = Graph(path, inputs, outputs, device, threads, model)
+            for file in data_files:
+                if file in self._states and state_of(file) != self._states[file]:
+                    raise BundleError(f"{file}: {CHANGED}")
+            self._graphs[key] = graph
         return self._graphs[key]
 
     def window(self, tokenizer: Path, window: Window, prefix: str) -> TokenWindow:
         """Opens a token window, or gives the one of an equal tokenizer, window and prefix."""
-        key = (self._digest(tokenizer), window.model_dump_json(), prefix)
+        source = self._read(tokenizer)
+        key = (hashlib.sha256(source).hexdigest(), window.model_dump_json(), prefix)
         if key not in self._windows:
-            self._windows[key] = TokenWindow(tokenizer, window, prefix)
+            self._windows[key] = TokenWindow(tokenizer, window, prefix, source)
         return self._windows[key]
 
-    def _content(self, path: Path) -> tuple[str, ...]:
-        """Digests of a graph and of its data files: those beside it whose names the graph's bytes spell out."""
-        data = path.read_bytes()
-        beside = sorted(file for file in path.parent.iterdir() if file != path and file.name.encode() in data)
-        return (self._digest(path), *(self._digest(file) for file in beside))
+    def _read(self, path: Path) -> bytes:
+        return read_unchanged(path, self._digests[path]) if path in self._digests else path.read_bytes()
 
     def _digest(self, path: Path) -> str:
-        if path not in self._digests:
-            with path.open("rb") as file:
-                self._digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
-        return self._digests[path]
+        return self._digests.get(path) or file_digest(path)[1]

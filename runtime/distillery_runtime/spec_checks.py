@@ -31,6 +31,10 @@ WRITTEN = {
     r"^[a-z]{2,3}$": "an ISO 639 code of two or three lower case letters (nl, not nl-NL)",
     r"^[a-z0-9][a-z0-9.-]*$": "a licence as the Hub names it: lower case letters, digits, dots and hyphens",
 }
+# Rules of one filter, and in all of them together: compiling them takes a few milliseconds each.
+MAX_RULES = 200
+MAX_PATTERNS = 1000
+MAX_PHRASES = 5000
 
 
 def parse_spec(data: object, where: str) -> FilterSpec:
@@ -60,7 +64,8 @@ def find_problems(data: object) -> list[Problem]:
         text = json.dumps(plain, allow_nan=True)
     except ValueError as error:  # an integer of more digits than Python writes
         return [Problem("(top)", str(error), "numbers of fewer digits")]
-    found = [*_structural(text), *_between_fields(plain)]
+    # Rules are counted first, for to read them is to compile their patterns.
+    found = list(_count_rules(plain)) or [*_structural(text), *_between_fields(plain)]
     return [*problems, *(problem for problem in found if problem.path not in foreign)]
 
 
@@ -147,6 +152,19 @@ def _between_fields(data: Mapping[str, object]) -> Iterator[Problem]:
         for index, part in enumerate(_rows(evaluation, "slices")):
             if part.get("name") == "total":
                 yield Problem(f"evaluation.slices[{index}].name", "'total'", "another name; total is all articles")
+
+
+def _count_rules(data: Mapping[str, object]) -> Iterator[Problem]:
+    rules = _rows(data, "prefilter")
+    lists = {key: [rule.get(key) for rule in rules] for key in ("patterns", "words", "unless")}
+    patterns, phrases = lists["patterns"], [*lists["words"], *lists["unless"], data.get("prefilter_unless")]
+    for what, count, most in (
+        ("rules", len(rules), MAX_RULES),
+        ("patterns in all", sum(len(found) for found in patterns if isinstance(found, list)), MAX_PATTERNS),
+        ("phrases in all", sum(len(found) for found in phrases if isinstance(found, list)), MAX_PHRASES),
+    ):
+        if count > most:
+            yield Problem("prefilter", f"{count} {what}", f"at most {most}")
 
 
 def _duplicates(path: str, rows: Sequence[Mapping[str, object]]) -> Iterator[Problem]:

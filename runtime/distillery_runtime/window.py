@@ -22,6 +22,7 @@ from distillery_runtime.errors import BundleError, ModelError
 from distillery_runtime.excerpt import T, read_ends
 from distillery_runtime.reading import Reader, Token
 from distillery_runtime.spec import Window
+from distillery_runtime.tokenizer_check import check_tokenizer
 
 Ids = NDArray[np.int64]
 
@@ -43,13 +44,21 @@ class TokenIds:
 class TokenWindow:
     """Makes token ids from texts by one tokenizer and one window.
 
+    Args:
+        tokenizer_json: the tokenizer's file.
+        window: how much of a text is read, and which part.
+        prefix: put before every text.
+        content: the file's content; None reads it.
+
     Raises:
         BundleError: the file is no tokenizer, or the window leaves no room for text.
     """
 
-    def __init__(self, tokenizer_json: Path, window: Window, prefix: str = "") -> None:
+    def __init__(self, tokenizer_json: Path, window: Window, prefix: str = "", content: bytes | None = None) -> None:
         try:
-            source = tokenizer_json.read_text(encoding="utf-8")
+            content = tokenizer_json.read_bytes() if content is None else content
+            check_tokenizer(content)
+            source = content.decode("utf-8")
             self._tokenizer = Tokenizer.from_str(source)
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()

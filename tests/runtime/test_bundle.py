@@ -1,16 +1,18 @@
 """Bundles: nothing damaged, linked, unlisted or too new ever scores."""
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from distillery_runtime import BundleError, load
+from distillery_runtime import BundleError, InputError, load
 from distillery_runtime.manifest import Manifest, parse_manifest, seal
 
 FILES = ("bundle.json", "filter.json", "calibration.json", "golden.jsonl", "quality.json", "reference.json",
@@ -76,11 +78,92 @@ def test_a_symbolic_link_is_refused(bundle: Path, tmp_path: Path, name: str) -> 
         load(bundle)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_hard_link_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
-    os.link(bundle / name, tmp_path / "second-name")
+def linked_copy(bundle: Path, folder: Path) -> Path:
+    """The bundle as installers and backups give it a second place: real folders, each file a second name."""
+    return Path(shutil.copytree(bundle, folder, copy_function=os.link))
 
-    with pytest.raises(BundleError, match="hard link"):
+
+def test_hard_linked_bundles_load_and_so_do_their_originals(bundle: Path, tmp_path: Path) -> None:
+    copies = [linked_copy(bundle, tmp_path / name) for name in ("cache", "backup")]
+
+    for folder in (bundle, *copies):
+        assert load(folder).bundle.startswith("fixture-1@")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_written_through_a_hard_link_is_found(bundle: Path, tmp_path: Path, name: str) -> None:
+    copy = linked_copy(bundle, tmp_path / "copy")
+    data = (copy / name).read_bytes()
+    (copy / name).write_bytes(bytes([data[0] ^ 1]) + data[1:])
+
+    with pytest.raises(BundleError):
+        load(bundle)
+
+
+def test_a_bundle_in_a_read_only_store_with_one_old_time_loads(bundle: Path) -> None:
+    for path in (*bundle.rglob("*"), bundle):
+        os.utime(path, (1, 1))
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+    try:
+        assert load(bundle).bundle.startswith("fixture-1@")
+    finally:
+        for path in (bundle, *bundle.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_a_bundle_behind_linked_folders_loads(bundle: Path, tmp_path: Path) -> None:
+    """A profile or a release is often a link to a folder; what it points to is one bundle all the same."""
+    (tmp_path / "profile").symlink_to(bundle.parent)
+    (tmp_path / "current").symlink_to(tmp_path / "profile" / bundle.name)
+
+    for folder in (tmp_path / "profile" / bundle.name, tmp_path / "current"):
+        assert load(folder).bundle.startswith("fixture-1@")
+        assert load(f"{folder}/").bundle.startswith("fixture-1@")
+
+
+@pytest.mark.parametrize("target", ["nothing", "loop"])
+def test_a_link_to_no_folder_is_refused(tmp_path: Path, target: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / target)
+
+    with pytest.raises(BundleError, match="no such folder"):
+        load(tmp_path / "loop")
+
+
+def put_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def put_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(path.parent):  # a socket's path may have 100 bytes
+        made.bind(path.name)
+
+
+def put_device_link(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def put_folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("put", [put_pipe, put_socket, put_device_link, put_folder])
+@pytest.mark.parametrize("name", ["bundle.json", "filter.json", "student/cpu-fp32.onnx", "extra"])
+def test_what_is_no_plain_file_is_refused_and_never_waited_for(
+    bundle: Path, put: Callable[[Path], None], name: str
+) -> None:
+    (bundle / name).unlink(missing_ok=True)
+    put(bundle / name)
+
+    with pytest.raises(BundleError, match=r"plain file|not listed|without a listed file"):
+        load(bundle)
+
+
+@pytest.mark.parametrize("folders", ["empty", "probe/empty", "a/b/c"])
+def test_a_folder_without_a_listed_file_is_refused(bundle: Path, folders: str) -> None:
+    (bundle / folders).mkdir(parents=True)
+
+    with pytest.raises(BundleError, match="a folder without a listed file"):
         load(bundle)
 
 
@@ -174,9 +257,17 @@ def test_another_bundle_than_expected_is_refused(bundle: Path) -> None:
     full_id = hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest()
 
     assert load(bundle, expected_id=full_id)
-    assert load(bundle, expected_id=full_id[:12])
-    for wrong in ("0" * 64, full_id[:8], ""):
-        with pytest.raises(BundleError, match="expected"):
+    assert load(bundle, expected_id=full_id.upper())
+    with pytest.raises(BundleError, match=f"expected {'0' * 64}"):
+        load(bundle, expected_id="0" * 64)
+
+
+@pytest.mark.parametrize("digits", [0, 8, 12, 32, 63, 65])
+def test_a_part_of_an_id_is_no_promise(bundle: Path, digits: int) -> None:
+    full_id = hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest()
+
+    for wrong in ((full_id * 2)[:digits], "x" * 64, "0x" + full_id[2:]):
+        with pytest.raises(InputError, match="64 hex digits"):
             load(bundle, expected_id=wrong)
 
 

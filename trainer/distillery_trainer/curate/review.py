@@ -1,7 +1,7 @@
 """What `trainer review` does: a sheet of articles for people to score, and how student and oracle agree with them."""
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
