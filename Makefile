@@ -36,7 +36,7 @@ clean:
 .venv/.installed: constraints.txt pyproject.toml trainer/pyproject.toml exporter/pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
-	.venv/bin/python $(PIP_INSTALL) --group dev -e . -e "trainer[torch]" -e "exporter[torch]"
+	.venv/bin/python $(PIP_INSTALL) --group dev -e . -e "trainer[torch]" -e "exporter[torch,sign]"
 	touch $@
 
 .venv-demo/.installed: constraints.txt pyproject.toml starter/pyproject.toml trainer/pyproject.toml exporter/pyproject.toml

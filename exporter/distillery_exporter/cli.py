@@ -1,4 +1,4 @@
-"""The `exporter` command: build a bundle from a run, verify one. Exit codes as in the runtime's `command`."""
+"""The `exporter` command: build a bundle from a run, verify one, sign one. Exit codes as in the runtime's `command`."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distillery_exporter.build import PARITY_ARTICLES, VARIANTS, build
 from distillery_exporter.run_reader import latest_run, open_run
+from distillery_exporter.sign import PASSWORD, sign
 from distillery_runtime.cli import main as distillery
 from distillery_runtime.command import positive, run_command
 from distillery_runtime.variants import FORMS
@@ -43,7 +44,23 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="check every byte of a bundle and replay all its golden articles")
     verify.add_argument("bundle", type=Path, metavar="DIR")
     verify.set_defaults(run=lambda options: distillery(["verify", str(options.bundle)]))
+
+    seal = commands.add_parser("sign", help="sign a bundle, by a key or by Sigstore")
+    seal.add_argument("bundle", type=Path, metavar="DIR")
+    how = seal.add_mutually_exclusive_group(required=True)
+    how.add_argument(
+        "--key", type=Path, metavar="FILE", help=f"an elliptic private key (PEM), its password in {PASSWORD}"
+    )
+    how.add_argument("--sigstore", action="store_true", help="without a key: sign in at Sigstore, in a browser or CI")
+    seal.add_argument("--out", type=Path, metavar="FILE", help="the signature's file (default: DIR.sig)")
+    seal.set_defaults(run=_sign)
     return parser
+
+
+def _sign(options: argparse.Namespace) -> int:
+    signature, bundle_id = sign(options.bundle, options.key, options.out)
+    print(f"{signature}: signature of the bundle {bundle_id}")
+    return 0
 
 
 def _build(options: argparse.Namespace) -> int:

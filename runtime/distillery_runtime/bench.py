@@ -15,7 +15,7 @@ from distillery_runtime.bench_sample import Sample, sample_from_file, sample_fro
 from distillery_runtime.bundle import Bundle, open_bundle, open_stages
 from distillery_runtime.cpu import usable_cores
 from distillery_runtime.engine import CHUNK_ARTICLES
-from distillery_runtime.errors import BundleError, ProviderError
+from distillery_runtime.errors import ProviderError
 from distillery_runtime.machine import process_memory, this_machine
 from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.session import Provider
@@ -37,6 +37,7 @@ class Request:
     """What to measure. `variant` is a name, "all", or None for what the runtime chooses; `articles` None for golden."""
 
     bundle: Path
+    expected_id: str | None = None
     articles: Path | None = None
     variant: str | None = None
     provider: Provider = "auto"
@@ -59,7 +60,7 @@ def bench(request: Request, progress: Progress) -> figures.Report:
     before = process_memory()
     progress(0.0, "checking every byte of the bundle")
     began = time.perf_counter()
-    bundle = open_bundle(request.bundle)
+    bundle = open_bundle(request.bundle, request.expected_id)
     verify_s = time.perf_counter() - began
     quality = _read_quality(bundle)
     sample = sample_from_file(request.articles) if request.articles else sample_from_goldens(bundle.goldens)
@@ -145,11 +146,8 @@ def _without_turn(plan: Plan) -> Iterator[str]:
 
 
 def _read_quality(bundle: Bundle) -> object:
-    path = bundle.folder / bundle.manifest.path_of("quality")
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: not JSON ({error})") from error
+    content: object = json.loads(bundle.files.read(bundle.manifest.path_of("quality")))
+    return content
 
 
 def _peaks(plan: Plan) -> dict[str, Spread]:

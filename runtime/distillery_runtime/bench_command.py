@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from distillery_runtime.bench import ALL, Request, bench
 from distillery_runtime.bench_report import text
 from distillery_runtime.command import positive
+from distillery_runtime.verify_command import EXPECTED_ID
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -35,6 +36,7 @@ def add_bench_command(commands: "Commands", find_bundle: Find, writing: Writing)
     parser.add_argument(
         "--bundle", type=Path, metavar="DIR", help="the bundle (default: $DISTILLERY_BUNDLE, or bundles/*)"
     )
+    parser.add_argument("--expected-id", metavar="ID", help=EXPECTED_ID)
     parser.add_argument(
         "--articles", type=Path, metavar="FILE", help="JSON lines to measure on (default: golden articles, repeated)"
     )
@@ -58,6 +60,7 @@ def add_bench_command(commands: "Commands", find_bundle: Find, writing: Writing)
 def _bench(options: argparse.Namespace, find_bundle: Find, writing: Writing) -> int:
     request = Request(
         bundle=find_bundle(options.bundle),
+        expected_id=options.expected_id,
         articles=options.articles,
         variant=options.variant,
         provider=options.provider,

@@ -13,18 +13,18 @@ from typing import BinaryIO, TextIO
 
 from distillery_runtime.article import MAX_TITLE_CHARS
 from distillery_runtime.bench_command import add_bench_command
-from distillery_runtime.bundle import Bundle, open_bundle, open_stages
+from distillery_runtime.bundle import Bundle, open_bundle
 from distillery_runtime.cascade import running
 from distillery_runtime.command import positive, run_command
 from distillery_runtime.cpu import usable_cores
-from distillery_runtime.errors import BundleError, InputError, Problem, ProviderError
-from distillery_runtime.golden import replay
+from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.jsonl import read_jsonl
 from distillery_runtime.panel import load_panel
 from distillery_runtime.pull_command import add_pull_command
 from distillery_runtime.report import Tally, json_line, table_of
 from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.starter import starter_bundle
+from distillery_runtime.verify_command import EXPECTED_ID, add_verify_command
 from distillery_runtime.version import __version__
 
 BUNDLES_FOLDER = Path("bundles")
@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="the bundle (default: $DISTILLERY_BUNDLE, bundles/*, or the starter); again for each further filter",
     )
+    score.add_argument("--expected-id", action="append", metavar="ID",
+                       help=f"{EXPECTED_ID}; again for each --bundle, in their order")  # fmt: skip
     score.add_argument("--out", type=Path, metavar="FILE", help="write results here instead of stdout")
     score.add_argument("--format", choices=("jsonl", "table"), default="jsonl", help="what to write (default: jsonl)")
     score.add_argument(
@@ -66,15 +68,11 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser("inspect", help="show what a bundle is and how good it is")
     inspect.add_argument("bundle", type=Path, metavar="DIR")
+    inspect.add_argument("--expected-id", metavar="ID", help=EXPECTED_ID)
     inspect.add_argument("--json", action="store_true", help="the same as JSON")
     inspect.set_defaults(run=_inspect)
 
-    verify = commands.add_parser("verify", help="check every byte of a bundle and replay all its golden articles")
-    verify.add_argument("bundle", type=Path, metavar="DIR")
-    verify.add_argument(
-        "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)"
-    )
-    verify.set_defaults(run=_verify)
+    add_verify_command(commands)
     add_bench_command(commands, find_bundle, writing)
     add_pull_command(commands, BUNDLES_FOLDER)
     return parser
@@ -85,7 +83,13 @@ def _score(options: argparse.Namespace) -> int:
         source = stack.enter_context(_reading(options.file))
         sink = stack.enter_context(writing(options.out))
         bundles = [find_bundle(given) for given in options.bundle or [None]]
-        panel = load_panel(bundles, provider=options.provider, threads=options.threads, variant=options.variant)
+        panel = load_panel(
+            bundles,
+            provider=options.provider,
+            threads=options.threads,
+            variant=options.variant,
+            expected_ids=options.expected_id,
+        )
         print("\n".join(_running(panel.scorers, options.threads or usable_cores())), file=sys.stderr)
         tally = Tally()
         specs, names = [scorer.spec for scorer in panel.scorers], [scorer.bundle for scorer in panel.scorers]
@@ -124,21 +128,14 @@ def _titled(lines: Iterable[object], titles: deque[str]) -> Iterator[object]:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    bundle = open_bundle(options.bundle)
-    quality = _read_quality(bundle.folder / bundle.manifest.path_of("quality"))
+    bundle = open_bundle(options.bundle, options.expected_id)
+    quality = json.loads(bundle.files.read(bundle.manifest.path_of("quality")))
     if options.json:
         content = {"id": bundle.id, "manifest": bundle.manifest.model_dump(mode="json"), "quality": quality}
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return 0
     print("\n".join(_describe(bundle)))
     return 0
-
-
-def _read_quality(path: Path) -> object:
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: not JSON ({error})") from error
 
 
 def _describe(bundle: Bundle) -> Iterator[str]:
@@ -160,32 +157,6 @@ def _describe(bundle: Bundle) -> Iterator[str]:
         yield f"  {key:<12} {value}"
     for entry in manifest.files:
         yield f"  file         {entry.path} ({entry.role}, {entry.size_bytes:,} bytes)"
-
-
-def _verify(options: argparse.Namespace) -> int:
-    bundle = open_bundle(options.bundle)
-    print(f"{len(bundle.manifest.files)} files: sizes and digests match, nothing else in the folder")
-    variants = dict.fromkeys(variant.name for stage in bundle.manifest.stages for variant in stage.variants)
-    elsewhere = []
-    for name in variants:
-        try:
-            stages = open_stages(bundle, options.provider, variant=name)
-        except ProviderError as refusal:
-            elsewhere.append((name, refusal))
-            continue
-        problems = replay(stages, bundle.calibration, bundle.goldens, bundle.spec.text)
-        for problem in problems:
-            print(f"{bundle.folder}: {problem}", file=sys.stderr)
-        if problems:
-            return 2
-        used = ", ".join(f"{stage.name} {stage.variant} on {stage.provider}" for stage in stages)
-        print(f"{len(bundle.goldens)} golden articles: token ids, raw outputs and calibration agree ({used})")
-    if len(elsewhere) == len(variants):
-        raise elsewhere[0][1]
-    for name, error in elsewhere:
-        print(f"not checked here: {name} ({error})")
-    print(f"{bundle.name} is sound (id {bundle.id})")
-    return 0
 
 
 def find_bundle(given: Path | None) -> Path:

@@ -2,21 +2,24 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from huggingface_hub import HfApi
-
-from distillery_runtime.bundle import load, open_bundle
-from distillery_runtime.errors import BundleError, InputError, ModelError, Problem
-from distillery_runtime.hub_errors import TOKEN, explained
-from distillery_runtime.integrity import check_id, read_manifest
+from distillery_runtime.bundle import open_bundle
+from distillery_runtime.errors import BundleError, InputError, Problem
+from distillery_runtime.hub_errors import TOKEN
+from distillery_runtime.hub_fetch import Download, Revision, default_timeout_s, within
+from distillery_runtime.integrity import MAX_MANIFEST_BYTES, check_id, read_manifest
 from distillery_runtime.manifest import MANIFEST_NAME, Manifest
+from distillery_runtime.verify_command import load_in_child
 
 MAIN = "main"
 
-Say = Callable[[str], None]
+Say = Callable[[str], object]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,60 +31,69 @@ class Pulled:
     pin: str
 
 
-def pull(reference: str, out: Path | None, bundles: Path, expected_id: str | None, say: Say) -> Pulled:
+def pull(
+    reference: str, out: Path | None, bundles: Path, expected_id: str | None, say: Say, timeout_s: float | None = None
+) -> Pulled:
     """Fetches a bundle and gives it its place once all of it has been checked.
 
-    Only the files that the manifest lists are fetched. They lie in a hidden folder beside the place, which a repeated
-    call goes on with; one with a wrong file is removed.
+    Only the files that the manifest lists are fetched, and of each no more bytes than the manifest says. They lie in a
+    hidden folder beside the place, which a repeated call goes on with; one with a wrong file is removed.
 
     Args:
         reference: `owner/name`, or `owner/name@revision` with a branch, tag or commit.
         out: the bundle's folder; by default `<filter>-<version>` under `bundles`.
         bundles: the folder for bundles without an `out`.
         expected_id: as in `load`.
-        say: hears what happens, a line at a time.
+        say: callback for progress messages.
+        timeout_s: when to give up fetching, and then testing; None: by the bundle's size.
 
     Raises:
         InputError: the Hub does not give this repository, or something else is at the place.
-        BundleError: what came is damaged, unsafe, too new, or another bundle than expected.
-        ProviderError: the Hub cannot be reached.
+        BundleError: what came is damaged, unsafe, too new, too large, or another bundle than expected.
+        ProviderError: the Hub cannot be reached, or not in time.
     """
     repo_id, _, revision = reference.partition("@")
-    api = HfApi(token=os.environ.get(TOKEN) or False)
-    with explained(repo_id, revision or MAIN):
-        commit = str(api.model_info(repo_id, revision=revision or MAIN).sha)
-    part = (out.parent if out else bundles) / f".{repo_id.replace('/', '--')}.{commit[:12]}.part"
+    download, end = Download(repo_id, os.environ.get(TOKEN)), timeout_s and time.monotonic() + timeout_s
+
+    def waiting(work: Callable[[], T], size_bytes: int = 0) -> T:
+        left = end - time.monotonic() if end else default_timeout_s(size_bytes)
+        return within(left, work, download, lambda received: say(f"{received / 1e6:,.1f} MB came"))
+
+    found = waiting(lambda: download.revision(revision or MAIN))
+    part = (out.parent if out else bundles) / f".{repo_id.replace('/', '--')}.{found.commit[:12]}.part"
     try:
-        manifest, bundle_id = _fetch_manifest(api, repo_id, commit, part)
+        if found.sizes.get(MANIFEST_NAME, 0) > MAX_MANIFEST_BYTES:
+            raise BundleError(f"{repo_id}: {MANIFEST_NAME} has {found.sizes[MANIFEST_NAME]} bytes on the Hub, expected "
+                              f"at most {MAX_MANIFEST_BYTES}")  # fmt: skip
+        waiting(lambda: download.file(found.commit, MANIFEST_NAME, MAX_MANIFEST_BYTES, part))
+        manifest, bundle_id = read_manifest(part)
         check_id(repo_id, bundle_id, expected_id)
         target = out or bundles / f"{manifest.filter.name}-{manifest.filter.version}"
         if not _is_there(target, bundle_id):
-            say(f"{repo_id}@{commit}: {sum(entry.size_bytes for entry in manifest.files) / 1e6:,.1f} MB")
-            _fetch_files(api, repo_id, commit, manifest, part)
-            shutil.rmtree(part / ".cache")  # the client's notes, which are not of the bundle
-            load(part, provider="cpu", expected_id=bundle_id)
+            _expect_sizes(repo_id, manifest, found)
+            size_bytes = sum(entry.size_bytes for entry in manifest.files)
+            say(f"{repo_id}@{found.commit}: {size_bytes / 1e6:,.1f} MB")
+            waiting(lambda: _fetch_files(download, found.commit, manifest, part), size_bytes)
+            load_in_child(part, bundle_id, timeout_s, say)
             part.replace(target)
         shutil.rmtree(part, ignore_errors=True)
-    except (BundleError, InputError, ModelError):
+    except (BundleError, InputError):
         shutil.rmtree(part, ignore_errors=True)
         raise
-    return Pulled(target, bundle_id, f"{repo_id}@{commit}")
+    return Pulled(target, bundle_id, f"{repo_id}@{found.commit}")
 
 
-def _fetch_manifest(api: HfApi, repo_id: str, commit: str, part: Path) -> tuple[Manifest, str]:
-    _fetch(api, repo_id, commit, MANIFEST_NAME, part)
-    return read_manifest(part)
-
-
-def _fetch_files(api: HfApi, repo_id: str, commit: str, manifest: Manifest, part: Path) -> None:
+def _expect_sizes(repo_id: str, manifest: Manifest, found: Revision) -> None:
+    """Sees that the Hub's files have the manifest's sizes, before any of them is fetched."""
     for entry in manifest.files:
-        _fetch(api, repo_id, commit, entry.path, part)
+        size = found.sizes.get(entry.path, entry.size_bytes)
+        if size != entry.size_bytes:
+            raise BundleError(f"{repo_id}: {entry.path} has {size} bytes on the Hub, expected {entry.size_bytes}")
 
 
-def _fetch(api: HfApi, repo_id: str, commit: str, name: str, part: Path) -> None:
-    """Fetches a file unless it is there already; it appears under its name when all of it has come."""
-    with explained(repo_id, commit):
-        api.hf_hub_download(repo_id, name, revision=commit, local_dir=part)
+def _fetch_files(download: Download, commit: str, manifest: Manifest, part: Path) -> None:
+    for entry in manifest.files:
+        download.file(commit, entry.path, entry.size_bytes, part)
 
 
 def _is_there(target: Path, bundle_id: str) -> bool:

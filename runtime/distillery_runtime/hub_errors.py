@@ -20,7 +20,7 @@ from distillery_runtime.errors import DistilleryError, InputError, Problem, Prov
 TOKEN = "HF_TOKEN"  # noqa: S105 - the name of the variable, not a token
 
 # The common base of the Hub client's transport errors: httpx2.HTTPError in huggingface_hub 2, httpx.HTTPError in 1.
-_TransportError = cast(type[Exception], HfHubHTTPError.__bases__[0])  # cast: the class depends on the version
+TransportError = cast(type[Exception], HfHubHTTPError.__bases__[0])  # cast: the class depends on the version
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def explained(repo_id: str, revision: str) -> Iterator[None]:
         raise _problem(repo_id, "not a Hub id", "owner/name") from error
     except ValueError as error:  # a card whose metadata the Hub refuses
         raise _problem(repo_id, " ".join(str(error).split()), "a bundle that the Hub accepts") from error
-    except (OSError, _TransportError) as error:
+    except (OSError, TransportError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise _explain(repo_id, revision, error) from error

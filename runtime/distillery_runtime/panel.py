@@ -53,7 +53,12 @@ class Panel:
 
 
 def load_panel(
-    paths: Sequence[str | Path], *, provider: Provider = "auto", threads: int | None = None, variant: str | None = None
+    paths: Sequence[str | Path],
+    *,
+    provider: Provider = "auto",
+    threads: int | None = None,
+    variant: str | None = None,
+    expected_ids: Sequence[str] | None = None,
 ) -> Panel:
     """Opens several bundles for scoring together; what is equal in them is opened once.
 
@@ -62,11 +67,20 @@ def load_panel(
         provider: as in `load`.
         threads: as in `load`.
         variant: as in `load`, for every bundle.
+        expected_ids: the ids that the bundles must have, in the order of the paths; None expects none.
 
     Raises:
-        InputError: there is no path.
+        InputError: there is no path, or not one id for each.
         BundleError: as in `load`, for any of the bundles.
         ProviderError: as in `load`.
     """
-    shared = Shared()
-    return Panel([load(path, provider=provider, threads=threads, variant=variant, shared=shared) for path in paths])
+    if expected_ids is not None and len(expected_ids) != len(paths):
+        found = f"{len(expected_ids)} for {len(paths)} bundles"
+        raise InputError("panel", [Problem("expected ids", found, "one for each bundle, in their order")])
+    shared, ids = Shared(), expected_ids or [None] * len(paths)
+    return Panel(
+        [
+            load(path, provider=provider, threads=threads, variant=variant, expected_id=expected, shared=shared)
+            for path, expected in zip(paths, ids, strict=True)
+        ]
+    )

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distillery_runtime.command import positive
 from distillery_runtime.errors import ProviderError
+from distillery_runtime.verify_command import EXPECTED_ID
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -23,7 +25,13 @@ def add_pull_command(commands: "Commands", bundles: Path) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help=f"the bundle's folder (default: {bundles}/<filter>-<version>)"
     )
-    parser.add_argument("--expected-id", metavar="ID", help="refuse any other bundle (12 digits of its id or more)")
+    parser.add_argument("--expected-id", metavar="ID", help=EXPECTED_ID)
+    parser.add_argument(
+        "--timeout-s",
+        type=positive,
+        metavar="S",
+        help="give up fetching after this time, and testing likewise (default: a minute and 10 s for each MB)",
+    )
     parser.set_defaults(run=lambda options: _pull(options, bundles))
 
 
@@ -34,7 +42,7 @@ def _pull(options: argparse.Namespace, bundles: Path) -> int:
         raise ProviderError(
             f"distillery pull: no package {error.name}, expected the extra hub: pip install 'distillery-runtime[hub]'"
         ) from error
-    found = pull(options.repository, options.out, bundles, options.expected_id, _news)
+    found = pull(options.repository, options.out, bundles, options.expected_id, _news, options.timeout_s)
     sys.stdout.write(f"{found.folder}: id {found.bundle_id}\n")
     sys.stdout.write(f"pinned: distillery pull {found.pin} --expected-id {found.bundle_id}\n")
     return 0

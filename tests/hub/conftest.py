@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -43,12 +45,22 @@ class Repository:
 
 @dataclass
 class State:
-    """What the server holds and has seen. `stops_at`: a file whose answer waits until `goes_on` is set."""
+    """What the server holds and has seen. `stops_at`: a file whose answer waits until `goes_on` is set.
+
+    A hostile one says `sha` for the commit and other `sizes` than its files have, sends its answers a byte at a time at
+    the paths that end with `trickles`, breaks off after `breaks_after` bytes, or sends endless zeros behind a file.
+    """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
     seen: list[tuple[str, str]] = field(default_factory=list)
     stops_at: str | None = None
+    sha: str | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
+    trickles: str | None = None
+    breaks_after: int | None = None
+    endless: str | None = None
+    sent: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
     goes_on: threading.Event = field(default_factory=threading.Event)
     endpoint: str = ""
@@ -178,7 +190,9 @@ def make_handler(state: State) -> type[BaseHTTPRequestHandler]:
             if rest[:1] == ["tree"]:
                 tree = [{"type": "file", "path": n, "size": len(d), "oid": sha1(d)} for n, d in files.items()]
                 return self._json(tree)
-            return self._json({"id": name, "sha": commit, "private": repository.private, "siblings": []})
+            siblings = [{"rfilename": n, "size": state.sizes.get(n, len(d))} for n, d in files.items()]
+            sha = commit if state.sha is None else state.sha
+            return self._json({"id": name, "sha": sha, "private": repository.private, "siblings": siblings})
 
         def _file(self, name: str, revision: str, path: str) -> None:
             repository = self._readable(name)
@@ -190,8 +204,22 @@ def make_handler(state: State) -> type[BaseHTTPRequestHandler]:
             if path == state.stops_at and self.command == "GET":
                 state.stopped.set()
                 state.goes_on.wait(30)
-            data = found[1][path]
-            return self._answer(data, 200, {"ETag": f'"{sha1(data)}"', "X-Repo-Commit": found[0]})
+            data, headers = found[1][path], {"ETag": f'"{sha1(found[1][path])}"', "X-Repo-Commit": found[0]}
+            if path == state.endless and self.command == "GET":
+                return self._send_without_end(data)
+            begin = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+            return self._answer(data[begin:], 206 if begin else 200, headers)
+
+        def _send_without_end(self, data: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            try:
+                for chunk in itertools.chain([data], itertools.repeat(bytes(1 << 16), 1 << 14)):
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+                    state.sent += len(chunk)
+            except OSError:  # the client has had enough
+                self.close_connection = True
 
         def _readable(self, name: str) -> Repository | None:
             repository = state.repositories.get(name)
@@ -228,6 +256,18 @@ def make_handler(state: State) -> type[BaseHTTPRequestHandler]:
                 self.send_header(key, value)
             self.end_headers()
             if self.command != "HEAD":
+                self._send(body)
+
+        def _send(self, body: bytes) -> None:
+            if state.trickles is not None and self._path().endswith(state.trickles):
+                with suppress(OSError):  # the client has had enough
+                    for byte in body:
+                        self.wfile.write(bytes([byte]))
+                        state.goes_on.wait(0.05)
+            elif state.breaks_after is not None and len(body) > state.breaks_after:
+                self.wfile.write(body[: state.breaks_after])
+                self.close_connection = True
+            else:
                 self.wfile.write(body)
 
         def log_message(self, *args: object) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from distillery_runtime.bundle import open_bundle
 from distillery_runtime.cli import find_bundle, main
+from distillery_runtime.manifest import Manifest, seal
 from distillery_runtime.starter import PACKAGE, starter_bundle
 
 LINES = b"""{"id": "1", "title": "Wind", "text": "solar wind"}
@@ -155,6 +157,41 @@ def test_wrong_use_exits_with_2(arguments: list[str]) -> None:
         main(arguments)
 
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["score", "inspect", "verify", "bench"])
+def test_every_command_refuses_another_bundle_than_the_pinned_one_and_a_part_of_an_id(
+    bundle: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    articles = tmp_path / "articles.jsonl"
+    articles.write_text('{"id": "1", "title": "Wind", "text": "the wind"}\n', encoding="utf-8")
+    found = open_bundle(bundle).id
+    arguments = {
+        "score": ["--bundle", str(bundle), str(articles)],
+        "bench": ["--bundle", str(bundle), "--seconds", "1", "--threads", "1"],
+    }.get(command, [str(bundle)])
+
+    assert main([command, *arguments, "--expected-id", found]) == 0
+    capsys.readouterr()
+    assert main([command, *arguments, "--expected-id", "0" * 64]) == 2
+    assert f"bundle id {found}" in capsys.readouterr().err
+    assert main([command, *arguments, "--expected-id", found[:12]]) == 2
+    assert "64 hex digits" in capsys.readouterr().err
+
+
+def test_pins_of_several_bundles_are_in_their_order(bundle: Path, tmp_path: Path) -> None:
+    articles = tmp_path / "articles.jsonl"
+    articles.write_text('{"id": "1", "title": "Wind", "text": "the wind"}\n', encoding="utf-8")
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
+    content = json.loads((other / "bundle.json").read_bytes())
+    content["lineage"]["oracle"] = "another"
+    (other / "bundle.json").write_bytes(seal(Manifest.model_validate_json(json.dumps(content))))
+    first, second = (open_bundle(folder).id for folder in (bundle, other))
+    command = ["score", "--bundle", str(bundle), "--bundle", str(other), str(articles)]
+
+    assert main([*command, "--expected-id", first, "--expected-id", second]) == 0
+    assert main([*command, "--expected-id", second, "--expected-id", first]) == 2
+    assert main([*command, "--expected-id", first]) == 2
 
 
 def test_verify_replays_all_golden_articles(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
