@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILTER = filters/sustainability_technology/v3
 
-.PHONY: demo test lint types wheel clean
+.PHONY: demo test lint types wheel uv clean
 
 ## score with the starter, then fit -> build -> score on what the repository ships: no torch, no download of a model, no GPU
 demo: .venv-demo/.installed
@@ -29,6 +29,10 @@ types: .venv/.installed
 ## the runtime's wheel by itself in a clean environment
 wheel: .venv/.installed
 	.venv/bin/python tests/wheel_alone.py
+
+## runtime and starter installed with uv, by hard links, in a clean environment
+uv: .venv/.installed
+	.venv/bin/python tests/uv_install.py
 
 clean:
 	rm -rf .venv .venv-demo .demo dist build

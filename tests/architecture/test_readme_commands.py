@@ -82,7 +82,7 @@ def test_every_option_that_a_page_names_exists() -> None:
 
 def problem_of(words: list[str]) -> str | None:
     """Why a command cannot be typed, or None."""
-    program, *arguments = words
+    program, *arguments = words[1:] if words[:2] == ["uv", "pip"] else words  # which takes pip's own arguments
     if program == "torchrun" and "--no-python" in words:  # it starts what follows
         program, *arguments = words[words.index("--no-python") + 1 :]
     if program in PARSERS:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,6 +144,34 @@ def test_a_bundle_of_ones_own_comes_before_the_starter(installed_starter: Path, 
     shutil.copytree(installed_starter, own)
 
     assert find_bundle(None) == Path("bundles/own-1")
+
+
+@pytest.mark.parametrize("layout", ["uv", "conda", "nix", "pyz"])
+def test_the_starter_is_found_as_every_installer_lays_it_out(
+    bundle: Path, articles: Path, tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """uv and conda link files from a store, Nix the package's folder from a profile; a zipped application has none."""
+    store, site = tmp_path / "store", tmp_path / "site"
+    store.mkdir()
+    (store / "__init__.py").touch()
+    shutil.copytree(bundle, store / "demo-1")
+    site.mkdir()
+    if layout == "nix":
+        (site / PACKAGE).symlink_to(store)
+    elif layout == "pyz":
+        shutil.copytree(store, tmp_path / "packed" / PACKAGE)
+        site = Path(shutil.make_archive(str(site), "zip", tmp_path / "packed"))
+    else:
+        shutil.copytree(store, site / PACKAGE, copy_function=os.link)
+    monkeypatch.setattr(sys, "path", [str(site), *sys.path])
+    monkeypatch.delitem(sys.modules, PACKAGE, raising=False)
+    monkeypatch.delenv("DISTILLERY_BUNDLE", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    code = main(["score", str(articles)])
+
+    assert code == (2 if layout == "pyz" else 0)
+    assert layout != "pyz" or "inside this archive" in capsys.readouterr().err
 
 
 def test_a_starter_package_without_a_bundle_is_none(installed_starter: Path) -> None:
