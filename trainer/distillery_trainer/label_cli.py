@@ -48,6 +48,8 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE",
                         help="the labels file (default: labels/<filter>-<version>.jsonl)")  # fmt: skip
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="(default: beside the labels file)")
+    parser.add_argument("--new-ledger", action="store_true",
+                        help="begin a ledger though files of another one stand there: pays again")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="only say what would be asked and what it would cost")
     parser.add_argument("--repeats", type=positive, default=1, metavar="K",
                         help="ask about a share of the articles K times, to see how sure the oracle is")  # fmt: skip
@@ -167,6 +169,7 @@ def _job(options: argparse.Namespace) -> LabelJob:
         ),
         options.batch,
         tuple(options.recorded),
+        options.new_ledger,
     )
 
 

@@ -33,8 +33,8 @@ def test_what_is_written_is_read_again_by_another_process(path: Path) -> None:
         history = list(ledger.history("asking"))
 
     assert history == [
-        Past(first, "key-0", "live", REPLY),
-        Past(second, "key-1", "live", Outcome("refused", 0.0, True, "cut short", "d", '{"a')),
+        Past(first, "key-0", "live", REPLY, 0.01),
+        Past(second, "key-1", "live", Outcome("refused", 0.0, True, "cut short", "d", '{"a'), 0.0),
     ]
 
 
@@ -44,8 +44,8 @@ def test_a_call_counts_at_its_most_until_it_ends(path: Path) -> None:
         before = ledger.spent()
         ledger.end({calls[0]: REPLY, calls[1]: Outcome("failed", 0.25, False)})
 
-        assert before == Spent(0.0, 1.5)
-        assert ledger.spent() == Spent(0.01, 0.75)
+        assert before == Spent(0.0, 1.5, 1.5)
+        assert ledger.spent() == Spent(0.01, 0.75, pytest.approx(0.75 * 0.01 / 0.5))
         assert ledger.spent().total_usd == 0.76
 
 
@@ -56,7 +56,7 @@ def test_calls_of_a_process_that_ended_are_lost_once(path: Path) -> None:
     with open_ledger(path) as ledger:
         assert (ledger.close_lost(), ledger.close_lost()) == (3, 0)
         assert {past.outcome.kind for past in ledger.history("asking")} == {"lost"}
-        assert ledger.spent() == Spent(0.0, 1.5)
+        assert ledger.spent() == Spent(0.0, 1.5, 1.5)
 
 
 def test_calls_of_a_batch_are_not_lost_with_the_process(path: Path) -> None:

@@ -5,7 +5,7 @@ import asyncio
 from distillery_runtime.errors import InputError, Problem
 from distillery_trainer.labelling.canary import Verdict, choose, judge_canary, sung
 from distillery_trainer.labelling.drivers import opened_driver
-from distillery_trainer.labelling.driving import Driver, Say, Stop
+from distillery_trainer.labelling.driving import Driver, Say, Stop, reporting
 from distillery_trainer.labelling.ledger import Ledger, Past
 from distillery_trainer.labelling.prepared import Prepared
 from distillery_trainer.labelling.standing import Standing
@@ -15,7 +15,7 @@ ROUNDS = 3
 
 
 class Asked:
-    """What is asked within one command; `canary` and `stop` say how it went.
+    """What is asked within one command, into `ledger`; `canary` and `stop` say how it went.
 
     Args:
         prepared: the job.
@@ -25,16 +25,17 @@ class Asked:
 
     def __init__(self, prepared: Prepared, ledger: Ledger, say: Say) -> None:
         self._prepared = prepared
-        self._ledger = ledger
+        self.ledger = ledger
         self._say = say
         self._again_up_to = ledger.last_call() if prepared.job.questions.asks_dead_again else 0
         self._again = {request.key for request in self._open()}
+        self._phase = ""
         self.canary: Verdict | None = None
         self.stop: Stop | None = None
 
     def run(self) -> None:
         """Asks whatever has no answer yet, within the budget. Raises as `open_oracle` does."""
-        has_jobs = bool(self._ledger.open_jobs(self._prepared.asking.id))
+        has_jobs = bool(self.ledger.open_jobs(self._prepared.asking.id))
         if has_jobs and not self._prepared.job.is_batch:
             problem = Problem("(ledger)", "a batch with these questions is under way", "the same command with --batch")
             raise InputError("trainer label", [problem])
@@ -45,16 +46,24 @@ class Asked:
 
     def history(self) -> list[Past]:
         """The asking's calls that have ended."""
-        return list(self._ledger.history(self._prepared.asking.id))
+        return list(self.ledger.history(self._prepared.asking.id))
 
     async def _run(self) -> None:
-        async with opened_driver(self._prepared, self._ledger, self._say) as driver:
-            self.stop = await driver.resume(self._prepared.asking.id) or await self._sing(driver)
-            for _ in range(ROUNDS):
-                left = self._open()
-                if self.stop is not None or not left:
-                    break
-                self.stop = await driver.run(left)
+        every_s = self._prepared.job.pace.news_s
+        async with (
+            opened_driver(self._prepared, self.ledger, self._say) as driver,
+            reporting(lambda: f"{self._phase}{driver.progress()}", self._say, every_s),
+        ):
+            await self._ask_all(driver)
+
+    async def _ask_all(self, driver: Driver) -> None:
+        self.stop = await driver.resume(self._prepared.asking.id) or await self._sing(driver)
+        self._phase = ""
+        for _ in range(ROUNDS):
+            left = self._open()
+            if self.stop is not None or not left:
+                break
+            self.stop = await driver.run(left)
 
     async def _sing(self, driver: Driver) -> Stop | None:
         """Asks the canary, as far as it was not asked before, and judges it."""
@@ -63,6 +72,7 @@ class Asked:
         firsts = [request for request in self._open() if request.repeat == 0]
         if missing > 0 and firsts:
             self._say(f"canary of {min(missing, len(firsts))} ...")
+            self._phase = "canary: "
             if stop := await driver.run(choose(firsts, missing)):
                 return stop
         return self._judge(self._sung(size))
@@ -75,10 +85,10 @@ class Asked:
             dead = self.canary.replies - self.canary.valid
             place = f"; {dead} dead letters with ids and raw replies: {self._prepared.job.dead}" if dead else ""
             return Stop("canary", f"{self.canary.failure}{place}")
-        mean = sum(past.outcome.cost_usd for past in replies) / len(replies)
+        mean = sum(past.cost_usd for past in replies) / len(replies)
         left = len(self._open())
         self._say(f"canary passed; {left} questions left, at its mean cost of ${mean:.6f} about ${mean * left:.4f}")
-        room = self._prepared.job.money.max_usd - self._ledger.spent().total_usd
+        room = self._prepared.job.money.max_usd - self.ledger.spent().total_usd
         if 0 < mean * left > room:
             self._say(f"the budget has ${room:.4f} left: it will not be enough")
         return None

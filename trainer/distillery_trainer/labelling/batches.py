@@ -6,11 +6,13 @@ replies of a job that was paid are never lost, and one that was never started co
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from distillery_trainer.labelling.driving import JobSize, Patience, Say, Stop
+from distillery_trainer.labelling.driving import JobSize, Patience, Say, Stop, duration
 from distillery_trainer.labelling.ledger import Ledger, OpenJob
+from distillery_trainer.labelling.ledger_tables import LedgerError
 from distillery_trainer.labelling.purse import Call, Purse
 from distillery_trainer.labelling.watch import Watch
 from distillery_trainer.oracle.errors import CANNOT_CONNECT, OracleError, RefusedError, RetryError, TerminalError
@@ -55,6 +57,7 @@ class BatchDriver:
         self._patience = patience
         self._size = size
         self._say = say
+        self._name_at_work, self._done, self._total, self._begun_s = "", 0, 0, time.monotonic()
         self._stop: Stop | None = None
         self._stopping = asyncio.Event()
 
@@ -73,20 +76,27 @@ class BatchDriver:
 
     async def run(self, requests: list[Request]) -> Stop | None:
         """Asks all questions, job by job, or says why it stopped."""
-        left = list(requests)
+        left, self._done, self._total = list(requests), 0, len(requests)
         while left and self._stop is None:
             taken = self._fitting(left)
             calls = self._purse.begin(taken, name := self._name()) if taken else None
             if calls is None:
-                most, room = self._purse.most_usd(left[0]), self._purse.left_usd
-                self._stop = Stop("budget", f"${room:.4f} are left, and the next call can cost ${most:.4f}")
+                self._stop = self._purse.refusal(left[0])
                 break
             left = left[len(taken) :]
             try:
                 await self._work_off(name, taken, dict(zip((r.key for r in taken), calls, strict=True)))
             except OracleError as error:
                 self._halt(error)
+            self._done += len(taken)
         return self._stop
+
+    def progress(self) -> str:
+        """Questions done, and the job at work for how long; nobody knows how long a provider's queue is."""
+        done = f"{self._done:,} of {self._total:,} questions" if self._total else "jobs that were begun before"
+        job = f"batch {self._name_at_work}: {self._purse.under_way:,} questions under way"
+        waited = duration(time.monotonic() - self._begun_s)
+        return f"{done}, ${self._purse.paid_usd:.4f} paid; {job} for {waited}"
 
     def interrupt(self) -> None:
         """Lets no further job begin; the one at work is found again by the next process."""
@@ -94,13 +104,17 @@ class BatchDriver:
         self._stopping.set()
 
     async def _work_off(self, name: str, requests: list[Request], calls: dict[str, Call]) -> None:
+        self._name_at_work, self._begun_s = name, time.monotonic()
         self._say(f"batch {name}: {len(requests)} questions ...")
         try:
             remote = await self._patiently(lambda: self._submit_once(name, requests))
         except _JobRefusedError as error:
             self._finish(name, calls, dict.fromkeys(calls, TerminalError(error.reason, error.detail)))
             return
-        self._ledger.submitted(name, remote)
+        try:
+            self._ledger.submitted(name, remote)
+        except LedgerError as error:  # the next process finds the job by its name
+            self._stop = self._stop or Stop("ledger", str(error))
         await self._wait_for(name, remote, calls)
 
     async def _submit_once(self, name: str, requests: list[Request]) -> str:
@@ -116,6 +130,7 @@ class BatchDriver:
             raise _JobRefusedError(error.reason, error.detail) from error
 
     async def _take_up(self, job: OpenJob, calls: dict[str, Call]) -> None:
+        self._name_at_work, self._begun_s = job.name, time.monotonic()
         remote = job.remote or await self._patiently(lambda: self._oracle.find(job.name))
         if remote is None:
             self._finish(job.name, calls, dict.fromkeys(calls, NEVER_STARTED))
@@ -144,7 +159,8 @@ class BatchDriver:
 
     def _finish(self, name: str, calls: dict[str, Call], results: dict[str, Reply | OracleError]) -> None:
         outcomes = self._purse.end([(calls[key], result) for key, result in results.items()], name)
-        self._stop = self._stop or self._watch.hear(outcomes)
+        heard = self._watch.hear(outcomes)
+        self._stop = self._stop or self._purse.stop or heard
 
     async def _patiently(self, ask: Callable[[], Awaitable[Result]]) -> Result:
         for attempt in range(self._patience.attempts - 1):

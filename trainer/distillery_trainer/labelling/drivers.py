@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
+from distillery_runtime.errors import Problem
 from distillery_trainer.labelling.batches import BatchDriver
 from distillery_trainer.labelling.driving import Driver, Patience, Say
 from distillery_trainer.labelling.job import LabelJob
 from distillery_trainer.labelling.ledger import Ledger
+from distillery_trainer.labelling.ledger_tables import LedgerError
 from distillery_trainer.labelling.live import LiveDriver
 from distillery_trainer.labelling.prepared import Prepared
 from distillery_trainer.labelling.purse import Purse
@@ -41,8 +43,26 @@ async def opened_driver(prepared: Prepared, ledger: Ledger, say: Say) -> AsyncIt
         _stop_on_signal(driver, say)
     try:
         yield driver
+        await _write_down(purse, job.pace.patience, say)
     finally:
         await close()
+
+
+async def _write_down(purse: Purse, patience: Patience, say: Say) -> None:
+    """Writes outcomes that the ledger did not take, as long as there is hope.
+
+    Raises:
+        LedgerError: it still does not take them.
+    """
+    for attempt in range(patience.attempts):
+        error = purse.write()
+        if error is None:
+            return
+        say(f"{purse.unwritten} replies are not in the ledger yet: {error}")
+        await asyncio.sleep(patience.first_wait_s * 2**attempt)
+    if error := purse.write():
+        lost = Problem("(ledger)", f"{purse.unwritten} replies that were paid could not be written", "room for them")
+        raise LedgerError(error.where, [*error.problems, lost])
 
 
 def _patience(job: LabelJob) -> Patience:

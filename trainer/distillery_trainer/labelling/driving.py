@@ -1,7 +1,9 @@
-"""What the live and the batch driver have in common: their pace, how long they are patient, and why they stop."""
+"""What the live and the batch driver have in common: pace, patience, progress lines, and why they stop."""
 
+import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -9,7 +11,10 @@ from distillery_trainer.oracle.errors import RetryError
 from distillery_trainer.oracle.protocol import Request
 
 Say = Callable[[str], None]
-Reason = Literal["budget", "refused by the provider", "no answers", "unusable replies", "canary", "interrupted"]
+Reason = Literal[
+    "budget", "above the maximum", "refused by the provider", "no answers", "unusable replies", "canary", "ledger",
+    "interrupted",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,10 @@ class JobSize:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast an oracle is asked: calls at once, requests and tokens a minute, and for how long a call may take."""
+    """How fast an oracle is asked: calls at once, requests and tokens a minute, and for how long a call may take.
+
+    `news_s`: seconds between two progress lines.
+    """
 
     concurrency: int = 8
     requests_per_minute: float | None = None
@@ -68,6 +76,7 @@ class Pace:
     timeout_s: float = 120.0
     patience: Patience = field(default_factory=Patience)
     job_size: JobSize = field(default_factory=JobSize)
+    news_s: float = 8.0
 
 
 class Driver(Protocol):
@@ -81,3 +90,49 @@ class Driver(Protocol):
 
     def interrupt(self) -> None:
         """Lets no further call begin."""
+
+    def progress(self) -> str:
+        """How far `run` or `resume` is, in one line."""
+
+
+@asynccontextmanager
+async def reporting(
+    tell: Callable[[], str], say: Say, every_s: float, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+) -> AsyncIterator[None]:
+    """Says a progress line every so many seconds while the block runs.
+
+    Args:
+        tell: gives the line.
+        say: callback for it.
+        every_s: how often.
+        sleep: the clock, in seconds.
+    """
+
+    async def repeat() -> None:
+        while True:
+            await sleep(every_s)
+            say(tell())
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def progress_line(done: int, total: int, under_way: int, paid_usd: float, elapsed_s: float) -> str:
+    """Questions done, what the ledger has paid, and, as soon as they can be told, the rate and the time left."""
+    line = f"{done:,} of {total:,} questions, {under_way} calls under way, ${paid_usd:.4f} paid"
+    if not done or elapsed_s <= 0:
+        return f"{line}, {duration(elapsed_s)} so far"
+    rate = done / elapsed_s
+    return f"{line}, {60 * rate:.0f} a minute, {duration((total - done) / rate)} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -34,7 +34,10 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class LabelJob:
-    """One `trainer label`."""
+    """One `trainer label`.
+
+    `may_begin_ledger`: even where labels, dead letters or a summary beside it come from another ledger.
+    """
 
     filter_folder: Path
     articles: tuple[Path, ...]
@@ -46,6 +49,7 @@ class LabelJob:
     pace: Pace = field(default_factory=Pace)
     is_batch: bool = False
     recorded: tuple[Path, ...] = ()
+    may_begin_ledger: bool = False
 
     @property
     def dead(self) -> Path:

@@ -1,8 +1,9 @@
-"""The ledger: every call that was begun, and how it ended, so that nothing is paid twice and nothing is forgotten.
+"""The ledger: every call that was begun, and how it ended, so that no reply is paid twice and no call is forgotten.
 
 A call is written down before it is made and its outcome as soon as it is there. A kill between the two leaves a call
-without an outcome, which may have been paid: the next process to open the ledger counts it as lost, at the most that it
-can have cost. Calls of a batch are not lost with the process; `labelling.batches` asks the provider for them.
+without an outcome, which may have been paid: the next process to open the ledger counts it as lost. Its maximum stays
+reserved against the budget; what it probably cost is told from the calls whose cost is known. Calls of a batch are not
+lost with the process; `labelling.batches` asks the provider for them.
 """
 
 import datetime
@@ -12,15 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from distillery_runtime.errors import Problem
-from distillery_trainer.labelling.ledger_tables import connect
+from distillery_trainer.labelling.ledger_tables import connect, reported
 from distillery_trainer.locks import only_process
 from distillery_trainer.oracle.protocol import Request
 from distillery_trainer.oracle.usage import Usage
 
 Mode = Literal["live", "batch"]
+MODES: tuple[Mode, ...] = ("live", "batch")
 Kind = Literal["reply", "refused", "failed", "stopped", "lost"]
 _INSERT_OUTCOME = "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -46,25 +48,46 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A call of before with its outcome; `call` numbers all calls of a ledger upwards."""
+    """A call of before with its outcome; `call` numbers all calls of a ledger upwards.
+
+    `cost_usd` is what it cost, or, where that is not known, probably cost.
+    """
 
     call: int
     key: str
     mode: Mode
     outcome: Outcome
+    cost_usd: float
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """US dollars: `known_usd` by what providers counted, `unsure_usd` at most for calls whose end nobody heard."""
+    """US dollars: `known_usd` by what providers counted, `unsure_usd` at most for calls whose cost is not known.
+
+    `likely_usd`: what the latter probably cost.
+    """
 
     known_usd: float
     unsure_usd: float
+    likely_usd: float
 
     @property
     def total_usd(self) -> float:
         """What counts against a budget."""
         return self.known_usd + self.unsure_usd
+
+
+@dataclass(frozen=True, slots=True)
+class CostRatio:
+    """What calls cost, relative to the maximum that was reserved: of all `replies` together, and the highest of one."""
+
+    replies: int
+    mean: float
+    highest: float
+
+    def likely_usd(self, most_usd: float) -> float:
+        """What a call of this maximum probably costs: the maximum itself where no reply tells better."""
+        return most_usd * min(self.mean, 1.0) if self.replies else most_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +101,16 @@ class OpenJob:
 class Ledger:
     """One open ledger. Use `open_ledger`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._db = connection
-        (found,) = connection.execute("SELECT value FROM about WHERE name = 'id'").fetchone()
+        self._path = path
+        ((found,),) = self._execute("SELECT value FROM about WHERE name = 'id'")
         self.id: str = json.loads(found)
 
     def describe(self, asking: str, record: Mapping[str, object]) -> None:
         """Keeps what an asking consists of, once, so that the ledger can be read by itself."""
         text = json.dumps(record, ensure_ascii=False, sort_keys=True)
-        self._db.execute("INSERT OR IGNORE INTO askings VALUES (?, ?)", (asking, text))
+        self._execute("INSERT OR IGNORE INTO askings VALUES (?, ?)", (asking, text))
 
     def begin(
         self, asking: str, requests: Sequence[Request], most_usd: Sequence[float], mode: Mode, job: str | None = None
@@ -102,7 +126,7 @@ class Ledger:
         """
         with self._transaction(outlives_power=mode == "batch"):
             if job is not None:
-                self._db.execute("INSERT INTO jobs VALUES (NULL, ?, 'begun', '', ?)", (job, _now()))
+                self._insert("INSERT INTO jobs VALUES (NULL, ?, 'begun', '', ?)", (job, _now()))
             return [
                 self._insert(
                     "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -123,18 +147,19 @@ class Ledger:
                 )
                 said = (outcome.kind, *map(_storable, (outcome.reason, outcome.detail, outcome.raw, outcome.model)))
                 cost = (outcome.cost_usd, int(outcome.is_known), _now())
-                self._db.execute(_INSERT_OUTCOME, (call, *said, *tokens, *cost))
+                self._insert(_INSERT_OUTCOME, (call, *said, *tokens, *cost))
             if job is not None:
-                self._db.execute("INSERT INTO jobs VALUES (NULL, ?, 'finished', '', ?)", (job, _now()))
+                self._insert("INSERT INTO jobs VALUES (NULL, ?, 'finished', '', ?)", (job, _now()))
 
     def submitted(self, job: str, remote: str) -> None:
         """Keeps the provider's name of a batch."""
-        self._db.execute("INSERT INTO jobs VALUES (NULL, ?, 'submitted', ?, ?)", (job, remote, _now()))
+        with reported(self._path):
+            self._insert("INSERT INTO jobs VALUES (NULL, ?, 'submitted', ?, ?)", (job, remote, _now()))
 
     def open_jobs(self, asking: str) -> list[OpenJob]:
         """An asking's batches that have begun and not ended, in the order in which they began."""
         states: dict[str, str | None] = {}
-        rows = self._db.execute(
+        rows = self._execute(
             "SELECT name, state, remote FROM jobs WHERE name IN (SELECT job FROM calls WHERE asking = ?) ORDER BY id",
             (asking,),
         )
@@ -147,60 +172,84 @@ class Ledger:
 
     def calls_of(self, job: str) -> dict[str, tuple[int, float]]:
         """The calls of a batch without an outcome, by key: their numbers and the most that each can cost."""
-        rows = self._db.execute(
+        rows = self._execute(
             "SELECT key, id, most_usd FROM calls WHERE job = ? AND id NOT IN (SELECT call FROM outcomes)", (job,)
         )
         return {key: (call, most) for key, call, most in rows}
 
     def close_lost(self) -> int:
         """Counts live calls of processes that ended before them as lost, and says how many there were."""
-        rows = self._db.execute(
+        rows = self._execute(
             "SELECT id, most_usd FROM calls WHERE mode = 'live' AND id NOT IN (SELECT call FROM outcomes)"
-        ).fetchall()
+        )
         lost = {call: Outcome("lost", most, most == 0, "the process ended during the call") for call, most in rows}
         self.end(lost)
         return len(lost)
 
     def history(self, asking: str) -> Iterator[Past]:
         """The calls of an asking that have ended, in the order in which they began."""
-        rows = self._db.execute(
+        rows = self._execute(
             "SELECT id, key, mode, kind, cost_usd, is_known, reason, detail, raw, model, input_tokens, output_tokens, "
             "cached_tokens, thinking_tokens FROM calls JOIN outcomes ON call = id WHERE asking = ? ORDER BY id",
             (asking,),
         )
+        ratios = {mode: self.cost_ratio(asking, mode) for mode in MODES}
         for call, key, mode, kind, cost, known, reason, detail, raw, model, *tokens in rows:
             usage = None if tokens[0] is None else Usage(*tokens)
-            yield Past(call, key, mode, Outcome(kind, cost, bool(known), reason, detail, raw, model, usage))
+            outcome = Outcome(kind, cost, bool(known), reason, detail, raw, model, usage)
+            yield Past(call, key, mode, outcome, cost if known else ratios[mode].likely_usd(cost))
+
+    def cost_ratio(self, asking: str, mode: Mode) -> CostRatio:
+        """What the replies of an asking cost, in one mode, relative to what was reserved for them."""
+        ((replies, cost, most, highest),) = self._execute(
+            "SELECT count(*), sum(cost_usd), sum(most_usd), max(cost_usd / most_usd) FROM calls JOIN outcomes "
+            "ON call = id WHERE asking = ? AND mode = ? AND is_known AND input_tokens NOT NULL AND most_usd > 0",
+            (asking, mode),
+        )
+        return CostRatio(replies, cost / most, highest) if replies else CostRatio(0, 0.0, 0.0)
 
     def spent(self) -> Spent:
         """What all calls of this ledger have cost, those of other filters and prompts included.
 
         A call that has not ended counts at the most that it can cost.
         """
-        known, unsure = self._db.execute(
-            "SELECT coalesce(sum(cost_usd) FILTER (WHERE is_known), 0), coalesce(sum(CASE WHEN call IS NULL THEN "
-            "most_usd WHEN is_known THEN 0 ELSE cost_usd END), 0) FROM calls LEFT JOIN outcomes ON call = id"
-        ).fetchone()
-        return Spent(known, unsure)
+        known = unsure = likely = 0.0
+        for asking, mode, paid, at_most in self._execute(
+            "SELECT asking, mode, coalesce(sum(cost_usd) FILTER (WHERE is_known), 0), coalesce(sum(CASE WHEN call IS "
+            "NULL THEN most_usd WHEN is_known THEN 0 ELSE cost_usd END), 0) FROM calls LEFT JOIN outcomes ON call = id "
+            "GROUP BY asking, mode"
+        ):
+            known, unsure = known + paid, unsure + at_most
+            likely += self.cost_ratio(asking, mode).likely_usd(at_most) if at_most else 0.0
+        return Spent(known, unsure, likely)
 
     def last_call(self) -> int:
         """The number of the last call that was begun, 0 where there is none."""
-        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()[0])
+        ((last,),) = self._execute("SELECT coalesce(max(id), 0) FROM calls")
+        return int(last)
 
     def _insert(self, statement: str, values: tuple[object, ...]) -> int:
         return int(self._db.execute(statement, values).lastrowid or 0)
 
+    def _execute(
+        self, statement: str, values: tuple[object, ...] = ()
+    ) -> list[Any]:  # Any: rows of the columns selected
+        with reported(self._path):
+            return self._db.execute(statement, values).fetchall()
+
     @contextmanager
     def _transaction(self, outlives_power: bool = True) -> Iterator[None]:
         """All or nothing. What is committed always outlives a kill, and a loss of power where that is asked for."""
-        self._db.execute(f"PRAGMA synchronous = {'FULL' if outlives_power else 'NORMAL'}")
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:  # whatever it was, none of it may stay
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with reported(self._path):
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if outlives_power else 'NORMAL'}")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:  # whatever it was, none of it may stay
+                if self._db.in_transaction:  # a full disk has ended it already
+                    self._db.execute("ROLLBACK")
+                raise
 
 
 @contextmanager
@@ -208,13 +257,13 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
     """Opens a ledger for this process alone, made if it is not there.
 
     Raises:
-        InputError: another process is at work with it, or the file is no ledger of this version.
+        InputError: another process is at work with it, or the file is damaged or no ledger of this version.
     """
     problem = Problem(str(path), "another process is labelling with this ledger", "one at a time")
     with only_process(path.with_name(f".{path.name}.lock"), "trainer label", problem):
         connection = connect(path)
         try:
-            yield Ledger(connection)
+            yield Ledger(connection, path)
         finally:
             connection.close()
 

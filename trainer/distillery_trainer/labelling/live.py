@@ -1,10 +1,11 @@
 """The live driver: questions one by one, so many at once, each until it has an answer or enough attempts."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Coroutine
 
-from distillery_trainer.labelling.driving import Pace, Say, Stop
+from distillery_trainer.labelling.driving import Pace, Say, Stop, progress_line
 from distillery_trainer.labelling.estimate import likely
 from distillery_trainer.labelling.purse import Call, Purse
 from distillery_trainer.labelling.watch import Watch
@@ -12,8 +13,6 @@ from distillery_trainer.oracle.errors import NO_ORACLE_THERE, OracleError, Retry
 from distillery_trainer.oracle.protocol import Oracle, Reply, Request
 from distillery_trainer.oracle.rates import Rates
 
-TENTHS = 10
-FEWEST_TO_TELL = 50
 LONG_WAIT_S = 10.0
 
 
@@ -27,7 +26,7 @@ class LiveDriver:
         watch: says when to stop.
         pace: how many calls at once, how long each, how often and how long to try.
         dimensions: of the filter, for the size of replies.
-        say: hears how far it is, and of long waits.
+        say: callback for long waits.
     """
 
     def __init__(
@@ -40,7 +39,8 @@ class LiveDriver:
         self._pace = pace
         self._dimensions = dimensions
         self._say = say
-        self._ended = 0
+        self._ended = self._total = 0
+        self._begun_s = time.monotonic()
         self._stop: Stop | None = None
         self._stopping = asyncio.Event()
         self._found = asyncio.Event()
@@ -55,26 +55,29 @@ class LiveDriver:
 
         The first question goes alone until something at the address has answered, if only with an error.
         """
-        queue, self._ended = deque(requests), 0
-        first = asyncio.ensure_future(self._work(queue, len(requests)))
+        queue, self._ended, self._total, self._begun_s = deque(requests), 0, len(requests), time.monotonic()
+        first = asyncio.ensure_future(self._work(queue))
         signs = [asyncio.ensure_future(event.wait()) for event in (self._found, self._stopping)]
         await asyncio.wait([first, *signs], return_when=asyncio.FIRST_COMPLETED)
         for sign in signs:
             sign.cancel()
         others = min(self._pace.concurrency, len(requests)) - 1
-        await asyncio.gather(first, *(self._work(queue, len(requests)) for _ in range(others)))
+        await asyncio.gather(first, *(self._work(queue) for _ in range(others)))
         return self._stop
+
+    def progress(self) -> str:
+        """Questions done, rate and time left."""
+        elapsed_s = time.monotonic() - self._begun_s
+        return progress_line(self._ended, self._total, self._purse.under_way, self._purse.paid_usd, elapsed_s)
 
     def interrupt(self) -> None:
         """Lets no further call begin."""
         self._halt(Stop("interrupted", "the same command goes on"))
 
-    async def _work(self, queue: deque[Request], total: int) -> None:
+    async def _work(self, queue: deque[Request]) -> None:
         while queue and self._stop is None:
             await self._ask(queue.popleft())
             self._ended += 1
-            if self._ended * TENTHS % total < TENTHS and total >= FEWEST_TO_TELL:
-                self._say(f"{self._ended} of {total} questions, ${self._purse.spent_usd:.4f} spent")
 
     async def _ask(self, request: Request) -> None:
         used = likely(request, self._dimensions)
@@ -100,9 +103,8 @@ class LiveDriver:
                 calls = self._purse.begin([request])
                 if calls:
                     return calls[0]
-                if not self._purse.under_way:
-                    most, left = self._purse.most_usd(request), self._purse.left_usd
-                    self._halt(Stop("budget", f"${left:.4f} are left, and the next call can cost ${most:.4f}"))
+                if self._purse.stop or not self._purse.under_way:
+                    self._halt(self._purse.refusal(request))
                 else:
                     await self._room.wait()
         return None
@@ -119,8 +121,8 @@ class LiveDriver:
     async def _end(self, call: Call, result: Reply | OracleError) -> None:
         if not (isinstance(result, RetryError) and result.reason in NO_ORACLE_THERE):
             self._found.set()
-        stop = self._watch.hear(self._purse.end([(call, result)]))
-        if stop is not None:
+        heard = self._watch.hear(self._purse.end([(call, result)]))
+        if stop := self._purse.stop or heard:
             self._halt(stop)
         async with self._room:
             self._room.notify_all()

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from distillery_trainer.labelling.articles import Article
 from distillery_trainer.labelling.asking import Asking
-from distillery_trainer.labelling.estimate import likely, most
+from distillery_trainer.labelling.estimate import likely
+from distillery_trainer.labelling.ledger import CostRatio
+from distillery_trainer.labelling.purse import Terms
 from distillery_trainer.labelling.standing import Standing
-from distillery_trainer.oracle.prices import Price
-from distillery_trainer.oracle.protocol import Request, Settings
+from distillery_trainer.oracle.protocol import Request
 
 SHARE_DIGITS = 8
+FEWEST_REPLIES = 10  # that tell more of what calls cost than their length does
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What questions will use and cost: `likely_usd`, and `most_usd` that no call can go beyond."""
+    """What questions will use and cost: `likely_usd`, and `most_usd` that no call can go beyond.
+
+    `replies`: from how many replies of the same asking the likely cost was learned, 0 where it is by length.
+    """
 
     questions: int
     input_tokens: int
     likely_usd: float
     most_usd: float
+    replies: int = 0
 
 
 def make_plan(
@@ -77,14 +83,24 @@ def make_plan(
     return Plan(requests, keys)
 
 
-def estimate(requests: Sequence[Request], price: Price, settings: Settings, answers: int, is_batch: bool) -> Estimate:
-    """What some questions will use and cost, before anything is asked."""
+def estimate(requests: Sequence[Request], terms: Terms, answers: int, ratio: CostRatio) -> Estimate:
+    """What some questions will use and cost, before they are asked.
+
+    Args:
+        requests: the questions.
+        terms: what calls cost.
+        answers: how many a reply holds, for its length.
+        ratio: what replies of this asking have cost until now.
+    """
     probable = [likely(request, answers) for request in requests]
+    most_usd = sum(terms.most_usd(request) for request in requests)
+    is_learned = ratio.replies >= FEWEST_REPLIES
     return Estimate(
         len(requests),
         sum(usage.input_tokens for usage in probable),
-        sum(price.cost(usage, is_batch) for usage in probable),
-        sum(price.cost(most(request, settings), is_batch) for request in requests),
+        ratio.likely_usd(most_usd) if is_learned else sum(terms.cost_usd(usage) for usage in probable),
+        most_usd,
+        ratio.replies if is_learned else 0,
     )
 
 

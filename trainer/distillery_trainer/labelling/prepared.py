@@ -8,8 +8,9 @@ from distillery_runtime.spec import FilterSpec
 from distillery_trainer.filters import load_filter
 from distillery_trainer.labelling.articles import Articles, read_articles
 from distillery_trainer.labelling.asking import Asking, make_asking
+from distillery_trainer.labelling.estimate import max_frame_tokens
 from distillery_trainer.labelling.job import LabelJob
-from distillery_trainer.labelling.ledger import Mode, Past
+from distillery_trainer.labelling.ledger import CostRatio, Mode, Past
 from distillery_trainer.labelling.plan import Estimate, Plan, estimate, make_plan
 from distillery_trainer.labelling.purse import Terms
 from distillery_trainer.labelling.standing import Standing, standings
@@ -39,7 +40,9 @@ class Prepared:
     @property
     def terms(self) -> Terms:
         """What calls cost."""
-        return Terms(self.asking.id, self.job.access.settings, self.price, self.mode)
+        settings = self.job.access.settings
+        frame_tokens = max_frame_tokens(self.asking.schema, settings)
+        return Terms(self.asking.id, settings, self.price, self.mode, frame_tokens)
 
     def judge(self, raw: str) -> ParsedReply:
         """A raw reply, read strictly; raises `ReplyError` where it is not exactly of the schema."""
@@ -49,10 +52,10 @@ class Prepared:
         """What came of each question so far."""
         return standings(history, self.judge)
 
-    def estimate(self, requests: list[Request]) -> Estimate:
-        """What some questions will use and cost."""
+    def estimate(self, requests: list[Request], ratio: CostRatio) -> Estimate:
+        """What some questions will use and cost; `ratio`: what replies have cost until now."""
         answers = len(self.spec.flags) + len(self.spec.dimensions)
-        return estimate(requests, self.price, self.job.access.settings, answers, self.job.is_batch)
+        return estimate(requests, self.terms.knowing(ratio), answers, ratio)
 
 
 def prepare(job: LabelJob) -> Prepared:

@@ -1,18 +1,24 @@
-"""The purse: a call begins only if the most that it can cost fits the budget, and is written down before and after.
+"""Budget: reserves a call's maximum cost before it is made, and books what it did cost when it ends.
 
-What is reserved for calls under way counts as spent until they end, so that the budget is never overshot, not even by
-them, as long as `estimate.most` is right.
+What is reserved for calls under way counts as spent until they end, so that the budget is never exceeded, not even by
+them, as long as `estimate.most` is right. A reply that cost more than was reserved for it shows that it is not: no
+further call begins, and the next command reserves more.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from distillery_trainer.labelling.driving import Stop
 from distillery_trainer.labelling.estimate import most
-from distillery_trainer.labelling.ledger import Ledger, Mode, Outcome
+from distillery_trainer.labelling.ledger import CostRatio, Ledger, Mode, Outcome
+from distillery_trainer.labelling.ledger_tables import LedgerError
 from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError, TerminalError
 from distillery_trainer.oracle.prices import Price
 from distillery_trainer.oracle.protocol import Reply, Request, Settings
 from distillery_trainer.oracle.usage import Usage
+
+ROUNDING = 1e-9
+HEADROOM = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +31,37 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What calls of one asking cost: the price, the most of each, and in which mode they are made."""
+    """What calls of one asking cost: the price, the maximum of each, and in which mode they are made.
+
+    `frame_tokens`: the maximum of input beside a question. `factor`: reservations are this many times the maximum.
+    """
 
     asking: str
     settings: Settings
     price: Price
     mode: Mode
+    frame_tokens: int
+    factor: float = 1.0
 
     def most_usd(self, request: Request) -> float:
         """The most that a call can cost."""
-        return self.price.cost(most(request, self.settings), self.mode == "batch")
+        usage = most(request, self.settings, self.frame_tokens)
+        return self.factor * self.price.max_cost(usage, self.mode == "batch")
 
     def cost_usd(self, usage: Usage) -> float:
         """What a call cost, by what it used."""
         return self.price.cost(usage, self.mode == "batch")
 
+    def knowing(self, ratio: CostRatio) -> "Terms":
+        """With larger reservations where a reply has cost more than the maximum before."""
+        return replace(self, factor=HEADROOM * ratio.highest) if ratio.highest > 1 + ROUNDING else self
+
 
 class Purse:
     """Money and ledger of one command.
+
+    `paid_usd` is what the ledger has paid, by what providers counted. `stop` says why no further call may begin: a
+    reply that cost more than its maximum, or a ledger that cannot be written.
 
     Args:
         ledger: where calls are written down; what it says was spent before counts too.
@@ -52,16 +71,14 @@ class Purse:
 
     def __init__(self, ledger: Ledger, terms: Terms, max_usd: float) -> None:
         self._ledger = ledger
-        self._terms = terms
+        self._terms = terms.knowing(ledger.cost_ratio(terms.asking, terms.mode))
         self._max_usd = max_usd
-        self._spent_usd = ledger.spent().total_usd
+        spent = ledger.spent()
+        self._spent_usd, self.paid_usd = spent.total_usd, spent.known_usd
         self._reserved_usd = 0.0
+        self._unwritten: list[tuple[dict[int, Outcome], str | None]] = []
         self.under_way = 0
-
-    @property
-    def spent_usd(self) -> float:
-        """What the ledger has paid, or may have."""
-        return self._spent_usd
+        self.stop: Stop | None = None
 
     @property
     def left_usd(self) -> float:
@@ -73,14 +90,23 @@ class Purse:
         return self._terms.most_usd(request)
 
     def begin(self, requests: Sequence[Request], job: str | None = None) -> list[Call] | None:
-        """Reserves and writes down calls that are about to be made, or None where the budget has no room for all."""
+        """Reserves and writes down calls that are about to be made, or None where that cannot be: see `refusal`."""
         mosts = [self._terms.most_usd(request) for request in requests]
-        if 0 < sum(mosts) > self.left_usd:
+        if self.stop is not None or 0 < sum(mosts) > self.left_usd:
             return None
-        numbers = self._ledger.begin(self._terms.asking, requests, mosts, self._terms.mode, job)
+        try:
+            numbers = self._ledger.begin(self._terms.asking, requests, mosts, self._terms.mode, job)
+        except LedgerError as error:
+            self.stop = Stop("ledger", str(error))
+            return None
         self._reserved_usd += sum(mosts)
         self.under_way += len(numbers)
         return [Call(number, most_usd) for number, most_usd in zip(numbers, mosts, strict=True)]
+
+    def refusal(self, request: Request) -> Stop:
+        """Why `begin` took no call, not even this one alone."""
+        detail = f"${max(self.left_usd, 0):.4f} are left, and the next call can cost ${self.most_usd(request):.4f}"
+        return self.stop or Stop("budget", detail)
 
     def adopt(self, calls: Sequence[Call]) -> None:
         """Takes over calls that an earlier process began and that counted as spent until now."""
@@ -92,11 +118,38 @@ class Purse:
     def end(self, results: Sequence[tuple[Call, Reply | OracleError]], job: str | None = None) -> list[Outcome]:
         """Writes down how calls ended and frees what they did not use."""
         outcomes = {call.number: outcome_of(result, call.most_usd, self._terms) for call, result in results}
-        self._ledger.end(outcomes, job)
+        self._unwritten.append((outcomes, job))
+        self.write()
         self._reserved_usd -= sum(call.most_usd for call, _ in results)
         self._spent_usd += sum(outcome.cost_usd for outcome in outcomes.values())
+        self.paid_usd += sum(outcome.cost_usd for outcome in outcomes.values() if outcome.is_known)
         self.under_way -= len(results)
+        for call, _ in results:
+            self._compare(outcomes[call.number], call.most_usd)
         return list(outcomes.values())
+
+    def write(self) -> LedgerError | None:
+        """Writes down what could not be written when it happened; gives the error if it still cannot be."""
+        try:
+            while self._unwritten:
+                self._ledger.end(*self._unwritten[0])
+                del self._unwritten[0]
+        except LedgerError as error:
+            self.stop = self.stop or Stop("ledger", str(error))
+            return error
+        return None
+
+    @property
+    def unwritten(self) -> int:
+        """How many calls have ended whose end could not be written down."""
+        return sum(len(outcomes) for outcomes, _ in self._unwritten)
+
+    def _compare(self, outcome: Outcome, most_usd: float) -> None:
+        if self.stop is None and outcome.cost_usd > most_usd * (1 + ROUNDING) and outcome.usage is not None:
+            used = outcome.usage
+            tokens = f"{used.input_tokens} tokens in and {used.output_tokens} out"
+            reserved = f"${outcome.cost_usd:.4f}, where at most ${most_usd:.4f} was reserved"
+            self.stop = Stop("above the maximum", f"{tokens}, {reserved}; the same command goes on and reserves more")
 
 
 def outcome_of(result: Reply | OracleError, most_usd: float, terms: Terms) -> Outcome:

@@ -16,7 +16,8 @@ class Standing:
     """What came of one question.
 
     `state`: `labelled` by its first valid reply, `dead` where its last reply is of no use, `open` where there is none.
-    `last` is the call that decided. `parsed` is the valid reply. `calls` and `cost_usd` are of all its calls together.
+    `last` is the call that decided. `parsed` is the valid reply. `calls` and `cost_usd`, likely where it is
+    not known, are of all its calls together.
     """
 
     state: Literal["labelled", "dead", "open"]
@@ -43,7 +44,7 @@ def standings(history: Iterable[Past], judge: Judge) -> dict[str, Standing]:
             found[past.key] = now
             continue
         decided = before if before.state == "labelled" or (before.state == "dead" and now.state == "open") else now
-        calls, cost = before.calls + 1, before.cost_usd + past.outcome.cost_usd
+        calls, cost = before.calls + 1, before.cost_usd + past.cost_usd
         found[past.key] = replace(decided, calls=calls, cost_usd=cost)
     return found
 
@@ -52,10 +53,10 @@ def standing_of(past: Past, judge: Judge) -> Standing:
     """What one call by itself says."""
     outcome = past.outcome
     if outcome.kind not in ("reply", "refused"):
-        return Standing("open", past, 1, outcome.cost_usd, outcome.reason, outcome.detail)
+        return Standing("open", past, 1, past.cost_usd, outcome.reason, outcome.detail)
     try:
-        return Standing("labelled", past, 1, outcome.cost_usd, parsed=judge(outcome.raw))
+        return Standing("labelled", past, 1, past.cost_usd, parsed=judge(outcome.raw))
     except ReplyError as error:
         if outcome.kind == "refused":
-            return Standing("dead", past, 1, outcome.cost_usd, outcome.reason, outcome.detail)
-        return Standing("dead", past, 1, outcome.cost_usd, NOT_OF_THE_SCHEMA, error.reason)
+            return Standing("dead", past, 1, past.cost_usd, outcome.reason, outcome.detail)
+        return Standing("dead", past, 1, past.cost_usd, NOT_OF_THE_SCHEMA, error.reason)

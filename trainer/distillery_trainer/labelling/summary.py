@@ -41,6 +41,7 @@ def summarise(prepared: Prepared, asked: Asked, results: Results, before: Spent,
         "articles": _articles(prepared, results),
         "calls": _calls(asked.history()),
         "cost_usd": _cost(prepared, before, after),
+        "ledger": {"id": asked.ledger.id, "calls": asked.ledger.last_call()},
         "canary": asked.canary.to_record() if asked.canary else None,
         "labels": _labels(results.labels, prepared.spec),
         "oracle_noise": noise_floor(repeats, prepared.spec.dimension_names),
@@ -88,10 +89,11 @@ def _calls(history: Sequence[Past]) -> dict[str, object]:
 
 
 def _cost(prepared: Prepared, before: Spent, after: Spent) -> dict[str, object]:
-    """What the ledger has paid in all, and in this command; `unsure` is at most."""
+    """What the ledger has paid in all, and in this command; `unsure` is at most, `unsure_likely` what is probable."""
     return {
         "paid": round(after.known_usd, DECIMALS),
         "unsure": round(after.unsure_usd, DECIMALS),
+        "unsure_likely": round(after.likely_usd, DECIMALS),
         "paid_now": round(after.known_usd - before.known_usd, DECIMALS),
         "budget": prepared.job.money.max_usd,
         "price": asdict(prepared.price),

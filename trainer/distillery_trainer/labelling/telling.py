@@ -19,7 +19,9 @@ def dry_run_lines(prepared: Prepared, left: Estimate) -> Iterator[str]:
     yield f"tokens    about {left.input_tokens:,} of input"
     yield f"price     ${price.input:g} in, ${price.cached:g} cached, ${price.output:g} out a million ({price.as_of})"
     budget = f", of a budget of ${money.max_usd:g}" if money.max_usd else ""
-    yield f"cost      about ${left.likely_usd:.4f}, at most ${left.most_usd:.4f}{budget}"
+    by = f"as the {left.replies} replies until now" if left.replies else "for prose, by its length"
+    yield f"cost      about ${left.likely_usd:.4f}, {by}{budget}"
+    yield f"          at most ${left.most_usd:.4f}, a token for each byte and all the output allowed: what is reserved"
 
 
 def summary_lines(prepared: Prepared, done: Labelled) -> Iterator[str]:
@@ -31,7 +33,8 @@ def summary_lines(prepared: Prepared, done: Labelled) -> Iterator[str]:
     for reason, count in articles["dead_by_reason"].items():
         yield f"          {count} {reason}"
     yield f"          {_passed_over(prepared)}"
-    unsure = f", and at most ${cost['unsure']:.4f} for calls whose end nobody heard" if cost["unsure"] else ""
+    unsure = (f", and about ${cost['unsure_likely']:.4f}, at most ${cost['unsure']:.4f}, for calls without a known end"
+              if cost["unsure"] else "")  # fmt: skip
     now, budget = cost["paid_now"], cost["budget"]
     yield f"cost      ${cost['paid']:.4f}, ${now:.4f} of it now{unsure}, of a budget of ${budget:g}"
     if summary["labels"]:

@@ -29,6 +29,11 @@ class Price:
         dollars = fresh * self.input + (usage.input_tokens - fresh) * self.cached + usage.output_tokens * self.output
         return dollars / MILLION * (self.batch if is_batch else 1.0)
 
+    def max_cost(self, usage: Usage, is_batch: bool) -> float:
+        """What a call can cost with at most this usage: cached input may be the more expensive one."""
+        cached = Usage(usage.input_tokens, usage.output_tokens, usage.input_tokens, usage.thinking_tokens)
+        return max(self.cost(usage, is_batch), self.cost(cached, is_batch))
+
     @property
     def is_free(self) -> bool:
         """Whether nothing is ever paid."""
