@@ -10,6 +10,7 @@ from pathlib import Path
 from distillery_runtime.errors import InputError, Problem
 
 SCHEMA_VERSION = 1
+BUSY_S = 5.0  # how long another program may hold a ledger
 TABLES = ("about", "askings", "calls", "outcomes", "jobs")
 
 RESTORE = (
@@ -100,7 +101,7 @@ def reported(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 decodes the names in its messages strictly
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension
         raise LedgerError(str(path), [Problem("(ledger)", str(error), CURES.get(code, RESTORE))]) from error
 
@@ -115,7 +116,7 @@ def connect(path: Path) -> sqlite3.Connection:
     if path.is_dir():
         raise LedgerError(str(path), [Problem("(ledger)", "a folder", "a ledger of trainer label: another --ledger")])
     with reported(path):
-        connection = sqlite3.connect(path, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
     try:
         with reported(path):
             connection.execute("PRAGMA foreign_keys = ON")
