@@ -2,11 +2,13 @@
 
 import json
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from label_worker import Worker
 from oracle_server import Answer
 
 from distillery_trainer.labelling.driving import JobSize, Pace, Patience
@@ -92,3 +94,40 @@ def test_no_budget_is_exceeded_at_any_concurrency_in_either_mode_whatever_is_los
         run(wanted)
 
     assert 0 < till.usd <= max_usd
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with Worker({"GEMINI_API_KEY": "a-key"}) as worker:
+        yield worker
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_no_budget_is_exceeded_however_often_the_command_is_killed(
+    serve: Serve, reply: Any, tables: Any, topic: Path, tmp_path: Path, worker: Worker, seed: int
+) -> None:
+    chance = random.Random(seed)
+    till = Till(reply, seed, faults=0.1)
+    server, max_usd, is_batch = serve(till), chance.uniform(0.1, 0.6), seed % 3 == 2
+    oracle = ["--oracle", "gemini", "--base-url", server.url] if is_batch else [
+        "--oracle", "vllm", "--base-url", f"{server.url}/v1"]  # fmt: skip
+    file = tables(40, chance.randint(1000, 20_000), seed)
+    command = ["label", "--filter", str(topic), "--articles", str(file), "--out", str(tmp_path / "out.jsonl"), "--model",
+               "m", *oracle, "--price", "input=1,output=10,batch=0.5", "--max-usd", str(max_usd), "--canary", "0",
+               "--concurrency", str(chance.randint(1, 16)), *(["--batch"] if is_batch else [])]  # fmt: skip
+
+    for _ in range(4):
+        pid, before = worker.start(command), len(server.requests)
+        until(lambda before=before: len(server.requests) > before + chance.randint(0, 6))
+        worker.kill(pid)
+    worker.run(command)
+
+    assert 0 < till.usd <= max_usd
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    for _ in range(400):  # where no money is left, nothing is asked and there is nothing to wait for
+        if is_so():
+            return
+        time.sleep(0.005)

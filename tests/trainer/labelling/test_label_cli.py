@@ -428,3 +428,50 @@ def test_what_is_no_article_gives_no_prompt(
 
     assert code == 2
     assert "one.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        ({"n": 4}, "--extra n: 4, expected 1"),
+        ({"best_of": 2}, "--extra best_of: 2, expected 1"),
+        ({"max_tokens": 100_000}, "--extra max_tokens: 100000, expected at most 1024"),
+        ({"max_completion_tokens": "many"}, '--extra max_completion_tokens: "many", expected at most 1024'),
+        ({"model": "a-larger-one"}, "--extra model: a field that trainer label itself sets"),
+        ({"messages": []}, "--extra messages: a field that trainer label itself sets"),
+    ],
+)
+def test_extra_fields_that_would_cost_more_than_is_reserved_are_refused(
+    base: list[str], extra: dict[str, object], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*base, "--oracle", "vllm", "--model", "m", "--price", "input=1,output=1", "--max-usd", "1",
+                 "--extra", json.dumps(extra)])  # fmt: skip
+
+    assert code == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_extra_fields_that_cost_nothing_more_are_sent(
+    base: list[str], serve: Callable[..., Server], good: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve(good)
+    extra = {"max_tokens": 512, "n": 1, "seed": 7, "chat_template_kwargs": {"enable_thinking": False}}
+
+    code = main([*base, "--oracle", "vllm", "--model", "m", "--price", "input=1,output=1", "--max-usd", "1",
+                 "--base-url", f"{server.url}/v1", "--extra", json.dumps(extra)])  # fmt: skip
+
+    assert code == 0
+    assert extra.items() <= server.asks[0].body.items()
+
+
+def test_a_question_that_may_be_longer_than_its_price_is_for_is_refused(
+    base: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = tmp_path / "long.jsonl"
+    long.write_text(json.dumps({"id": "long", "text": "12345 " * 40_000}) + "\n")
+    command = [*base, "--articles", str(long), "--model", "gemini-2.5-pro", "--dry-run"]
+
+    codes = [main([*command, "--max-characters", str(size)]) for size in (40_000, 300_000)]
+
+    assert codes == [0, 2]
+    assert "the price is known up to 200000" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`trainer label`, killed at random moments and run again, labels every article once and pays nothing twice."""
+"""`trainer label`, killed at random moments, labels every article once; only calls under way are paid twice."""
 
 import json
 import random
@@ -16,6 +16,8 @@ from label_worker import Worker
 from oracle_server import Answer
 
 CONCURRENCY = 8
+CALL_USD = 0.0015
+LIKELY_WITHIN = 0.1  # articles differ in length
 Server = Any  # Any: OracleServer
 
 
@@ -33,6 +35,7 @@ class Figures:
     known_usd: float
     server_usd: float
     unsure_usd: float
+    likely_usd: float
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +118,9 @@ def _figures(server: Server, out: Path, count: int, kills: int) -> Figures:
         lost,
         *rows,
         sums[1],
-        paid.total() * 0.0015,
+        paid.total() * CALL_USD,
         sums.get(0, 0),
+        json.loads(out.with_suffix(".summary.json").read_text())["cost_usd"]["unsure_likely"],
     )
 
 
@@ -128,6 +132,7 @@ def check(figures: Figures) -> None:
     assert figures.paid_calls <= figures.articles + figures.lost
     assert figures.asked_twice <= figures.lost <= figures.kills * CONCURRENCY
     assert figures.known_usd <= figures.server_usd <= figures.known_usd + figures.unsure_usd + 1e-9
+    assert figures.likely_usd == pytest.approx(figures.lost * CALL_USD, rel=LIKELY_WITHIN)
 
 
 def test_an_article_is_labelled_once_or_a_dead_letter_however_often_the_command_is_killed(

@@ -49,7 +49,11 @@ class Asked:
         return list(self.ledger.history(self._prepared.asking.id))
 
     async def _run(self) -> None:
-        every_s = self._prepared.job.pace.news_s
+        job = self._prepared.job
+        every_s = job.pace.news_s
+        if not job.is_batch and not self._prepared.price.is_free:
+            self._say(f"at most {job.pace.concurrency} calls are under way at once; a kill loses those, and the next "
+                      "command pays for them again; Ctrl-C waits for them")  # fmt: skip
         async with (
             opened_driver(self._prepared, self.ledger, self._say) as driver,
             reporting(lambda: f"{self._phase}{driver.progress()}", self._say, every_s),

@@ -1,6 +1,7 @@
 """A job with all that it depends on read: the filter, the articles, the questions, the price. Nothing is asked yet."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from distillery_runtime.errors import InputError, Problem
@@ -8,17 +9,22 @@ from distillery_runtime.spec import FilterSpec
 from distillery_trainer.filters import load_filter
 from distillery_trainer.labelling.articles import Articles, read_articles
 from distillery_trainer.labelling.asking import Asking, make_asking
-from distillery_trainer.labelling.estimate import max_frame_tokens
+from distillery_trainer.labelling.estimate import max_frame_tokens, most
 from distillery_trainer.labelling.job import LabelJob
 from distillery_trainer.labelling.ledger import CostRatio, Mode, Past
 from distillery_trainer.labelling.plan import Estimate, Plan, estimate, make_plan
 from distillery_trainer.labelling.purse import Terms
 from distillery_trainer.labelling.standing import Standing, standings
 from distillery_trainer.oracle.prices import Price
-from distillery_trainer.oracle.protocol import Request
+from distillery_trainer.oracle.protocol import Request, Settings
 from distillery_trainer.oracle.services import RECORDED, check_access, price_of
 from distillery_trainer.prompt import read_template, render_prompt, reply_schema
 from distillery_trainer.reply import ParsedReply, parse_reply
+
+# Fields of a request's body.
+OURS = ("model", "messages", "stream")
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "num_predict")
+REPLIES = ("n", "best_of", "num_return_sequences")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,10 @@ def prepare(job: LabelJob) -> Prepared:
     schema: Mapping[str, object] = reply_schema(spec)
     asking = make_asking(spec.label, instruction, schema, access.service, access.model, access.settings)
     plan = make_plan(asking, articles.articles, questions.repeats, questions.repeat_share, questions.limit)
-    return Prepared(job, spec, articles, asking, plan, price)
+    prepared = Prepared(job, spec, articles, asking, plan, price)
+    if problems := list(_price_problems(plan, price, prepared.terms)):
+        raise InputError("trainer label", problems)
+    return prepared
 
 
 def _check(job: LabelJob) -> None:
@@ -83,7 +92,31 @@ def _check(job: LabelJob) -> None:
     problems = []
     if (job.access.service == RECORDED) != bool(job.recorded):
         problems.append(Problem("--recorded", "labels files", f"with --oracle {RECORDED}, and only with it"))
+    problems += _extra_problems(job.access.settings)
     if (job.questions.repeats > 1) != (job.questions.repeat_share > 0):
         problems.append(Problem("--repeats, --repeat-share", "one of them", "both or neither"))
     if problems:
         raise InputError("trainer label", problems)
+
+
+def _extra_problems(settings: Settings) -> Iterator[Problem]:
+    """Fields of `--extra` that would make a call cost more than its maximum, or ask something else."""
+    limit = settings.most_output_tokens
+    for name, value in settings.extra.items():
+        place = f"--extra {name}"
+        if name in OURS:
+            yield Problem(place, "a field that trainer label itself sets", "none, or the option for it")
+        elif name in LIMITS and not (value is None or (type(value) is int and 0 < value <= limit)):
+            yield Problem(place, json.dumps(value), f"at most {limit}, the output reserved: see --max-output-tokens")
+        elif name in REPLIES and value not in (None, 1):
+            yield Problem(place, json.dumps(value), "1: a call is paid for one reply; see --repeats")
+
+
+def _price_problems(plan: Plan, price: Price, terms: Terms) -> Iterator[Problem]:
+    """Questions that may be longer than the price is for."""
+    if price.up_to_tokens is None:
+        return
+    longest = max(most(request, terms.settings, terms.frame_tokens).input_tokens for request in plan.requests.values())
+    if longest > price.up_to_tokens:
+        found = f"a question of up to {longest} tokens, and the price is known up to {price.up_to_tokens}"
+        yield Problem("--max-characters", found, "a smaller one, or the price of longer prompts with --price")

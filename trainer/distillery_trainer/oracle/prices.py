@@ -15,13 +15,17 @@ PARTS = ("input", "cached", "output", "batch")
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for a million tokens; `batch` is the factor in batch mode, `as_of` the day the table was written."""
+    """US dollars for a million tokens; `batch` is the factor in batch mode, `as_of` the day the table was written.
+
+    `up_to_tokens`: of input, where longer prompts cost more.
+    """
 
     input: float
     cached: float
     output: float
     batch: float
     as_of: str
+    up_to_tokens: int | None = None
 
     def cost(self, usage: Usage, is_batch: bool) -> float:
         """What a call cost, in US dollars: cached input at its own price, thinking at the output's."""
@@ -64,7 +68,7 @@ def find_price(model: str, given: str | None, service: str | None = None) -> Pri
         expected += f", or one of: {', '.join(sorted(known))}" if known else ""
         raise InputError("--model", [Problem(model, "its price is not known", expected)])
     amounts = {part: float(found[part]) for part in PARTS}
-    return Price(amounts["input"], amounts["cached"], amounts["output"], amounts["batch"], str(found["as_of"]))
+    return Price(**amounts, as_of=str(found["as_of"]), up_to_tokens=found.get("up_to_tokens"))
 
 
 def _parse(given: str) -> Price:
