@@ -19,9 +19,9 @@ def dry_run_lines(prepared: Prepared, left: Estimate) -> Iterator[str]:
     yield f"tokens    about {left.input_tokens:,} of input"
     yield f"price     ${price.input:g} in, ${price.cached:g} cached, ${price.output:g} out a million ({price.as_of})"
     budget = f", of a budget of ${money.max_usd:g}" if money.max_usd else ""
-    by = f"as the {left.replies} replies until now" if left.replies else "for prose, by its length"
+    by = f"by the cost of {left.replies} replies" if left.replies else "by length"
     yield f"cost      about ${left.likely_usd:.4f}, {by}{budget}"
-    yield f"          at most ${left.most_usd:.4f}, a token for each byte and all the output allowed: what is reserved"
+    yield f"          at most ${left.most_usd:.4f}, at a token for each byte and all the output allowed"
 
 
 def summary_lines(prepared: Prepared, done: Labelled) -> Iterator[str]:
