@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from distillery_trainer.atomic_files import replacing
@@ -39,11 +40,21 @@ class ChunkCache:
         for start in range(0, len(texts), CHUNK_TEXTS):
             chunk = texts[start : start + CHUNK_TEXTS]
             path = self._folder / f"{digest([self._key, list(chunk)])[:32]}.safetensors"
-            if not path.is_file():
-                values = function(chunk)
+            values = _read(path, len(chunk))
+            if values is None:
+                values = np.ascontiguousarray(function(chunk), dtype=np.float32)
                 with replacing(path) as beside:
-                    save_file({"values": np.ascontiguousarray(values, dtype=np.float32)}, beside)
-            parts.append(load_file(path)["values"])
+                    save_file({"values": values}, beside)
+            parts.append(values)
             if done:
                 done(min(start + CHUNK_TEXTS, len(texts)))
         return np.concatenate(parts)
+
+
+def _read(path: Path, texts: int) -> Matrix | None:
+    """A chunk that was kept; None where there is none, or a damaged one, which is made again."""
+    try:
+        values: Matrix = load_file(path)["values"]
+    except (FileNotFoundError, SafetensorError, KeyError):
+        return None
+    return values if values.dtype == np.float32 and values.ndim == 2 and len(values) == texts else None

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,11 @@ Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
 GO_ON = "a finished run (`trainer fit` goes on with it)"
 OWN_CONFIG = 4  # times a config's limits: all defaults, and aliases written out
+# Fields of manifest.json that are read, and their types.
+MANIFEST: Mapping[str, type] = {
+    "spec_sha256": str, "prompt_sha256": str, "filter_folder": str, "labels": list, "articles": int, "oracles": str,
+    "examples": list, "pool": list, "certify_on": list, "seed": int,
+}  # fmt: skip
 SMALL_STAGES = ("split", "calibrate", "certify", "predict", "evaluate")  # whose outputs are read whole in no time
 
 
@@ -95,6 +100,8 @@ def open_finished_run(folder: Path) -> FinishedRun:
     if not isinstance(stages, dict):
         raise InputError(str(folder), [Problem("manifest.json", "a fit that did not finish", GO_ON)])
     run = RunFolder(folder)
+    if problems := list(_manifest_problems(manifest)):
+        raise InputError(str(folder / "manifest.json"), problems)
     changed = [name for name in SMALL_STAGES if name in stages and not run.is_done(name, stages[name])]
     if changed:
         raise InputError(str(folder), [Problem(f"stage {n}", "changed", "as the fit made it") for n in changed])
@@ -138,10 +145,21 @@ def unchanged_files(entries: Sequence[Mapping[str, str]]) -> list[Path] | None:
     return paths
 
 
+def _manifest_problems(manifest: Json) -> Iterator[Problem]:
+    """Fields of another type than `trainer fit` writes."""
+    for name, kind in MANIFEST.items():
+        if name in manifest and type(manifest[name]) is not kind:
+            yield Problem(name, json.dumps(manifest.get(name))[:80], f"{kind.__name__}, as `trainer fit` writes it")
+    for name in ("labels", "pool", "certify_on"):
+        entries = manifest[name] if isinstance(manifest.get(name), list) else []
+        if not all(isinstance(e, dict) and {type(e.get("path")), type(e.get("sha256"))} == {str} for e in entries):
+            yield Problem(name, "an entry without path and sha256", "files, as `trainer fit` writes them")
+
+
 def _read(path: Path) -> Json:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(str(path), [Problem("(file)", f"not JSON ({error})", "as `trainer fit` wrote it")]) from error
     if not isinstance(content, dict):
         raise InputError(str(path), [Problem("(file)", type(content).__name__, "a JSON object")])

@@ -215,7 +215,7 @@ def _filter_of(manifest: Path) -> str | None:
     """The filter that a manifest names; None where the file is no manifest."""
     try:
         return str(json.loads(manifest.read_text(encoding="utf-8"))["filter"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -97,7 +97,7 @@ class RunFolder:
             record = json.loads(path.read_text(encoding="utf-8"))
             target = self.folder / record["output"]
             return bool(record["key"] == key and target.exists() and record["sha256"] == tree_digest(target))
-        except (ValueError, KeyError, TypeError):  # a damaged record proves nothing
+        except (ValueError, KeyError, TypeError, RecursionError):  # a damaged record proves nothing
             return False
 
 

@@ -1,12 +1,13 @@
 """A long pass over texts, in chunks that are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from distillery_trainer.chunk_cache import CHUNK_TEXTS, ChunkCache
 
@@ -71,3 +72,17 @@ def test_progress_is_told_after_every_chunk(tmp_path: Path) -> None:
     ChunkCache(tmp_path, "model").compute(TEXTS, lengths, heard.append)
 
     assert heard == [CHUNK_TEXTS, 2 * CHUNK_TEXTS, len(TEXTS)]
+
+
+@pytest.mark.parametrize("damage", [
+    lambda whole: b"", lambda whole: whole[: len(whole) // 2], lambda whole: bytes(len(whole)),
+    lambda whole: b"{" * 200,
+    lambda whole: save({"other": np.zeros((CHUNK_TEXTS, 2), np.float32)}),
+    lambda whole: save({"values": np.zeros((3, 2), np.float32)}),
+], ids=["empty", "half", "zeros", "no file of tensors", "another tensor", "fewer rows"])  # fmt: skip
+def test_a_damaged_chunk_is_computed_again(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    ChunkCache(tmp_path, "model").compute(TEXTS, lengths)
+    for path in tmp_path.iterdir():
+        path.write_bytes(damage(path.read_bytes()))
+
+    assert np.array_equal(ChunkCache(tmp_path, "model").compute(TEXTS, lengths), lengths(TEXTS))

@@ -285,6 +285,28 @@ def test_what_is_no_finished_run_is_refused(
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "config.resolved.yaml", "stages/split.json", "eval.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b"\xff\xfe", bytes(99), b"[" * 100_000])
+def test_a_record_that_is_damaged_is_refused_without_a_traceback(
+    copied: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    (copied / name).write_bytes(content)
+
+    assert main(["report", str(copied), "--out", str(tmp_path / "report.html")]) == 2
+
+
+@pytest.mark.parametrize("change", [{"seed": "0"}, {"labels": [{}]}, {"pool": None}, {"articles": "many"}])
+def test_a_manifest_with_a_field_of_another_type_is_refused(
+    copied: Path, tmp_path: Path, change: Mapping[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_json(copied / "manifest.json", **change)
+
+    code = main(["report", str(copied), "--out", str(tmp_path / "report.html")])
+
+    assert code == 2
+    assert next(iter(change)) in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damage", ['{"id": "a"}', "no json", '{"labels": 1}'])
 def test_predictions_that_are_none_are_refused(copied: Path, damage: str) -> None:
     (copied / "predictions.jsonl").write_text(damage + "\n")
