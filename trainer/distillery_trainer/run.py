@@ -81,8 +81,8 @@ class RunFolder:
         if work.exists():
             promote(work, target)
         record = {"schema_version": 1, "key": key, "output": stage.output, "sha256": tree_digest(target)}
-        if record["sha256"] != json.loads(finished.read_text(encoding="utf-8"))["sha256"]:
-            finished.unlink()  # changed since it was made: make it again
+        if record["sha256"] != _digest_in(finished):
+            finished.unlink()  # changed since it was made, or the record is damaged: make it again
             self._execute(stage, key)
             return
         write_json(self.folder / "stages" / f"{stage.name}.json", record)
@@ -99,6 +99,14 @@ class RunFolder:
             return bool(record["key"] == key and target.exists() and record["sha256"] == tree_digest(target))
         except (ValueError, KeyError, TypeError, RecursionError):  # a damaged record proves nothing
             return False
+
+
+def _digest_in(record: Path) -> object:
+    """The digest that a record of finished work holds; None where it is damaged."""
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))["sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def stage_keys(stages: Sequence[Stage]) -> dict[str, str]:

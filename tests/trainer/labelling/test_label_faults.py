@@ -237,3 +237,43 @@ def test_no_more_calls_are_under_way_than_allowed(serve: Serve, reply: Any, arti
     run(job(serve(script), articles(40), pace=Pace(concurrency=5)))
 
     assert 2 <= most <= 5
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"null", b"[]", b'{"choices": 1}', b"\xff\xfe", b""])
+@pytest.mark.parametrize("status", [200, 400])
+def test_no_body_of_a_response_ends_in_a_traceback(
+    serve: Serve, reply: Any, articles: Any, job: Job, run: Run, body: bytes, status: int
+) -> None:
+    odd = Answer(status=status, raw_body=body)
+    server = serve(lambda ask: odd if ask.number == 1 else Answer(reply(ask.message)))
+
+    done: Any = run(job(server, articles(3), pace=Pace(patience=Patience(attempts=2, first_wait_s=0.001)))).summary
+
+    assert done["articles"]["labelled"] == 2
+
+
+def test_calls_under_way_are_brought_in_though_one_ends_in_a_fault_of_ours(
+    serve: Serve, reply: Any, articles: Any, job: Job, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distillery_trainer.labelling.watch import Watch
+
+    server = serve(lambda ask: Answer(reply(ask.message), delay_s=0.05 * ask.number))
+    wanted = job(server, articles(8), pace=Pace(concurrency=8))
+    hear = Watch.hear
+
+    def faulty(self: Any, outcomes: Any) -> Any:  # Any: those of `hear`
+        if len(heard) == 0:
+            heard.append(outcomes)
+            raise ZeroDivisionError
+        return hear(self, outcomes)
+
+    heard: list[Any] = []
+    monkeypatch.setattr(Watch, "hear", faulty)
+    with pytest.raises(ZeroDivisionError):
+        run(wanted)
+    asked = len(server.asks)
+
+    done: Any = run(wanted).summary
+
+    assert done["articles"]["labelled"] == 8
+    assert len(server.asks) == asked == 8

@@ -1,4 +1,4 @@
-"""Labelling against a local server: nothing is paid twice, the budget holds, and a run goes on where it stopped."""
+"""Labelling against a local server: no reply is paid twice, the budget holds, and a run goes on where it stopped."""
 
 import json
 import sqlite3

@@ -1,1 +1,1 @@
-"""Labelling articles by an oracle: planned, within a budget, nothing paid twice."""
+"""Labelling articles by an oracle: planned, within a budget, no reply paid twice."""

@@ -62,7 +62,10 @@ class LiveDriver:
         for sign in signs:
             sign.cancel()
         others = min(self._pace.concurrency, len(requests)) - 1
-        await asyncio.gather(first, *(self._work(queue) for _ in range(others)))
+        workers = [first, *(self._work(queue) for _ in range(others))]
+        for failure in await asyncio.gather(*workers, return_exceptions=True):
+            if failure is not None:  # a fault of ours; the other workers have brought in their calls
+                raise failure
         return self._stop
 
     def progress(self) -> str:
@@ -76,7 +79,13 @@ class LiveDriver:
 
     async def _work(self, queue: deque[Request]) -> None:
         while queue and self._stop is None:
-            await self._ask(queue.popleft())
+            try:
+                await self._ask(queue.popleft())
+            except BaseException as error:  # whatever it was, no further call may begin
+                self._halt(Stop("interrupted", f"{type(error).__name__}: {error}"))
+                async with self._room:
+                    self._room.notify_all()
+                raise
             self._ended += 1
 
     async def _ask(self, request: Request) -> None:

@@ -62,7 +62,7 @@ class ChatOracle:
             raise self._error(response.status_code, text, retry_after(response.headers))
         try:
             body = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise RetryError(UNREADABLE, f"{self._url}: {text[:200]}", may_be_paid=True) from None
         return read_completion(body, self._model, self._url)
 
@@ -195,7 +195,7 @@ def _usage(body: Mapping[str, Json]) -> Usage | None:
 def _read_error(status: int, text: str, retry_after_s: float | None) -> OracleError:
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = {}
     error = body.get("error", body) if isinstance(body, Mapping) else {}
     if not isinstance(error, Mapping):
