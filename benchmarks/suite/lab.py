@@ -41,7 +41,7 @@ class Lab:
     def bundle(self) -> Bundle:
         """The bundle, every byte of it checked."""
         bundle = open_bundle(self.folder)
-        self._shared.learn(self.folder, bundle.manifest.files)
+        self._shared.learn(bundle.files)
         return bundle
 
     @cached_property

@@ -13,8 +13,11 @@ from distillery_runtime.jsonl import BadLine, read_jsonl
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.text import compose
 from distillery_trainer.labelling.asking import make_asking
+from distillery_trainer.labelling.estimate import max_frame_tokens
 from distillery_trainer.labelling.job import Questions
+from distillery_trainer.labelling.ledger import CostRatio
 from distillery_trainer.labelling.plan import Estimate, estimate
+from distillery_trainer.labelling.purse import Terms
 from distillery_trainer.oracle.prices import Price
 from distillery_trainer.oracle.protocol import Request
 from distillery_trainer.oracle.services import Access, price_of, sent
@@ -104,8 +107,9 @@ def preview(folder: Path, spec: FilterSpec, access: Access, given_price: str | N
     request = asking.request(article_id, text)
     url, body = sent(access, schema, request)
     price = _price(access, given_price)
-    answers = len(spec.flags) + len(spec.dimensions)
-    figures = estimate([request], price or Price(0, 0, 0, 1, ""), access.settings, answers, is_batch=False)
+    frame_tokens = max_frame_tokens(asking.schema, access.settings)
+    terms = Terms(asking.id, access.settings, price or Price(0, 0, 0, 1, ""), "live", frame_tokens)
+    figures = estimate([request], terms, len(spec.flags) + len(spec.dimensions), CostRatio(0, 0.0, 0.0))
     return Preview(spec.label, access, request, len(text), url, body, price, figures)
 
 
