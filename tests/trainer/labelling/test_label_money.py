@@ -110,6 +110,18 @@ def test_a_call_without_an_answer_in_time_counts_at_the_most_it_can_have_cost(
     assert done["cost_usd"]["unsure"] > 10 * 1024 / 1e6  # the whole output allowed
 
 
+def test_a_time_out_of_a_server_in_between_may_have_been_paid(
+    serve: Serve, reply: Any, articles: Any, job: Job, run: Run
+) -> None:
+    server = serve(lambda ask: Answer(reply(ask.message), status=504 if ask.times == 1 else 200))
+
+    done: Any = run(job(server, articles(1), pace=Pace(patience=Patience(first_wait_s=0.01)))).summary
+
+    assert done["articles"]["labelled"] == 1
+    assert done["cost_usd"]["unsure"] > 10 * 1024 / 1e6  # as above
+    assert done["cost_usd"]["unsure_likely"] == pytest.approx(CALL_USD)
+
+
 @pytest.mark.parametrize(
     ("answer", "detail"),
     [

@@ -151,7 +151,7 @@ def outcome(
     return code, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [6, pytest.param(400, marks=pytest.mark.slow)])
 def test_bytes_that_changed_at_random_never_give_a_traceback(
     labelled: tuple[list[str], Any, Path], count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -188,5 +188,5 @@ def _damage(connection: sqlite3.Connection) -> Iterator[Problem]:
 def _json(text: object) -> object:
     try:
         return json.loads(text) if isinstance(text, str) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -46,6 +46,7 @@ _TERMINAL_CODES = {
     "quota_per_day": "the quota is used up",
 }
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+_TIMED_OUT = {408, 504, 524}  # of a server in between; the one behind it may have worked on, and be paid
 _RETRY_STATUS = {408: "no answer in time", 409: "conflict", 425: "too early", 429: "too many requests"}
 
 
@@ -65,7 +66,8 @@ def error_of(status: int, codes: set[str], message: str, retry_after_s: float | 
     if status in _TERMINAL_STATUS:
         return TerminalError(_TERMINAL_STATUS[status], detail)
     if status in _RETRY_STATUS or status >= 500:
-        return RetryError(_RETRY_STATUS.get(status, "a fault of the server"), detail, retry_after_s)
+        reason = _RETRY_STATUS.get(status, "a fault of the server")
+        return RetryError(reason, detail, retry_after_s, may_be_paid=status in _TIMED_OUT)
     if status < 400:
         return TerminalError("no such model or address", f"{detail}; redirects are not followed")
     return RefusedError("the request was not accepted", detail)
