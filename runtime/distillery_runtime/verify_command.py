@@ -14,6 +14,7 @@ from distillery_runtime.errors import BundleError, InputError, Problem, Provider
 from distillery_runtime.golden import replay
 from distillery_runtime.integrity import check_id, read_manifest
 from distillery_runtime.manifest import Manifest
+from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.session import Provider
 from distillery_runtime.signature import signed_id
 
@@ -123,6 +124,7 @@ def _replay_all(bundle: Bundle, provider: Provider) -> int:
         except ProviderError as refusal:
             elsewhere.append((name, refusal))
             continue
+        HybridScorer(bundle.spec, stages, bundle.name)  # whose rules must compile
         problems = replay(stages, bundle.calibration, bundle.goldens, bundle.spec.text)
         for problem in problems:
             print(f"{bundle.folder}: {problem}", file=sys.stderr)
