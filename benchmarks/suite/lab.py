@@ -71,7 +71,7 @@ class Lab:
             entry, device = self.entry(name), FORMS[variant].device
             chosen = next(item for item in entry.variants if item.name == variant)
             try:
-                opened = Stage(self.folder, entry, chosen, device, self.settings.threads, self._shared)
+                opened = Stage(self.bundle.folder, entry, chosen, device, self.settings.threads, self._shared)
             except ProviderError:
                 pytest.skip(f"{variant} does not run here: no {device}")
             self._stages[name, variant] = opened

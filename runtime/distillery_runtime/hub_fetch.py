@@ -12,7 +12,12 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from huggingface_hub import constants, hf_hub_url
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, validate_repo_id
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but not in an __all__
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+    validate_repo_id,
+)
 
 from distillery_runtime.errors import BundleError, ProviderError
 from distillery_runtime.hub_errors import TransportError, explained

@@ -1,5 +1,6 @@
 """A panel: several filters score the same articles, and what they have in common is done once."""
 
+import itertools
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -77,7 +78,7 @@ def load_panel(
     if expected_ids is not None and len(expected_ids) != len(paths):
         found = f"{len(expected_ids)} for {len(paths)} bundles"
         raise InputError("panel", [Problem("expected ids", found, "one for each bundle, in their order")])
-    shared, ids = Shared(), expected_ids or [None] * len(paths)
+    shared, ids = Shared(), expected_ids or itertools.repeat(None, len(paths))
     return Panel(
         [
             load(path, provider=provider, threads=threads, variant=variant, expected_id=expected, shared=shared)

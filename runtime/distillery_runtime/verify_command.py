@@ -69,16 +69,20 @@ def _verify(options: argparse.Namespace) -> int:
     if options.signed_by is not None:
         signed = signed_id(options.bundle, options.signature, options.signed_by, options.issuer)
         check_id(str(options.bundle), signed, expected_id)
-        print(f"signed by {options.signed_by}")
+        _print(f"signed by {options.signed_by}")
         expected_id = signed
     elif options.issuer or options.signature:
         raise InputError("verify", [Problem("--signed-by", "not given", "by whom the bundle is to be signed")])
     given = options.bundle, expected_id, options.provider, "all", options.timeout_s
-    return _run_child(*given, (print, _print_error, _print_error))
+    return _run_child(*given, (_print, _print_error, _print_error))
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
 
 
 def _print_error(line: str) -> None:
-    print(line, file=sys.stderr)
+    sys.stderr.write(f"{line}\n")
 
 
 def _run_child(
@@ -111,7 +115,7 @@ def _verify_in_this_process(options: argparse.Namespace) -> int:
         load(options.bundle, provider=options.provider, expected_id=options.expected_id)
         return 0
     bundle = open_bundle(options.bundle, options.expected_id)
-    print(f"{len(bundle.manifest.files)} files: sizes and digests match, nothing else in the folder")
+    _print(f"{len(bundle.manifest.files)} files: sizes and digests match, nothing else in the folder")
     return _replay_all(bundle, options.provider)
 
 
@@ -127,14 +131,14 @@ def _replay_all(bundle: Bundle, provider: Provider) -> int:
         HybridScorer(bundle.spec, stages, bundle.name)  # whose rules must compile
         problems = replay(stages, bundle.calibration, bundle.goldens, bundle.spec.text)
         for problem in problems:
-            print(f"{bundle.folder}: {problem}", file=sys.stderr)
+            _print_error(f"{bundle.folder}: {problem}")
         if problems:
             return 2
         used = ", ".join(f"{stage.name} {stage.variant} on {stage.provider}" for stage in stages)
-        print(f"{len(bundle.goldens)} golden articles: token ids, raw outputs and calibration agree ({used})")
+        _print(f"{len(bundle.goldens)} golden articles: token ids, raw outputs and calibration agree ({used})")
     if len(elsewhere) == len(variants):
         raise elsewhere[0][1]
     for name, error in elsewhere:
-        print(f"not checked here: {name} ({error})")
-    print(f"{bundle.name} is sound (id {bundle.id})")
+        _print(f"not checked here: {name} ({error})")
+    _print(f"{bundle.name} is sound (id {bundle.id})")
     return 0
