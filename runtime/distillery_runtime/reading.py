@@ -76,10 +76,15 @@ class Reader:
             return False
         return not self._may_drop or not self._dropped_of(text)
 
-    def tokens(self, texts: Sequence[str]) -> list[list[Token]]:
-        """Each text's tokens without special ids, and what they stand for. Slower than `ids`; errors as there."""
+    def tokens(self, texts: Sequence[str], most: int) -> list[list[Token]]:
+        """Each text's tokens without special ids, and what they stand for. Slower than `ids`; errors as there.
+
+        Args:
+            texts: as in `ids`.
+            most: how many tokens are needed of either end; what lies between them is left out.
+        """
         encodings = self._encode(texts, fast=False)
-        return [list(self._weigh(text, encoding)) for text, encoding in zip(texts, encodings, strict=True)]
+        return [list(self._weigh(text, encoding, most)) for text, encoding in zip(texts, encodings, strict=True)]
 
     def _encode(self, texts: Sequence[str], *, fast: bool) -> list[Encoding]:
         encode = self._tokenizer.encode_batch_fast if fast else self._tokenizer.encode_batch
@@ -90,12 +95,14 @@ class Reader:
         except BaseException as error:  # tokenizers raises bare Exception, and a Rust panic is no Exception
             raise ModelError("the tokenizer fails on a text") from error  # its message may quote the text
 
-    def _weigh(self, text: str, encoding: Encoding) -> Iterator[Token]:
+    def _weigh(self, text: str, encoding: Encoding, most: int) -> Iterator[Token]:
         """A token stands for the characters from its start to the next one's: what lies between was dropped."""
         dropped = dict.fromkeys(map(ord, self._dropped_of(text)))
-        starts = [0, *(start for start, _ in encoding.offsets[1:]), len(text)]
+        ids, offsets = encoding.ids, encoding.offsets
+        starts = [0, *(start for start, _ in offsets[1:]), len(text)]
         at = 0
-        for index, (token, (start, stop)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True)):
+        for index in (*range(min(most, len(ids))), *range(max(most, len(ids) - most), len(ids))):
+            token, (start, stop), at = ids[index], offsets[index], max(at, starts[index])
             end = max(at, starts[index + 1])
             characters = _length(part := text[at:end])
             unread = characters - _length(part.translate(dropped)) if dropped else 0

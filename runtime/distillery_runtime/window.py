@@ -11,6 +11,7 @@ import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ class TokenWindow:
             self._tokenizer.encode_special_tokens = True
             self._cuts = find_cuts(self._tokenizer, source)
             self._reader = Reader(self._tokenizer, source, (*self._lead, *self._trail))
-            separator = self._reader.tokens([window.separator])[0] if window.tail_share else []
+            separator = self._reader.tokens([window.separator], window.max_tokens)[0] if window.tail_share else []
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # tokenizers raises bare Exception, and for some files a Rust panic
@@ -107,7 +108,7 @@ class TokenWindow:
         # An array.array reads a list in half the time that numpy takes.
         found, unread = np.array(array("I", ids), dtype=np.int64), 0.0
         if not self._reader.is_plain(found, text):
-            tokens = self._read([text], self._reader.tokens)[0]
+            tokens = self._read([text], partial(self._reader.tokens, most=self._room + 1))[0]
             found, unread = np.array([token.id for token in tokens], dtype=np.int64), self._unread(text, tokens)
         return TokenIds(self._around(*self._kept(found)), len(found) > self._room, unread)
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import time
+import timeit
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +158,30 @@ def test_the_share_is_of_what_the_window_holds(tmp_path: Path, tail_share: float
     middle, ends = plain + foreign + plain, foreign + plain + foreign
 
     assert (unread(window, middle), unread(window, ends)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "unit", ["\u0e44\u0e17\u0e22 ", "\u0e44\u0e17\u0e22", "<pad>", "a\u0e01", "\u05d0\u05d1 wind "]
+)
+def test_a_long_text_is_weighed_as_its_ends_are(tmp_path: Path, unit: str) -> None:
+    window = window_of(unigram(), tmp_path, Window(max_tokens=40, tail_share=0.5, separator="."))
+
+    short, long = window.encode([unit * 400, unit * 4_000])
+
+    assert long.unread == pytest.approx(short.unread)
+    assert len(long.ids) == len(short.ids)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["\u0e44\u0e17\u0e22 ", "<pad>", "\U0001f600a", "\ufffd", "\u05d0\u05d1 wind "])
+def test_reading_takes_time_in_proportion_to_the_length(tmp_path: Path, unit: str) -> None:
+    window = window_of(unigram(), tmp_path, Window(max_tokens=512))
+
+    def seconds(characters: int) -> float:
+        text = unit * (characters // len(unit))
+        return min(timeit.repeat(lambda: window.encode([text]), number=1, repeat=3, timer=time.process_time))
+
+    assert seconds(1_000_000) <= 3 * seconds(500_000) + 0.01  # where only the ends are read, both are next to nothing
 
 
 def test_the_prefix_is_not_counted(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ class Pipeline:
         return fit_router(self.models.probe_scores(texts), kept, self.spec)
 
     def _seen(self, texts: Sequence[str], router: Router) -> Drawn:
-        """Articles as both models see them: what they cannot read, the probe hands on and the student refuses."""
+        """Articles as both models see them: what it cannot read the probe hands on, and the student refuses."""
         chance = chances(self.models.probe_scores(texts), router, self.spec)
         overall = overalls(self.models.student_scores(texts), self.spec)
         by_probe, by_student = self.models.is_unreadable(texts).T
