@@ -1,7 +1,7 @@
 """Which scripts a tokenizer's vocabulary covers: those whose letters it reads nearly all, each for itself.
 
-Scripts are blocks of common letters. A vocabulary that lacks a letter reads no word that holds it: one with a few letters
-of a script (from names and formulas) does not cover it.
+Scripts are blocks of common letters. A vocabulary that lacks a letter reads no word that holds it: one with a few
+letters of a script (from names and formulas) does not cover it.
 """
 
 from pathlib import Path

