@@ -72,7 +72,11 @@ class Reader:
 
     def is_plain(self, ids: NDArray[np.int64], text: str) -> bool:
         """Whether no id of a text is special or unknown, and no part of it may be without a token."""
-        if len(ids) <= _FEW or np.take(self._odd, ids, mode="clip").any() or _REPLACEMENT in text:
+        try:
+            is_odd = self._odd[ids].any()
+        except IndexError:  # of a vocabulary with gaps
+            is_odd = np.take(self._odd, ids, mode="clip").any()
+        if is_odd or len(ids) <= _FEW or _REPLACEMENT in text:
             return False
         return not self._may_drop or not self._dropped_of(text)
 
@@ -104,13 +108,16 @@ class Reader:
         for index in (*range(min(most, len(ids))), *range(max(most, len(ids) - most), len(ids))):
             token, (start, stop), at = ids[index], offsets[index], max(at, starts[index])
             end = max(at, starts[index + 1])
-            characters = _length(part := text[at:end])
-            unread = characters - _length(part.translate(dropped)) if dropped else 0
+            # Nearly all white space of a text is single spaces, which this counts in a tenth of the time.
+            characters = end - at - text.count(" ", at, end)
             if token in self._special or (token == self._unknown and self._spells_unknown(text[start:stop])):
                 yield from self._spelled(token)
+            elif token == self._unknown:
+                yield Token(token, characters, min(self._unread(text[max(at, start) : min(stop, end)]), characters))
+            elif dropped:
+                yield Token(token, characters, min(end - at - len(text[at:end].translate(dropped)), characters))
             else:
-                unread = self._unread(text[max(at, start) : min(stop, end)]) if token == self._unknown else unread
-                yield Token(token, characters, min(unread, characters))
+                yield Token(token, characters, 0)
             at = end
 
     def _unread(self, text: str) -> int:
