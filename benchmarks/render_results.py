@@ -32,7 +32,7 @@ class Result:
     @property
     def is_of_old_split(self) -> bool:
         """Whether its test articles are those of before near-duplicates were found exactly."""
-        return self.record.get("split_version", 1) == 1
+        return bool(self.record.get("split_version", 1) == 1)
 
     @property
     def label(self) -> str:

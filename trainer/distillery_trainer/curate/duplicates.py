@@ -30,7 +30,7 @@ UNSPACED_LETTERS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\
 UNSPACED = IDEOGRAPHS + UNSPACED_LETTERS
 
 _UNITS = 15  # the bits of a token's number that hold its units
-_KNOWN_TOKENS = 1 << 18
+_KEPT_TOKENS, _KEPT_CHARACTERS = 1 << 18, 64
 _ONE_UNSPACED, _ONE_IDEOGRAPH = re.compile(f"[{UNSPACED}]"), re.compile(f"[{IDEOGRAPHS}]")
 
 Numbers = NDArray[np.uint64]
@@ -145,13 +145,15 @@ def _word() -> re.Pattern[str]:
 
 
 class _Tokens(dict[str, int]):
-    """A number of 64 bits for each token, the last four its units; forgets all where it has grown large."""
+    """A number of 64 bits for each token, the last four its units; keeps short ones, until they are many."""
 
     def __missing__(self, token: str) -> int:
-        if len(self) >= _KNOWN_TOKENS:
-            self.clear()
-        number = int.from_bytes(hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
-        self[token] = number = number & ~_UNITS | _units(token)
+        digest = hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        number = int.from_bytes(digest, "big") & ~_UNITS | _units(token)
+        if len(token) <= _KEPT_CHARACTERS:
+            if len(self) >= _KEPT_TOKENS:
+                self.clear()
+            self[token] = number
         return number
 
 
