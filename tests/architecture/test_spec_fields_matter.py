@@ -36,7 +36,7 @@ FIXED = {"schema_version": 2, "tiers.2.min_overall": 0.5}
 STATIC = {"student.backend": "static"}
 ENCODER = {"student.backend": "encoder"}
 RESTLESS_HEAD = {"epochs": 30, "learning_rate": 0.05}  # its validation error bounces, so that patience has a say
-RESTLESS_MODEL = {"epochs": 6, "learning_rate": 0.02}
+RESTLESS_MODEL = {"epochs": 6, "learning_rate": 0.03}
 
 
 @dataclass(frozen=True, slots=True)
