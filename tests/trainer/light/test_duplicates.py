@@ -203,7 +203,7 @@ HOSTILE: dict[str, Callable[[int], list[str]]] = {
     "one frame, nearly all of it": lambda n: templates(n, 0.65),
     "a chain": drifting,
     "three words each": lambda n: [" ".join(news(place, 3)) for place in range(n)],
-    "nothing but marks": lambda n: ["!" * place for place in range(n)],
+    "nothing but marks": lambda n: ["!" * (place % 97) + "?" * (place // 97) for place in range(n)],
     "unlike": lambda n: [" ".join(news(place, 60)) for place in range(n)],
     "one long text": lambda n: [" ".join(news(0, 60 * n)), " ".join(news(1, 60 * n))],
     "one long text without spaces": lambda n: [unspaced("Thai", 30 * n, seed) for seed in (1, 2)],
@@ -219,9 +219,7 @@ def cpu_seconds(texts: list[str]) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_twice_as_many_texts_cost_at_most_three_times_as_much(kind: str) -> None:
-    costs = []
-    for count in (1000, 2000):
-        texts = HOSTILE[kind](count)
-        costs.append(min(cpu_seconds(texts) for _ in range(3)))
+    few, many = HOSTILE[kind](2000), HOSTILE[kind](4000)
+    costs = [(cpu_seconds(few), cpu_seconds(many)) for _ in range(4)]  # in turns: other work disturbs both alike
 
-    assert costs[1] <= 3 * costs[0]
+    assert min(cost for _, cost in costs) <= 3 * min(cost for cost, _ in costs)
