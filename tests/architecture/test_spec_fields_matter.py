@@ -173,7 +173,13 @@ RULES = [
     Rule("evaluation.slices.*.name", renamed, ("report",)),
     Rule("evaluation.slices.*.field", lambda field: {"source": "language", "language": "source"}[field], ("report",)),
     Rule("evaluation.slices.*.includes", NOWHERE, ("report",)),
-    Rule("evaluation.slices.*.excludes", lambda old: "" if old is None else "news", ("report",)),
+    Rule("evaluation.slices.0.excludes", "news", ("report",)),
+    Rule(
+        "evaluation.slices.*.excludes",
+        "n",
+        ("report",),  # in every field that holds one of these
+        {f"evaluation.slices.{place}.includes": letter for place, letter in ((1, "w"), (2, "l"), (3, "e"))},
+    ),
     Rule("targets.mae", 0.5, ("gate",)),
     Rule("targets.recall_operating", 0.5, ("gate",)),
     Rule("targets.better_than_tfidf_ridge_by", 0.5, ("gate",)),

@@ -290,7 +290,8 @@ class _Ambiguous:
 
 def _resolved(text: str) -> str | bool | int | float | _Ambiguous | None:
     """The value of a plain scalar, as YAML 1.1 has it."""
-    tag = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False)).rpartition(":")[2]
+    resolve: Any = _RESOLVER.resolve  # Any: PyYAML leaves it untyped
+    tag = resolve(yaml.ScalarNode, text, (True, False)).rpartition(":")[2]
     quoted = f'"{text}" in quotes'
     if tag == "null":
         return None

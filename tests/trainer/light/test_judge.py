@@ -213,8 +213,8 @@ def test_the_gate_stays_closed_to_a_run_that_is_worse_than_the_incumbent(
 def test_the_gate_takes_the_targets_of_the_filter_as_it_is_now(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = (made / "filters" / "topic" / "v1" / "config.yaml").read_text(encoding="utf-8")
-    (tmp_path / "config.yaml").write_text(f"{config}\ntargets: {{mae: 0.001}}\n", encoding="utf-8")
+    config = (made / "filters" / "topic" / "v1" / "config.yaml").read_text(encoding="utf-8").partition("targets:")[0]
+    (tmp_path / "config.yaml").write_text(f"{config}targets: {{mae: 0.001}}\n", encoding="utf-8")
 
     code = main(["gate", str(made / "first"), "--filter", str(tmp_path)])
 
@@ -224,8 +224,13 @@ def test_the_gate_takes_the_targets_of_the_filter_as_it_is_now(
     assert out.endswith("expected at most 0.001\n")
 
 
-def test_a_gate_without_targets_or_incumbent_is_refused(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["gate", str(made / "first"), "--filter", str(made / "filters" / "topic" / "v1")])
+def test_a_gate_without_targets_or_incumbent_is_refused(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = (made / "filters" / "topic" / "v1" / "config.yaml").read_text(encoding="utf-8").partition("targets:")[0]
+    (tmp_path / "config.yaml").write_text(config, encoding="utf-8")
+
+    code = main(["gate", str(made / "first"), "--filter", str(tmp_path)])
 
     assert code == 2
     assert "targets: none stated" in capsys.readouterr().err
