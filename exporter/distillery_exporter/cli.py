@@ -1,7 +1,6 @@
 """The `exporter` command: build a bundle from a run, verify one, sign one. Exit codes as in the runtime's `command`."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,8 @@ from distillery_exporter.build import PARITY_ARTICLES, VARIANTS, build
 from distillery_exporter.run_reader import latest_run, open_run
 from distillery_exporter.sign import PASSWORD, sign
 from distillery_runtime.cli import main as distillery
-from distillery_runtime.command import positive, run_command
+from distillery_runtime.command import Parser, news, positive, print_lines, run_command
+from distillery_runtime.same_file import refuse_replaced
 from distillery_runtime.variants import FORMS
 from distillery_runtime.version import __version__
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="exporter", description="Write runs as bundles that the runtime loads.")
+    parser = Parser(prog="exporter", description="Write runs as bundles that the runtime loads.")
     parser.add_argument("--version", action="version", version=f"distillery-exporter {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -66,7 +66,8 @@ def _sign(options: argparse.Namespace) -> int:
 def _build(options: argparse.Namespace) -> int:
     run = open_run(options.run_folder or latest_run())
     out = options.out or BUNDLES_FOLDER / run.spec.label
-    scorer = build(run, out, options.variants, options.parity_articles, lambda line: print(line, file=sys.stderr))
+    refuse_replaced(out, [run.folder])
+    scorer = build(run, out, options.variants, options.parity_articles, news)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    print(f"{out}: {scorer.bundle}, {size / 1e6:,.1f} MB")
+    print_lines([f"{out}: {scorer.bundle}, {size / 1e6:,.1f} MB"])
     return 0

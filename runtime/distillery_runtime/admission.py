@@ -28,6 +28,8 @@ def read_entry(record: object) -> Entry:
         return parse_article(record)
     except ArticleError as error:
         return Refused(id_of(record), str(error))
+    except Exception as error:  # noqa: BLE001 - of the caller's own mapping, which must not stop the other records
+        return Refused(id_of(record), f"cannot be read ({type(error).__name__})")
 
 
 def chunked(records: Iterable[object], most: int) -> Iterator[list[Entry]]:

@@ -8,6 +8,7 @@ from distillery_runtime.errors import DistilleryError
 MAX_ID_CHARS = 1_000
 MAX_TITLE_CHARS = 10_000
 MAX_CONTENT_CHARS = 1_000_000
+EMPTY = "text and content: both empty"
 
 
 class ArticleError(DistilleryError):
@@ -16,7 +17,7 @@ class ArticleError(DistilleryError):
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """What is scored. `content` is the record's `text` (or `content`)."""
+    """What is scored. `content` is the record's `text`, or its `content` where `text` is missing or blank."""
 
     id: str
     title: str
@@ -28,7 +29,7 @@ def parse_article(record: object) -> Article:
 
     Args:
         record: a mapping with `id` (string or integer), `title` (optional) and `text` or `content`, or an `Article`.
-            Other keys are allowed and ignored.
+            `text` is read where it is not blank, else `content`. Other keys are allowed and ignored.
 
     Raises:
         ArticleError: the record is no mapping; a field is missing, empty, too long, of another type, or holds lone
@@ -38,38 +39,45 @@ def parse_article(record: object) -> Article:
         record = {"id": record.id, "title": record.title, "text": record.content}
     if not isinstance(record, Mapping):
         raise ArticleError(f"a record must be an object, found {type(record).__name__}")
-    article_id = record.get("id")
-    if isinstance(article_id, int) and not isinstance(article_id, bool):
-        article_id = _digits(article_id)
-    content_key = "text" if record.get("text") is not None else "content"
     title = record.get("title")
     article = Article(
-        id=_string("id", article_id, MAX_ID_CHARS),
+        id=_string("id", _spelt(record.get("id")), MAX_ID_CHARS),
         title="" if title is None else _string("title", title, MAX_TITLE_CHARS),
-        content=_string("text", record.get(content_key), MAX_CONTENT_CHARS),
+        content=_content(record.get("text"), record.get("content")),
     )
     if not article.id:
         raise ArticleError("id: empty")
-    if not article.content.strip():
-        raise ArticleError("text: empty")
     return article
 
 
-def _digits(number: int) -> str:
+def _content(text: object, content: object) -> str:
+    """The first of the two that is not blank."""
+    if text is None and content is None:
+        raise ArticleError("text: missing")
+    found = "" if text is None else _string("text", text, MAX_CONTENT_CHARS)
+    if not found.strip() and content is not None:
+        found = _string("content", content, MAX_CONTENT_CHARS)
+    if not found.strip():
+        raise ArticleError("text: empty" if content is None else "content: empty" if text is None else EMPTY)
+    return found
+
+
+def _spelt(value: object) -> object:
+    """An integer as its digits, anything else as it is."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
     try:
-        return str(number)
+        return int.__repr__(value)
     except ValueError as error:  # Python refuses to spell integers of thousands of digits
         raise ArticleError(f"id: an integer of more than {MAX_ID_CHARS} digits") from error
 
 
 def id_of(record: object) -> str | None:
     """A record's id where it has a usable one, for reporting records that are no articles."""
-    value = record.get("id") if isinstance(record, Mapping) else getattr(record, "id", None)
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        return None
     try:
-        return _string("id", str(value), MAX_ID_CHARS) or None
-    except (ArticleError, ValueError):  # ValueError: an integer of thousands of digits
+        value = record.get("id") if isinstance(record, Mapping) else getattr(record, "id", None)
+        return _string("id", _spelt(value), MAX_ID_CHARS) or None
+    except Exception:  # noqa: BLE001 - of the caller's own mapping, whatever its methods raise: there is no id
         return None
 
 
@@ -78,6 +86,7 @@ def _string(field: str, value: object, limit: int) -> str:
         raise ArticleError(f"{field}: missing")
     if not isinstance(value, str):
         raise ArticleError(f"{field}: must be a string, found {type(value).__name__}")
+    value = str.__str__(value)  # of a subclass, whose own methods may do anything
     if len(value) > limit:
         raise ArticleError(f"{field}: {len(value)} characters, at most {limit}")
     try:

@@ -3,7 +3,6 @@
 All tasks take turns, so that variants can be compared on a machine that does other things too (see `timing`).
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from distillery_runtime import bench_figures as figures
 from distillery_runtime.bench_plan import Opened, Plan, gemm_kind, gemm_name
 from distillery_runtime.bench_sample import Sample, sample_from_file, sample_from_goldens
-from distillery_runtime.bundle import Bundle, open_bundle, open_stages
+from distillery_runtime.bundle import Bundle, open_bundle, open_stages, read_quality
 from distillery_runtime.cpu import usable_cores
 from distillery_runtime.engine import CHUNK_ARTICLES
 from distillery_runtime.errors import ProviderError
@@ -62,7 +61,7 @@ def bench(request: Request, progress: Progress) -> figures.Report:
     began = time.perf_counter()
     bundle = open_bundle(request.bundle, request.expected_id)
     verify_s = time.perf_counter() - began
-    quality = _read_quality(bundle)
+    quality = read_quality(bundle)
     sample = sample_from_file(request.articles) if request.articles else sample_from_goldens(bundle.goldens)
     opened, left_out = _open_all(bundle, request, sample, progress)
     progress(0.0, "choosing articles")
@@ -111,7 +110,7 @@ def _open_all(bundle: Bundle, request: Request, sample: Sample, progress: Progre
         load = figures.Load(ready - began, time.perf_counter() - ready, process_memory())
         opened.append(Opened(stages, scorer, load))
     if not opened:
-        raise ProviderError("\n".join(left_out))
+        raise ProviderError(*left_out)
     return opened, left_out
 
 
@@ -143,11 +142,6 @@ def _without_turn(plan: Plan) -> Iterator[str]:
     for task in plan.tasks.values():
         if not task.rounds:
             yield task.name
-
-
-def _read_quality(bundle: Bundle) -> object:
-    content: object = json.loads(bundle.files.read(bundle.manifest.path_of("quality")))
-    return content
 
 
 def _peaks(plan: Plan) -> dict[str, Spread]:

@@ -4,33 +4,32 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from distillery_runtime.bench import ALL, Request, bench
 from distillery_runtime.bench_report import text
-from distillery_runtime.command import positive
+from distillery_runtime.command import news, positive, threads
+from distillery_runtime.part_file import open_output
+from distillery_runtime.same_file import refuse_same_file
 from distillery_runtime.verify_command import EXPECTED_ID
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 Find = Callable[[Path | None], Path]
-Writing = Callable[[Path | None], AbstractContextManager[TextIO]]
 
 INTERRUPTED = 130
 LINE_CHARS = 78
 
 
-def add_bench_command(commands: "Commands", find_bundle: Find, writing: Writing) -> None:
+def add_bench_command(commands: "Commands", find_bundle: Find) -> None:
     """Adds `bench` to a parser's commands.
 
     Args:
         commands: what `add_subparsers` gave.
         find_bundle: from the value of `--bundle` to a bundle's folder.
-        writing: opens the value of `--out`; None is stdout.
     """
     parser = commands.add_parser("bench", help="measure a bundle on this machine: latency, throughput, memory, shares")
     parser.add_argument(
@@ -47,17 +46,17 @@ def add_bench_command(commands: "Commands", find_bundle: Find, writing: Writing)
         "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)"
     )
     parser.add_argument(
-        "--threads", type=positive, metavar="N", help="threads (default: the cores this process may use)"
+        "--threads", type=threads, metavar="N", help="threads (default: the cores this process may use)"
     )
     parser.add_argument(
         "--seconds", type=positive, default=25, metavar="S", help="how long to measure, loading not counted (25)"
     )
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the report here instead of stdout")
-    parser.set_defaults(run=lambda options: _bench(options, find_bundle, writing))
+    parser.set_defaults(run=lambda options: _bench(options, find_bundle))
 
 
-def _bench(options: argparse.Namespace, find_bundle: Find, writing: Writing) -> int:
+def _bench(options: argparse.Namespace, find_bundle: Find) -> int:
     request = Request(
         bundle=find_bundle(options.bundle),
         expected_id=options.expected_id,
@@ -67,13 +66,16 @@ def _bench(options: argparse.Namespace, find_bundle: Find, writing: Writing) -> 
         threads=options.threads,
         seconds=options.seconds,
     )
+    refuse_same_file(options.out, [request.bundle, *([options.articles] if options.articles else [])])
     progress = Progress(sys.stderr)
-    with writing(options.out) as sink:
+    with open_output(options.out, news) as output:
         try:
             report = bench(request, progress.show)
         finally:
             progress.clear()
-        sink.write(json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n" if options.json else text(report))
+        output.stream.write(
+            json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n" if options.json else text(report)
+        )
     return INTERRUPTED if report.interrupted else 0
 
 

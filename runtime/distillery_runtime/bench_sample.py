@@ -9,7 +9,7 @@ from pathlib import Path
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.golden import Golden
-from distillery_runtime.jsonl import BadLine, read_jsonl
+from distillery_runtime.jsonl import BadLine, read_jsonl_file
 from distillery_runtime.window import Ids, TokenIds, TokenWindow
 
 MAX_ARTICLES = 2000  # of a file: enough for its lengths, little enough to hold in memory
@@ -43,17 +43,16 @@ def sample_from_file(path: Path) -> Sample:
     """The first 2,000 articles of a file of JSON lines.
 
     Raises:
-        InputError: the file holds no article.
+        InputError: the file holds no article, or is no file of JSON lines.
     """
     records, refused = [], 0
-    with path.open("rb") as stream:
-        for line in itertools.islice(read_jsonl(stream), MAX_ARTICLES):
-            try:
-                article = parse_article(None if isinstance(line, BadLine) else line)
-            except ArticleError:
-                refused += 1
-                continue
-            records.append({"id": article.id, "title": article.title, "text": article.content})
+    for line in itertools.islice(read_jsonl_file(path), MAX_ARTICLES):
+        try:
+            article = parse_article(None if isinstance(line, BadLine) else line)
+        except ArticleError:
+            refused += 1
+            continue
+        records.append({"id": article.id, "title": article.title, "text": article.content})
     if not records:
         raise InputError(str(path), [Problem("articles", f"none in {refused} lines", "at least one")])
     return Sample(tuple(records), path.name, refused)

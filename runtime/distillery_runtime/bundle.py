@@ -1,15 +1,12 @@
 """Loading a bundle: check every byte, open its stages, replay golden articles, and only then score."""
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from distillery_runtime.errors import BundleError, SpecError
-from distillery_runtime.golden import CalibrationFile, Golden, parse_goldens, replay
+from distillery_runtime.golden import CalibrationFile, Golden, parse_calibration, parse_goldens, replay
 from distillery_runtime.integrity import Checked, check_folder
 from distillery_runtime.manifest import Manifest
 from distillery_runtime.scorer import HybridScorer
@@ -18,6 +15,7 @@ from distillery_runtime.shared import Shared
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.spec_checks import parse_spec
 from distillery_runtime.stage import Stage, open_stage
+from distillery_runtime.strict_json import JsonError, parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -72,16 +70,26 @@ def open_bundle(path: str | Path, expected_id: str | None = None) -> Bundle:
     if (spec.name, spec.version) != (manifest.filter.name, manifest.filter.version):
         raise BundleError(f"{folder}: filter.json is of {spec.label}, expected the filter that bundle.json names")
     calibration_name = manifest.path_of("calibration")
-    try:
-        calibration = CalibrationFile.model_validate_json(files.read(calibration_name))
-    except ValidationError as error:
-        raise BundleError(f"{folder / calibration_name}: {error}") from error
+    calibration = parse_calibration(files.read(calibration_name), str(folder / calibration_name))
     golden_name = manifest.path_of("golden")
     goldens = parse_goldens(files.read(golden_name), str(folder / golden_name))
     problems = list(_check_dimensions(manifest, spec, calibration, goldens))
     if problems:
-        raise BundleError("\n".join(f"{folder}: {line}" for line in problems))
+        raise BundleError(*(f"{folder}: {line}" for line in problems))
     return Bundle(files, spec, calibration, tuple(goldens))
+
+
+def read_quality(bundle: Bundle) -> object:
+    """Reads `quality.json`, as any JSON.
+
+    Raises:
+        BundleError: it is not JSON, or not what was checked.
+    """
+    path = bundle.manifest.path_of("quality")
+    try:
+        return parse_json(bundle.files.read(path))
+    except JsonError as error:
+        raise BundleError(f"{bundle.folder / path}: not JSON ({error})") from error
 
 
 def _check_dimensions(
@@ -132,7 +140,7 @@ def load(
     shortest = sorted(bundle.goldens, key=lambda golden: len(golden.text))[:SELF_TEST_GOLDENS]
     problems = replay(stages, bundle.calibration, shortest, bundle.spec.text)
     if problems:
-        raise BundleError("\n".join(f"{path}: self-test: {line}" for line in problems))
+        raise BundleError(*(f"{path}: self-test: {line}" for line in problems))
     logger.info("bundle loaded", extra={"bundle": bundle.name, "provider": stages[0].provider})
     return HybridScorer(bundle.spec, stages, bundle.name)
 
@@ -170,6 +178,8 @@ def _read_spec(files: Checked) -> FilterSpec:
     name = files.manifest.path_of("spec")
     where = str(files.folder / name)
     try:
-        return parse_spec(json.loads(files.read(name)), where)
-    except (ValueError, RecursionError, SpecError) as error:
-        raise BundleError(f"{where}: {error}") from error
+        return parse_spec(parse_json(files.read(name)), where)
+    except JsonError as error:
+        raise BundleError(f"{where}: not strict JSON ({error})") from error
+    except SpecError as error:
+        raise BundleError(*error.args) from error

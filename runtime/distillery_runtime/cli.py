@@ -1,27 +1,29 @@
 """The `distillery` command: score articles; inspect, verify, measure and pull bundles. Exit codes as in `command`."""
 
 import argparse
-import io
 import json
 import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, TextIO
 
 from distillery_runtime.article import MAX_TITLE_CHARS
 from distillery_runtime.bench_command import add_bench_command
-from distillery_runtime.bundle import Bundle, open_bundle
+from distillery_runtime.bundle import Bundle, open_bundle, read_quality
 from distillery_runtime.cascade import running
-from distillery_runtime.command import positive, run_command
+from distillery_runtime.command import Parser, news, print_lines, run_command, threads
 from distillery_runtime.cpu import usable_cores
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import read_jsonl
+from distillery_runtime.jsonl import no_file, read_jsonl_file
 from distillery_runtime.panel import load_panel
+from distillery_runtime.part_file import open_output
 from distillery_runtime.pull_command import add_pull_command
 from distillery_runtime.report import Tally, json_line, table_of
+from distillery_runtime.resuming import identity_of, skip_done
+from distillery_runtime.same_file import refuse_same_file
 from distillery_runtime.scorer import HybridScorer
 from distillery_runtime.starter import starter_bundle
 from distillery_runtime.verify_command import EXPECTED_ID, add_verify_command
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="distillery", description="Score articles by a bundle's small models.")
+    parser = Parser(prog="distillery", description="Score articles by a bundle's small models.")
     parser.add_argument("--version", action="version", version=f"distillery-runtime {__version__}")
     parser.add_argument("--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -55,13 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--expected-id", action="append", metavar="ID",
                        help=f"{EXPECTED_ID}; again for each --bundle, in their order")  # fmt: skip
     score.add_argument("--out", type=Path, metavar="FILE", help="write results here instead of stdout")
+    score.add_argument(
+        "--resume", action="store_true", help="continue an --out file that was interrupted, after what is done"
+    )
     score.add_argument("--format", choices=("jsonl", "table"), default="jsonl", help="what to write (default: jsonl)")
     score.add_argument(
         "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)"
     )
-    score.add_argument(
-        "--threads", type=positive, metavar="N", help="threads (default: the cores this process may use)"
-    )
+    score.add_argument("--threads", type=threads, metavar="N", help="threads (default: the cores this process may use)")
     score.add_argument("--variant", metavar="NAME", help="the variant to run (default: the fastest for the hardware)")
     score.add_argument("--strict", action="store_true", help="exit with 1 if any article was invalid")
     score.set_defaults(run=_score)
@@ -73,40 +76,54 @@ def _parser() -> argparse.ArgumentParser:
     inspect.set_defaults(run=_inspect)
 
     add_verify_command(commands)
-    add_bench_command(commands, find_bundle, writing)
+    add_bench_command(commands, find_bundle)
     add_pull_command(commands, BUNDLES_FOLDER)
     return parser
 
 
 def _score(options: argparse.Namespace) -> int:
+    file = None if options.file == "-" else Path(options.file)
+    folders = [find_bundle(given) for given in options.bundle or [None]]
+    if options.resume and (options.out is None or options.format != "jsonl"):
+        raise InputError("--resume", [Problem("output", "not a file of JSON lines", "--out FILE, --format jsonl")])
+    refuse_same_file(options.out, [file, *folders])
+    if file is not None and (problem := no_file(file, or_pipe=True)):
+        raise InputError("articles", [problem])
+    panel = load_panel(
+        folders,
+        provider=options.provider,
+        threads=options.threads,
+        variant=options.variant,
+        expected_ids=options.expected_id,
+    )
+    news(*_running(panel.scorers, options.threads or usable_cores()))
+    tally = Tally(sys.stderr)
     with ExitStack() as stack:
-        source = stack.enter_context(_reading(options.file))
-        sink = stack.enter_context(writing(options.out))
-        bundles = [find_bundle(given) for given in options.bundle or [None]]
-        panel = load_panel(
-            bundles,
-            provider=options.provider,
-            threads=options.threads,
-            variant=options.variant,
-            expected_ids=options.expected_id,
-        )
-        print("\n".join(_running(panel.scorers, options.threads or usable_cores())), file=sys.stderr)
-        tally = Tally()
-        specs, names = [scorer.spec for scorer in panel.scorers], [scorer.bundle for scorer in panel.scorers]
-        table = table_of(specs, names) if options.format == "table" else None
+        records = stack.enter_context(closing(read_jsonl_file(file)))
+        first = next(records, None)  # before the output is touched: the file may be of another format, or empty
+        if first is None:
+            raise InputError("articles", [Problem(options.file, "no article", "at least one")])
+        bundles = [scorer.bundle for scorer in panel.scorers]
+        table = table_of([scorer.spec for scorer in panel.scorers], bundles) if options.format == "table" else None
+        identity = identity_of(panel.scorers, file) if options.out and not table else None
+        output = stack.enter_context(open_output(options.out, news, identity, options.resume))
+        left = skip_done(chain([first], records), output, bundles, panel.chunk_articles, tally.count_kept)
         if table:
-            print(table.header(), file=sink)
+            print(table.header(), file=output.stream)
         titles: deque[str] = deque()
-        results = stack.enter_context(closing(panel.score_stream(_titled(read_jsonl(source), titles))))
+        results = stack.enter_context(closing(panel.score_stream(_titled(left, titles))))
         for scores in results:
             title = titles.popleft()
-            print(table.row(title, scores) if table else "\n".join(map(json_line, scores)), file=sink)
+            print(table.row(title, scores) if table else "\n".join(map(json_line, scores)), file=output.stream)
             tally.add(scores)
-    print(tally.summary(), file=sys.stderr)
+    news(*tally.summary())
+    if tally.all_invalid:
+        news(f"{options.file}: nothing could be scored, all {tally.total:,} records are invalid: {tally.first_reason}")
+        return 2
     return 1 if options.strict and tally.any_invalid else 0
 
 
-def _running(scorers: Iterable[HybridScorer], threads: int) -> Iterator[str]:
+def _running(scorers: Iterable[HybridScorer], count: int) -> Iterator[str]:
     """A line for each stage: which variant runs where, and why."""
     for scorer in scorers:
         run = running(scorer.stages)
@@ -115,8 +132,8 @@ def _running(scorers: Iterable[HybridScorer], threads: int) -> Iterator[str]:
                 yield f"{scorer.bundle} {stage.name}: not run (no threshold was certified, so it answers nothing)"
                 continue
             why = stage.reason.removeprefix(f"{stage.variant}: ")
-            plural = "s" if threads > 1 else ""
-            yield f"{scorer.bundle} {stage.name}: {stage.variant} on {stage.provider}, {threads} thread{plural} ({why})"
+            plural = "s" if count > 1 else ""
+            yield f"{scorer.bundle} {stage.name}: {stage.variant} on {stage.provider}, {count} thread{plural} ({why})"
 
 
 def _titled(lines: Iterable[object], titles: deque[str]) -> Iterator[object]:
@@ -129,12 +146,12 @@ def _titled(lines: Iterable[object], titles: deque[str]) -> Iterator[object]:
 
 def _inspect(options: argparse.Namespace) -> int:
     bundle = open_bundle(options.bundle, options.expected_id)
-    quality = json.loads(bundle.files.read(bundle.manifest.path_of("quality")))
+    quality = read_quality(bundle)
     if options.json:
         content = {"id": bundle.id, "manifest": bundle.manifest.model_dump(mode="json"), "quality": quality}
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return 0
-    print("\n".join(_describe(bundle)))
+    print_lines(_describe(bundle))
     return 0
 
 
@@ -178,42 +195,3 @@ def find_bundle(given: Path | None) -> Path:
     names = ", ".join(str(path) for path in found) or "none"
     expected = "exactly one, or --bundle DIR" + ("" if found else ", or the extra [starter]")
     raise InputError("--bundle", [Problem("bundles/", f"bundles found: {names}", expected)])
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[BinaryIO]:
-    if name == "-":
-        yield sys.stdin.buffer
-        return
-    with open(name, "rb") as stream:
-        yield stream
-
-
-@contextmanager
-def writing(path: Path | None) -> Iterator[TextIO]:
-    """Opens a file that appears under its name only when all of it is written; None is stdout.
-
-    What is there and is no regular file (a pipe, `/dev/null`) is written to as it is; a link's target is replaced.
-
-    Raises:
-        InputError: the path is a folder.
-    """
-    if path is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")
-        yield sys.stdout
-        return
-    target = path.resolve()
-    if target.is_dir():
-        raise InputError("--out", [Problem(str(path), "a folder", "a file")])
-    if target.exists() and not target.is_file():
-        with target.open("w", encoding="utf-8") as stream:
-            yield stream
-        return
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as stream:
-            yield stream
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)

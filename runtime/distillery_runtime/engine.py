@@ -81,7 +81,7 @@ class Engine:
         self._depths = range(max(len(cascade.stages) for cascade in cascades))
         self._readers = [self._uses(depth, _reader) for depth in self._depths]
         self._models = [self._uses(depth, _model) for depth in self._depths]
-        self._chunk_articles = max(CHUNK_ARTICLES[stage.provider] for c in cascades for stage in c.stages)
+        self.chunk_articles = max(CHUNK_ARTICLES[stage.provider] for c in cascades for stage in c.stages)
 
     def score(self, records: Iterable[object], timings: Timings | None) -> list[list[Score]]:
         """Scores records together; gives for each filter a result for each record, in order."""
@@ -96,7 +96,7 @@ class Engine:
         """Scores records chunk by chunk, all steps at the same time; gives for each chunk what `score` gives."""
         stop = Event()
         steps = self._steps(timings, stop)
-        batches = (self._begin(entries) for entries in chunked(records, self._chunk_articles))
+        batches = (self._begin(entries) for entries in chunked(records, self.chunk_articles))
         with closing(pipelined(batches, steps, len(steps) + 2, stop)) as done:
             for batch in done:
                 yield _results(batch)

@@ -11,6 +11,8 @@ DistilleryError
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from distillery_runtime.escaping import shown
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -25,7 +27,7 @@ class Problem:
     line: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.found}, expected {self.expected}"
+        return shown(f"{self.path}: {self.found}, expected {self.expected}")
 
     def in_file(self, name: str) -> str:
         """The problem as a line to read, with the file's name and line before it."""
@@ -33,7 +35,14 @@ class Problem:
 
 
 class DistilleryError(Exception):
-    """The base of every error of ours; catching it catches them all."""
+    """The base of every error of ours; catching it catches them all.
+
+    Each argument is a line of the message. What a name, a field or a server has put into it cannot begin another line,
+    nor move a terminal's cursor: hidden characters are shown escaped.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(shown(str(line)) for line in self.args)
 
 
 class ProblemsError(DistilleryError):
@@ -42,7 +51,7 @@ class ProblemsError(DistilleryError):
     def __init__(self, where: str, problems: Sequence[Problem]) -> None:
         self.where = where
         self.problems = tuple(problems)
-        super().__init__("\n".join(problem.in_file(where) for problem in self.problems))
+        super().__init__(*(problem.in_file(where) for problem in self.problems))
 
 
 class SpecError(ProblemsError):

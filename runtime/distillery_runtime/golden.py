@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,7 +12,9 @@ from distillery_runtime.article import Article
 from distillery_runtime.calibration import Calibration, CalibrationMap
 from distillery_runtime.errors import BundleError
 from distillery_runtime.spec import TextPolicy
+from distillery_runtime.spec_checks import describe
 from distillery_runtime.stage import Stage
+from distillery_runtime.strict_json import JsonError, parse_json
 from distillery_runtime.text import compose
 from distillery_runtime.variants import FORMS, REFERENCE
 from distillery_runtime.window import Ids
@@ -55,9 +57,21 @@ class CalibrationFile(_Part):
     stages: dict[str, dict[str, tuple[CalibrationMap, ...]]]
 
 
+_Kind = TypeVar("_Kind", bound=_Part)
+
+
 def ids_digest(ids: Ids) -> str:
     """SHA-256 of token ids as little-endian int64, to compare what two programs fed a model."""
     return hashlib.sha256(np.ascontiguousarray(ids, dtype="<i8").tobytes()).hexdigest()
+
+
+def parse_calibration(data: bytes, where: str) -> CalibrationFile:
+    """Reads `calibration.json`.
+
+    Raises:
+        BundleError: it is not of the format.
+    """
+    return _parse(CalibrationFile, data, where)
 
 
 def parse_goldens(data: bytes, where: str) -> list[Golden]:
@@ -66,16 +80,23 @@ def parse_goldens(data: bytes, where: str) -> list[Golden]:
     Raises:
         BundleError: a line is no golden article, or there is none or too many.
     """
-    lines = [line for line in data.splitlines() if line.strip()]
+    lines = [(number, line) for number, line in enumerate(data.splitlines(), start=1) if line.strip()]
     if len(lines) > MAX_GOLDENS:
         raise BundleError(f"{where}: {len(lines)} golden articles, expected at most {MAX_GOLDENS}")
-    try:
-        goldens = [Golden.model_validate_json(line) for line in lines]
-    except ValidationError as error:
-        raise BundleError(f"{where}: {error}") from error
+    goldens = [_parse(Golden, line, f"{where}: line {number}") for number, line in lines]
     if not goldens:
         raise BundleError(f"{where}: no golden article, expected at least one")
     return goldens
+
+
+def _parse(kind: type[_Kind], data: bytes, where: str) -> _Kind:
+    try:
+        parse_json(data)
+        return kind.model_validate_json(data)
+    except JsonError as error:
+        raise BundleError(f"{where}: not strict JSON ({error})") from error
+    except ValidationError as error:
+        raise BundleError(*(f"{where}: {describe(item)}" for item in error.errors(include_url=False))) from error
 
 
 def replay(

@@ -1,6 +1,5 @@
 """Pulling a bundle from the Hugging Face Hub: fetched beside its place, checked, then named. Needs the extra `hub`."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from distillery_runtime.bundle import open_bundle
+from distillery_runtime.environment import key_in
 from distillery_runtime.errors import BundleError, InputError, Problem
 from distillery_runtime.hub_errors import TOKEN
 from distillery_runtime.hub_fetch import Download, Revision, default_timeout_s, within
@@ -53,7 +53,7 @@ def pull(
         ProviderError: the Hub cannot be reached, or not in time.
     """
     repo_id, _, revision = reference.partition("@")
-    download, end = Download(repo_id, os.environ.get(TOKEN)), timeout_s and time.monotonic() + timeout_s
+    download, end = Download(repo_id, key_in(TOKEN)), timeout_s and time.monotonic() + timeout_s
 
     def waiting(work: Callable[[], T], size_bytes: int = 0) -> T:
         left = end - time.monotonic() if end else default_timeout_s(size_bytes)

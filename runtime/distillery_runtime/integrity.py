@@ -69,7 +69,7 @@ def check_folder(folder: Path, expected_id: str | None = None) -> Checked:
             problems.append(f"{entry.path}: {error}")
     problems = problems or list(_data_files(manifest, needs))
     if problems:
-        raise BundleError("\n".join(f"{folder}: {line}" for line in problems))
+        raise BundleError(*(f"{folder}: {line}" for line in problems))
     return Checked(folder, manifest, bundle_id, states)
 
 

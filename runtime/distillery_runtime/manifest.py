@@ -18,6 +18,7 @@ from distillery_runtime.errors import BundleError
 from distillery_runtime.routing import Router, Routing
 from distillery_runtime.spec import Name, Window
 from distillery_runtime.spec_checks import describe
+from distillery_runtime.strict_json import JsonError, parse_json
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "bundle.json"
@@ -172,8 +173,8 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         BundleError: not JSON, a newer format, an unknown field or role, an unsafe path, not canonical, a wrong seal.
     """
     try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(data)
+    except JsonError as error:
         raise BundleError(f"{where}: not JSON ({error})") from error
     version = content.get("format_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:

@@ -36,6 +36,11 @@ class Panel:
         self.scorers = tuple(scorers)
         self._engine = Engine([Cascade(s.spec, s.stages, s.bundle) for s in scorers])
 
+    @property
+    def chunk_articles(self) -> int:
+        """The largest number of articles that a stream scores together."""
+        return self._engine.chunk_articles
+
     def score(self, article: object, *, timings: Timings | None = None) -> tuple[Score, ...]:
         """Scores one article; gives a result for each filter. See `score_batch`."""
         return self.score_batch([article], timings=timings)[0]

@@ -1,11 +1,10 @@
 """The command `distillery pull`: its options, and what it prints of the bundle that came from the Hub."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distillery_runtime.command import positive
+from distillery_runtime.command import news, positive, print_lines
 from distillery_runtime.errors import ProviderError
 from distillery_runtime.verify_command import EXPECTED_ID
 
@@ -42,11 +41,7 @@ def _pull(options: argparse.Namespace, bundles: Path) -> int:
         raise ProviderError(
             f"distillery pull: no package {error.name}, expected the extra hub: pip install 'distillery-runtime[hub]'"
         ) from error
-    found = pull(options.repository, options.out, bundles, options.expected_id, _news, options.timeout_s)
-    sys.stdout.write(f"{found.folder}: id {found.bundle_id}\n")
-    sys.stdout.write(f"pinned: distillery pull {found.pin} --expected-id {found.bundle_id}\n")
+    found = pull(options.repository, options.out, bundles, options.expected_id, news, options.timeout_s)
+    pinned = f"pinned: distillery pull {found.pin} --expected-id {found.bundle_id}"
+    print_lines([f"{found.folder}: id {found.bundle_id}", pinned])
     return 0
-
-
-def _news(line: str) -> None:
-    sys.stderr.write(f"{line}\n")

@@ -3,12 +3,13 @@
 import itertools
 import json
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence, Set
+from contextlib import suppress
 from typing import TextIO
 
+from distillery_runtime.escaping import shown
 from distillery_runtime.result import Score
 from distillery_runtime.spec import FilterSpec, TextPolicy
 from distillery_runtime.text import normalise
@@ -50,7 +51,7 @@ class Table:
         score = scores[0]
         start = f"{_name(title, score, self._title_width)}  {score.status:<8} {score.stage or '-':<8} "
         if score.scores is None:
-            return f"{start}{score.reason}"
+            return f"{start}{shown(score.reason or '')}"
         values = " ".join(
             f"{score.scores[n]:>{max(len(s), 4)}.1f}" for n, s in zip(self._names, self._short, strict=True)
         )
@@ -86,12 +87,15 @@ def table_of(specs: Sequence[FilterSpec], bundles: Sequence[str]) -> Table | Pan
 class Tally:
     """Counts results by bundle, status, stage and tier as they go by, and shows progress on a terminal."""
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._shows = stream.isatty()
         self._start = self._shown = time.perf_counter()
         self._counts: dict[tuple[int, str], Counter[tuple[str, str]]] = {}
+        self._kept = 0
         self.total = 0
+        self.first_reason: str | None = None
+        """Why the first invalid article was invalid."""
 
     def add(self, scores: Sequence[Score]) -> None:
         """Counts the results of one article, one for each filter."""
@@ -99,33 +103,51 @@ class Tally:
         for number, score in enumerate(scores):
             counts = self._counts.setdefault((number, score.bundle), Counter())
             counts["status", score.status] += 1
+            if score.status == "invalid":
+                self.first_reason = self.first_reason or score.reason
             if score.stage and score.tier:
                 counts["stage", score.stage] += 1
                 counts["tier", score.tier] += 1
         if self._shows and time.perf_counter() - self._shown >= PROGRESS_S:
             self._shown = time.perf_counter()
-            self._stream.write(f"\r{self.total:,} articles, {self._rate():,.0f}/s ")
-            self._stream.flush()
+            with suppress(OSError):  # of a terminal that is gone
+                self._stream.write(f"\r{self.total:,} articles, {self._rate():,.0f}/s ")
+                self._stream.flush()
+
+    def count_kept(self, scores: Sequence[Score]) -> None:
+        """Counts the results of one article that an earlier process has written."""
+        self._kept += 1
+        self.add(scores)
+
+    @property
+    def all_invalid(self) -> bool:
+        """Whether every article was invalid, for every filter."""
+        return all(
+            {status for kind, status in counts if kind == "status"} == {"invalid"} for counts in self._counts.values()
+        )
 
     @property
     def any_invalid(self) -> bool:
         """Whether an article was invalid."""
         return any(counts["status", "invalid"] for counts in self._counts.values())
 
-    def summary(self) -> str:
+    def summary(self) -> list[str]:
         """The closing lines: how many, how fast, and for each bundle counts by status, stage and tier."""
         seconds = time.perf_counter() - self._start
-        lines = [f"{self.total:,} articles in {seconds:.1f} s ({self._rate():,.1f} articles/s)"]
+        kept = f", {self._kept:,} kept from before" if self._kept else ""
+        lines = [f"{self.total:,} articles in {seconds:.1f} s ({self._rate():,.1f} articles/s{kept})"]
         for (_, bundle), counts in self._counts.items():
             lines += [bundle] if len(self._counts) > 1 else []
             for kind in ("status", "stage", "tier"):
                 found = [(value, n) for (k, value), n in sorted(counts.items()) if k == kind]
                 shares = ", ".join(f"{value} {n:,} ({n / self.total:.1%})" for value, n in found)
                 lines += [f"  {kind:<7}{shares}"] if found else []
-        return ("\r" if self._shows else "") + "\n".join(lines)
+        if self._shows:
+            self._stream.write("\r")
+        return lines
 
     def _rate(self) -> float:
-        return self.total / max(time.perf_counter() - self._start, 1e-9)
+        return (self.total - self._kept) / max(time.perf_counter() - self._start, 1e-9)
 
 
 def headings(bundles: Sequence[str]) -> list[str]:
@@ -159,5 +181,5 @@ def _name(title: str, score: Score, width: int) -> str:
     """An article's title or id, of exactly `width` characters."""
     name = title if title.strip() else score.id or "-"
     encodable = name.encode("utf-8", "replace").decode("utf-8")  # an invalid article's title may not be
-    shown = normalise(encodable, _PLAIN)
-    return f"{shown if len(shown) <= width else f'{shown[: width - 1]}…':<{width}}"
+    line = shown(normalise(encodable, _PLAIN))
+    return f"{line if len(line) <= width else f'{line[: width - 1]}…':<{width}}"

@@ -2,13 +2,12 @@
 
 import argparse
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distillery_runtime.bundle import Bundle, load, open_bundle, open_stages
 from distillery_runtime.child import Say, default_timeout_s, limit_this_process, run_in_child
-from distillery_runtime.command import positive
+from distillery_runtime.command import news, positive, print_lines
 from distillery_runtime.cuda import cuda_is_installed
 from distillery_runtime.errors import BundleError, InputError, Problem, ProviderError
 from distillery_runtime.golden import replay
@@ -59,7 +58,7 @@ def load_in_child(folder: Path, expected_id: str, timeout_s: float | None, say: 
     """
     found: list[str] = []
     if _run_child(folder, expected_id, "cpu", "shortest", timeout_s, (found.append, found.append, say)):
-        raise BundleError("\n".join(found))
+        raise BundleError(*found)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -74,15 +73,11 @@ def _verify(options: argparse.Namespace) -> int:
     elif options.issuer or options.signature:
         raise InputError("verify", [Problem("--signed-by", "not given", "by whom the bundle is to be signed")])
     given = options.bundle, expected_id, options.provider, "all", options.timeout_s
-    return _run_child(*given, (_print, _print_error, _print_error))
+    return _run_child(*given, (_print, news, news))
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-
-
-def _print_error(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    print_lines([line])
 
 
 def _run_child(
@@ -130,8 +125,7 @@ def _replay_all(bundle: Bundle, provider: Provider) -> int:
             continue
         HybridScorer(bundle.spec, stages, bundle.name)  # whose rules must compile
         problems = replay(stages, bundle.calibration, bundle.goldens, bundle.spec.text)
-        for problem in problems:
-            _print_error(f"{bundle.folder}: {problem}")
+        news(*(f"{bundle.folder}: {problem}" for problem in problems))
         if problems:
             return 2
         used = ", ".join(f"{stage.name} {stage.variant} on {stage.provider}" for stage in stages)

@@ -18,7 +18,7 @@ from distillery_runtime.bench_figures import Work, accuracy_of, batch, latency, 
 from distillery_runtime.bench_report import number, text
 from distillery_runtime.bench_sample import lengths_within, rows_by_length, sample_from_file, sample_from_goldens
 from distillery_runtime.bundle import open_bundle
-from distillery_runtime.cli import find_bundle, writing
+from distillery_runtime.cli import find_bundle
 from distillery_runtime.command import run_command
 from distillery_runtime.errors import BundleError, InputError, ProviderError
 from distillery_runtime.integrity import file_digest
@@ -91,7 +91,7 @@ def quiet(share: float, doing: str) -> None:
 
 def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    add_bench_command(parser.add_subparsers(required=True), find_bundle, writing)
+    add_bench_command(parser.add_subparsers(required=True), find_bundle)
     return run_command(parser, ["bench", *arguments], "interrupted")
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from distillery_runtime.errors import InputError, Problem
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -31,8 +33,20 @@ def put_in_place(beside: Path, path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole text file as UTF-8."""
-    with replacing(path) as beside:
+    """Writes a whole text file as UTF-8.
+
+    A link's target is replaced. What is there and is no regular file (a pipe, `/dev/null`) is written to as it is.
+
+    Raises:
+        InputError: the path is a folder.
+    """
+    place = path.resolve()
+    if place.is_dir():
+        raise InputError("output", [Problem(str(path), "a folder", "a file")])
+    if place.exists() and not place.is_file():
+        place.write_text(text, encoding="utf-8")
+        return
+    with replacing(place) as beside:
         beside.write_text(text, encoding="utf-8")
 
 

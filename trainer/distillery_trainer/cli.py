@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distillery_runtime.cli import main as distillery
-from distillery_runtime.command import positive, run_command
+from distillery_runtime.command import STOPS, Parser, news, positive, print_lines, run_command
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.version import __version__
 from distillery_trainer import judge_cli, label_cli, prefilter_cli, processes
 from distillery_trainer.backends.choose import import_torch_side
 from distillery_trainer.base_model import resolve
 from distillery_trainer.curate import cli as curate_cli
 from distillery_trainer.filters import CONFIG_NAME, all_filters, filters_root, find_filter, load_filter, stray_configs
-from distillery_trainer.fit import FitRequest, fit, fit_joint
+from distillery_trainer.fit import RUN_PARTS, FitRequest, fit, fit_joint
 from distillery_trainer.labels import find_labels
 from distillery_trainer.lint import lint_filter, located
 from distillery_trainer.overrides import apply_overrides, named_overrides, read_settings
@@ -32,11 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     parser.set_defaults(arguments=given)  # so that a command can say which one to give next
-    return run_command(parser, given, "interrupted; the same command goes on where this one stopped")
+    said = "interrupted; the same command goes on where this one stopped"
+    # A launcher ends its processes by SIGTERM while they wait for each other, where no handler of Python's can run.
+    return run_command(parser, given, said, () if processes.count() > 1 else STOPS)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trainer", description="Fit, check and start filters.")
+    parser = Parser(prog="trainer", description="Fit, check and start filters.")
     parser.add_argument("--version", action="version", version=f"distillery-trainer {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_fit(commands.add_parser("fit", help="fit, calibrate, certify and evaluate a filter's models on labels"))
@@ -162,6 +165,10 @@ def _fit(options: argparse.Namespace) -> int:
         problem = Problem("--filter", f"{len(options.filters)} filters without --joint", "one filter, or --joint")
         raise InputError("trainer fit", [problem])
     request = _request(options, options.filters[0], [Path(file) for file in options.labels])
+    if request.run_dir:
+        refuse_replaced(request.run_dir, request.distil_from, option="--run-dir")
+        read = [*request.labels, *request.pool, *request.certify_on, *([request.splits] if request.splits else [])]
+        refuse_replaced(request.run_dir, read, RUN_PARTS, "--run-dir")
     if options.seeds:
         runs = fit_seeds(request, options.seeds, _say)
         print("\n".join([seed_spread(runs), "", *map(str, runs)]))
@@ -169,8 +176,7 @@ def _fit(options: argparse.Namespace) -> int:
     run = fit(request, _say)
     if processes.rank() > 0:
         return 0
-    print(summarise(run))
-    print(f"\n{run}")
+    print_lines([*summarise(run).split("\n"), "", str(run)])
     return 0
 
 
@@ -230,10 +236,11 @@ def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> 
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    news(*line.split("\n"))
 
 
 def _shrink(options: argparse.Namespace) -> int:
+    refuse_replaced(options.out, [*options.articles, Path(options.base_model)])
     pool = read_pool(options.articles, load_filter(find_filter(options.filter)).text)
     base = resolve(options.base_model, options.revision)
     report = import_torch_side("distillery_trainer.torch_shrink").shrink(
@@ -248,17 +255,19 @@ def _publish(options: argparse.Namespace) -> int:
     with contextlib.redirect_stdout(sys.stderr):
         code = distillery(["verify", str(options.bundle)])
     if code:
-        print(f"{options.bundle}: not published", file=sys.stderr)
+        news(f"{options.bundle}: not published")
         return code
     done = publish(options.bundle, options.repository, options.revision, options.private, options.message)
     print(done.commit)
-    print(f"pinned: distillery pull {done.pin} --expected-id {done.bundle_id}", file=sys.stderr)
+    news(f"pinned: distillery pull {done.pin} --expected-id {done.bundle_id}")
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
+    if options.out.resolve() != (options.run_folder / "report.html").resolve():
+        refuse_same_file(options.out, [options.run_folder])
     report_run(options.run_folder, options.out, not options.no_titles)
-    print(options.out)
+    print_lines([str(options.out)])
     return 0
 
 
@@ -273,9 +282,8 @@ def _lint(options: argparse.Namespace) -> int:
     for folder in folders:
         problems = lint_filter(folder)
         failed |= bool(problems)
-        print(f"{folder}: {f'{len(problems)} problems' if problems else 'no problems'}")
-        for problem in problems:
-            print(f"  {located(problem)}")
+        print_lines([f"{folder}: {f'{len(problems)} problems' if problems else 'no problems'}"])
+        print_lines(f"  {located(problem)}" for problem in problems)
     return 2 if failed else 0
 
 

@@ -10,6 +10,7 @@ is kept as int8 with one scale a row.
 import argparse
 import copy
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,11 @@ from sklearn.decomposition import PCA
 from tokenizers import Tokenizer
 from transformers import AutoModel, PreTrainedModel
 
+from distillery_runtime.article import parse_article
+from distillery_runtime.command import Parser, run_command
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.jsonl import BadLine, read_again
+from distillery_runtime.same_file import refuse_replaced
 from distillery_runtime.window import token_batches
 from distillery_trainer.static_embedder import TABLE_FILES, save_table
 
@@ -35,18 +41,24 @@ LEARNING_RATE = 0.01
 Vocabulary = list[tuple[str, float]]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Parses the command line and writes `table.safetensors` and `tokenizer.json`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", type=Path, required=True, help="folder of an encoder with a Unigram tokenizer")
     parser.add_argument("--corpus", type=Path, nargs="+", required=True, help="JSON lines with title and text")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--entries", type=int, default=34_000, help="vocabulary size (default: 34000)")
     parser.add_argument("--passages", type=int, default=40_000, help="passages to learn from (default: 40000)")
     parser.add_argument("--dimensions", type=int, default=128, help="width of a row (default: 128)")
-    options = parser.parse_args()
-    full = Tokenizer.from_file(str(options.encoder / "tokenizer.json"))
-    config = json.loads((options.encoder / "tokenizer.json").read_text(encoding="utf-8"))
+    parser.set_defaults(run=_distil)
+    return run_command(parser, arguments, "interrupted; nothing was written")
+
+
+def _distil(options: argparse.Namespace) -> int:
+    source = options.encoder / "tokenizer.json"
+    refuse_replaced(options.out, [*options.corpus, source], (*TABLE_FILES, "tokenizer.json"))
+    full = Tokenizer.from_file(str(source))
+    config = json.loads(source.read_text(encoding="utf-8"))
     texts = list(read_texts(options.corpus))
     passages = cut_passages(texts, options.passages)
     vocabulary = choose_entries(full, config["model"]["vocab"], texts, options.entries)
@@ -61,14 +73,17 @@ def main() -> None:
     (options.out / "tokenizer.json").write_text(cut, encoding="utf-8")
     size = sum((options.out / name).stat().st_size for name in TABLE_FILES)
     print(f"{len(vocabulary)} entries, {size:,} bytes, {len(texts)} texts")
+    return 0
 
 
 def read_texts(files: Sequence[Path]) -> Iterator[str]:
     """The titles and texts of JSON lines."""
     for file in files:
-        for line in file.read_text(encoding="utf-8").rstrip("\n").split("\n"):
-            record = json.loads(line)
-            yield from (record["title"], record["text"])
+        for line in read_again(file):
+            if isinstance(line, BadLine):
+                raise InputError("--corpus", [Problem(str(file), line.reason, "a JSON object with title and text")])
+            article = parse_article(line)
+            yield from (article.title, article.content)
 
 
 def choose_entries(
@@ -187,4 +202,4 @@ def cut_tokenizer(config: Mapping[str, object], vocabulary: Vocabulary) -> dict[
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

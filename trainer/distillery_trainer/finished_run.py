@@ -10,6 +10,7 @@ from typing import Any
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.spec_checks import parse_spec
+from distillery_runtime.strict_json import parse_json
 from distillery_trainer.evaluate import EVALUATION_VERSION
 from distillery_trainer.files import digest
 from distillery_trainer.filters import read_yaml_file
@@ -158,8 +159,8 @@ def _manifest_problems(manifest: Json) -> Iterator[Problem]:
 
 def _read(path: Path) -> Json:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(path.read_bytes())
+    except ValueError as error:
         raise InputError(str(path), [Problem("(file)", f"not JSON ({error})", "as `trainer fit` wrote it")]) from error
     if not isinstance(content, dict):
         raise InputError(str(path), [Problem("(file)", type(content).__name__, "a JSON object")])

@@ -31,6 +31,10 @@ from distillery_trainer.run import RunFolder
 from distillery_trainer.split import SHARES, SPLIT_VERSION, limit_articles
 
 RUNS_FOLDER = Path("runs")
+RUN_PARTS = (  # what is written in a run's folder, and replaced there
+    *("manifest.json", "config.resolved.yaml", "training_metadata.json", "stages", "work", "splits.jsonl", "student"),
+    *("calibration.json", "probe", "certificate.json", "predictions.jsonl", "eval.json", "report.html"),
+)
 MIN_ARTICLES = 20
 RECORDED_PACKAGES = ("numpy", "scikit-learn", "tokenizers", "torch", "transformers", "peft")
 

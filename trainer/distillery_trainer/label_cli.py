@@ -2,14 +2,15 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distillery_runtime.command import positive
+from distillery_runtime.command import news, positive, print_lines
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.same_file import refuse_same_file
 from distillery_runtime.spec import FilterSpec
+from distillery_runtime.strict_json import parse_json
 from distillery_trainer.files import digest
 from distillery_trainer.filters import find_filter, load_filter
 from distillery_trainer.labelling import canary
@@ -123,7 +124,10 @@ def _agree(options: argparse.Namespace) -> int:
 
 
 def _label(options: argparse.Namespace) -> int:
-    prepared = prepare(_job(options))
+    job = _job(options)
+    for path, option in ((job.out, "--out"), (job.dead, "--out"), (job.summary, "--out"), (job.ledger, "--ledger")):
+        refuse_same_file(path, [*job.articles, *job.recorded], option)
+    prepared = prepare(job)
     plan = dry_run_lines(prepared, remaining(prepared))
     if options.dry_run:
         print("\n".join(plan))
@@ -131,11 +135,11 @@ def _label(options: argparse.Namespace) -> int:
     for line in plan:
         _say(line)
     done = label(prepared, _say)
-    print("\n".join(summary_lines(prepared, done)))
+    print_lines(summary_lines(prepared, done))
     if done.stop is not None and done.stop.reason == "canary":
         summary: Any = done.summary  # Any: nested JSON of known shape
         command = ["trainer", *options.arguments]
-        print("\n".join(canary.next_steps(summary["articles"]["dead_by_reason"], options.temperature, command)))
+        print_lines(canary.next_steps(summary["articles"]["dead_by_reason"], options.temperature, command))
     if done.stop is not None and done.stop.reason == "interrupted":
         raise KeyboardInterrupt
     return 1 if done.stop is not None else 0
@@ -208,7 +212,7 @@ def _thinking_of(options: argparse.Namespace) -> int | None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    news(*line.split("\n"))
 
 
 def _service(text: str) -> str:
@@ -247,7 +251,7 @@ def _thinking(text: str) -> int | str:
 
 def _extra(text: str) -> dict[str, object]:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text}, expected a JSON object ({error})") from error
     if not isinstance(value, dict):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, read_jsonl
+from distillery_runtime.jsonl import BadLine, read_again
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.text import ArticleText, compose
 from distillery_trainer.label_weights import label_weights
@@ -100,11 +100,8 @@ def read_labels(files: Sequence[Path], spec: FilterSpec) -> LabelledSet:
     problems: list[Problem] = []
     seen: dict[str, str] = {}
     for file in files:
-        if not file.is_file():
-            problems.append(Problem(str(file), "no such file", "a JSON lines file with labels"))
-            continue
-        with file.open("rb") as stream:
-            for number, line in enumerate(read_jsonl(stream), start=1):
+        try:
+            for number, line in enumerate(read_again(file), start=1):
                 where = f"{file}: article {number}"
                 found = _read_line(line, spec, where)
                 if isinstance(found, LabelledArticle) and found.id in seen:
@@ -114,6 +111,8 @@ def read_labels(files: Sequence[Path], spec: FilterSpec) -> LabelledSet:
                     articles.append(found)
                 else:
                     problems.extend(found)
+        except InputError as error:  # of the whole file
+            problems.extend(error.problems)
     if not articles and not problems:
         problems.append(Problem(", ".join(map(str, files)), "no articles", "at least one labelled article"))
     if problems:

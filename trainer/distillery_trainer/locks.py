@@ -1,11 +1,11 @@
 """One process at a time: a lock on a file that ends with the process, however it ends."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.file_lock import try_lock
 
 
 @contextmanager
@@ -22,8 +22,6 @@ def only_process(lock: Path, where: str, problem: Problem) -> Iterator[None]:
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(where, [problem]) from error
+        if not try_lock(stream):
+            raise InputError(where, [problem])
         yield

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, read_jsonl
+from distillery_runtime.jsonl import BadLine, no_file, read_again
 from distillery_runtime.prefilter import Prefilter
 from distillery_runtime.spec import FilterSpec, TextPolicy
 from distillery_runtime.text import ArticleText, compose
@@ -31,22 +31,19 @@ def read_pool(files: Sequence[Path], policy: TextPolicy) -> Pool:
     """Reads JSON lines with `id`, `title` and `text`.
 
     Raises:
-        InputError: a file is missing, or there is no usable article in any.
+        InputError: a file is missing or no JSON lines, or there is no usable article in any.
     """
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        problems = [Problem(str(file), "no such file", "a JSON lines file with articles") for file in missing]
-        raise InputError("articles", problems)
+    if missing := [problem for file in files if (problem := no_file(file))]:
+        raise InputError("articles", missing)
     ids, cleaned, unusable = [], [], 0
     for file in files:
-        with file.open("rb") as stream:
-            for line in read_jsonl(stream):
-                found = None if isinstance(line, BadLine) else _read(line, policy)
-                if found is None:
-                    unusable += 1
-                else:
-                    ids.append(found[0])
-                    cleaned.append(found[1])
+        for line in read_again(file):
+            found = None if isinstance(line, BadLine) else _read(line, policy)
+            if found is None:
+                unusable += 1
+            else:
+                ids.append(found[0])
+                cleaned.append(found[1])
     if not cleaned:
         problem = Problem(", ".join(map(str, files)), f"no usable article, {unusable} other lines", "at least one")
         raise InputError("articles", [problem])

@@ -1,6 +1,5 @@
 """What a run's models say of its test articles, without their texts: `predictions.jsonl`."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.strict_json import parse_json
 from distillery_runtime.verdict import DECIMALS
 from distillery_trainer.files import write_jsonl
 
@@ -76,7 +76,8 @@ def read_predictions(path: Path, names: Sequence[str]) -> Predictions:
         InputError: the file is missing, a line lacks a field, or a value is no finite number.
     """
     try:
-        return _read([json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line], names)
+        rows: list[Any] = [parse_json(line) for line in path.read_bytes().split(b"\n") if line]  # Any: as below
+        return _read(rows, names)
     except FileNotFoundError as error:
         raise InputError(str(path.parent), [Problem(path.name, "missing", MAKE_AGAIN)]) from error
     except (ValueError, KeyError, TypeError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, read_jsonl
+from distillery_runtime.jsonl import BadLine, no_file, read_again
 from distillery_runtime.prefilter import Prefilter
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.text import ArticleText, compose
@@ -32,8 +32,7 @@ def read_judged(files: Sequence[Path], finds: Sequence[Path], spec: FilterSpec) 
     Raises:
         InputError: a file is missing, labels do not fit the filter, or there is no usable article.
     """
-    missing = [Problem(str(f), "no such file", "JSON lines of articles") for f in (*files, *finds) if not f.is_file()]
-    if missing:
+    if missing := [problem for file in (*files, *finds) if (problem := no_file(file))]:
         raise InputError("articles", missing)
     sources = [*((f, False) for f in files), *((f, True) for f in finds)]
     read = [found for file, certain in sources for found in _read(file, certain, spec)]
@@ -69,18 +68,17 @@ def evaluate_prefilter(
 
 
 def _read(file: Path, certain: bool, spec: FilterSpec) -> Iterator[Judged | None]:
-    with file.open("rb") as stream:
-        for number, line in enumerate(read_jsonl(stream), start=1):
-            if isinstance(line, BadLine):
-                yield None
-                continue
-            try:
-                text = compose(parse_article(line), spec.text)
-            except ArticleError:
-                yield None
-                continue
-            find = True if certain else _is_ungated_find(line.get("labels"), spec, f"{file}: article {number}")
-            yield Judged(text, str(line.get("language") or "?"), find) if text.joined else None
+    for number, line in enumerate(read_again(file), start=1):
+        if isinstance(line, BadLine):
+            yield None
+            continue
+        try:
+            text = compose(parse_article(line), spec.text)
+        except ArticleError:
+            yield None
+            continue
+        find = True if certain else _is_ungated_find(line.get("labels"), spec, f"{file}: article {number}")
+        yield Judged(text, str(line.get("language") or "?"), find) if text.joined else None
 
 
 def _is_ungated_find(labels: object, spec: FilterSpec, where: str) -> bool | None:

@@ -1,6 +1,5 @@
 """Uploading a bundle to the Hugging Face Hub: one commit, so that no revision holds half of it."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from distillery_runtime.bundle import Bundle, open_bundle
+from distillery_runtime.environment import key_in
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.hub import MAIN
 from distillery_runtime.hub_errors import TOKEN, explained
@@ -41,7 +41,7 @@ def publish(folder: Path, repo_id: str, revision: str, private: bool, message: s
         ProviderError: the Hub cannot be reached.
     """
     bundle = open_bundle(folder)
-    token = os.environ.get(TOKEN)
+    token = key_in(TOKEN)
     if not token:
         raise InputError("Hub", [Problem(TOKEN, "not set", "a token of the Hub that may write, in the environment")])
     api = HfApi(token=token)

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distillery_runtime.command import positive
+from distillery_runtime.command import positive, print_lines
+from distillery_runtime.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.spec import FilterSpec, ProbeSettings, TextPolicy
 from distillery_trainer.backends.choose import STATIC
 from distillery_trainer.curate.audit import audit, read_audited, report
@@ -140,6 +141,8 @@ def _add_articles(parser: argparse.ArgumentParser, words: str) -> None:
 
 def _guard(options: argparse.Namespace) -> int:
     dropped = options.dropped or options.out.with_suffix(f".dropped{options.out.suffix}")
+    refuse_same_file(options.out, [*options.articles, dropped])
+    refuse_same_file(dropped, [*options.articles, options.out], "--dropped")
     found = guard_files(options.articles, options.out, dropped, Guards(options.min_words))
     print(f"{options.out}: {len(found.kept)} articles kept")
     print(f"{dropped}: {len(found.dropped) + len(found.unreadable)} dropped")
@@ -148,16 +151,19 @@ def _guard(options: argparse.Namespace) -> int:
 
 
 def _screen(options: argparse.Namespace) -> int:
+    refuse_same_file(options.out, [*options.articles, *options.seeds])
     settings = ProbeSettings(embedder=options.embedder)
     return _drawn(options, screen_files(options.articles, options.seeds, options.out, _request(options), settings))
 
 
 def _mine(options: argparse.Namespace) -> int:
+    refuse_same_file(options.out, [*options.articles, *options.known, options.source])
     return _drawn(options, mine_files(options.articles, options.source, options.known, options.out, _request(options)))
 
 
 def _prepare(options: argparse.Namespace) -> int:
     spec, labels = _labelled(options)
+    refuse_replaced(options.out, labels, ("splits.jsonl", "prepared.json"))
     prepared = prepare_files(labels, spec, options.out, options.floor, options.seed)
     print(
         f"{options.out / 'splits.jsonl'}: {len(prepared.assigned)} articles, of which at or above {spec.operating_tier}"
@@ -170,12 +176,14 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _audit(options: argparse.Namespace) -> int:
     spec, labels = _labelled(options)
+    if options.out:
+        refuse_same_file(options.out, [*labels, *([options.splits] if options.splits else [])])
     data = read_audited(labels, spec, _splits(options.splits, labels, spec.text))
     findings = audit(data)
     proofs = prove(data, findings) if options.prove else []
     if options.out:
         write_json(options.out, report(data, findings, labels) | {"proofs": [asdict(proof) for proof in proofs]})
-    print("\n".join(as_text(findings)))
+    print_lines(as_text(findings))
     for proof in proofs:
         print(
             f"{'proven' if proof.tripped else 'MISSED':<8} {proof.check:<22} {proof.before} before, {proof.after} after"
@@ -205,6 +213,8 @@ def _review_export(options: argparse.Namespace) -> int:
 
 
 def _review_import(options: argparse.Namespace) -> int:
+    if options.out:
+        refuse_same_file(options.out, [options.folder, options.sheet])
     found = import_sheet(open_finished_run(options.folder), options.sheet)
     if options.out:
         write_json(options.out, found)
@@ -224,4 +234,4 @@ def _drawn(options: argparse.Namespace, chosen: Sequence[Chosen]) -> int:
 
 def _print_counts(counts: Mapping[str, int]) -> None:
     for name, count in counts.items():
-        print(f"  {name:<20}{count:>8}")
+        print_lines([f"  {name:<20}{count:>8}"])

@@ -1,15 +1,16 @@
 """What `trainer prepare` does: one split of labelled articles for good, by group, with finds in every part."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.jsonl import BadLine, read_again
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.verdict import overalls
 from distillery_trainer.curate.duplicates import near_duplicate_groups
@@ -75,12 +76,17 @@ def read_splits(path: Path, ids: Sequence[str], whole: bool = True) -> list[Assi
     Raises:
         InputError: it is not readable, lacks an article, or (if it must be `whole`) lacks a part or divides a group.
     """
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-        known = {str(row["id"]): Assignment(str(row["id"]), row["split"], str(row["group"])) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = Problem(str(path), f"not readable ({error})", "splits.jsonl as `trainer prepare` writes it")
-        raise InputError("--splits", [problem]) from error
+    known: dict[str, Assignment] = {}
+    unread = []
+    for number, row in enumerate(read_again(path), start=1):
+        found = row.reason if isinstance(row, BadLine) else _assignment(row)
+        if isinstance(found, str) or found.id in known:
+            what = found if isinstance(found, str) else f"id {found.id!r} given twice"
+            unread.append(Problem(f"{path}: row {number}", what, "a row as `trainer prepare` writes it"))
+        else:
+            known[found.id] = found
+    if unread:
+        raise InputError("--splits", unread[:10])
     own = [known[i] for i in ids if i in known]
     problems = [Problem(f"{path}: {i}", "missing", "every labelled article") for i in ids if i not in known][:10]
     problems += [Problem(f"{path}: {a.id}", repr(a.split), ", ".join(SHARES)) for a in own if a.split not in SHARES]
@@ -89,6 +95,15 @@ def read_splits(path: Path, ids: Sequence[str], whole: bool = True) -> list[Assi
     if problems or (whole and faults):
         raise InputError("--splits", [*problems, *(faults if whole else ())])
     return own
+
+
+def _assignment(row: Mapping[str, object]) -> Assignment | str:
+    """The row's content, or what is wrong with it."""
+    values = [row.get(name) for name in ("id", "split", "group")]
+    article, split, group = values
+    if not all(isinstance(value, str) for value in values):
+        return "not an object with id, split and group"
+    return Assignment(str(article), cast(Split, split), str(group))  # cast: its name is checked by the caller
 
 
 def divided_groups(assigned: Sequence[Assignment]) -> set[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, read_jsonl
+from distillery_runtime.jsonl import BadLine, no_file, read_again
 from distillery_runtime.spec import TextPolicy
 from distillery_runtime.text import ArticleText, compose
 from distillery_trainer.files import is_writable
@@ -58,21 +58,19 @@ def read_records(files: Sequence[Path], policy: TextPolicy) -> Receipt:
     """Reads JSON lines with `id`, `title` and `text`. An id that was seen before makes a line unreadable.
 
     Raises:
-        InputError: a file is missing, or there is no article in any.
+        InputError: a file is missing or no JSON lines, or there is no article in any.
     """
-    missing = [Problem(str(f), "no such file", "a JSON lines file with articles") for f in files if not f.is_file()]
-    if missing:
+    if missing := [problem for file in files if (problem := no_file(file))]:
         raise InputError("articles", missing)
     articles: dict[str, Received] = {}
     unreadable: list[Unreadable] = []
     for file in files:
-        with file.open("rb") as stream:
-            for number, line in enumerate(read_jsonl(stream), start=1):
-                found = _read(line, policy, articles)
-                if isinstance(found, Received):
-                    articles[found.id] = found
-                else:
-                    unreadable.append(Unreadable(f"{file}: article {number}", found))
+        for number, line in enumerate(read_again(file), start=1):
+            found = _read(line, policy, articles)
+            if isinstance(found, Received):
+                articles[found.id] = found
+            else:
+                unreadable.append(Unreadable(f"{file}: article {number}", found))
     if not articles:
         problem = Problem(", ".join(map(str, files)), f"no usable article, {len(unreadable)} other lines", "at least 1")
         raise InputError("articles", [problem])

@@ -12,7 +12,7 @@ from distillery_runtime.spec import BANDS, FilterSpec
 from distillery_runtime.verdict import overalls
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.curate.inference import Estimate, classical_mean, powered_mean
-from distillery_trainer.curate.sheet import SHEET, read_scores, sheet_text
+from distillery_trainer.curate.sheet import SHEET, is_filled_in, read_scores, sheet_text
 from distillery_trainer.finished_run import FinishedRun, labelled_articles
 from distillery_trainer.predictions import Predictions
 from distillery_trainer.report.facts import in_words, percent
@@ -31,7 +31,8 @@ def export_sheet(run: FinishedRun, count: int, seed: int, out: Path) -> int:
     Neither shows what the oracle or the student said.
 
     Raises:
-        InputError: the run is of another version, or its labels files are gone or have changed.
+        InputError: the run is of another version, its labels files are gone or have changed, or the sheet that is
+            there has been filled in.
     """
     ids = list(run.predictions().ids)
     labelled = labelled_articles(run.manifest, run.spec)
@@ -39,6 +40,8 @@ def export_sheet(run: FinishedRun, count: int, seed: int, out: Path) -> int:
         raise InputError(str(run.folder), [Problem("labels files", "gone or changed", "as they were")])
     texts = {article.id: article.cleaned for article in labelled.articles}
     chosen = [ids[place] for place in limit_articles(ids, count, seed)]
+    if is_filled_in(out / SHEET):
+        raise InputError("--out", [Problem(str(out / SHEET), "a sheet that people have filled in", "another folder")])
     write_text(out / SHEET, sheet_text([(i, "", "", texts[i].title) for i in chosen]))
     parts = [section(f"{i}: {texts[i].title}", paragraph(texts[i].content)) for i in chosen]
     write_text(out / PAGE, document(f"{run.spec.label}: review", "en", [*_rubric(run.spec), *parts]))

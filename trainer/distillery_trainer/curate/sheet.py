@@ -48,6 +48,18 @@ def sheet_text(rows: Sequence[Sequence[str]]) -> str:
     return "\ufeff" + stream.getvalue()  # the mark by which spreadsheets know UTF-8
 
 
+def is_filled_in(path: Path) -> bool:
+    """Tell whether a sheet that may be there holds a score, or is a file of something else."""
+    if not path.exists():
+        return False
+    try:
+        _, header, rows = _table(path, _decoded(path))
+    except InputError:
+        return bool(path.read_bytes().strip())
+    score_column = [name.strip().casefold() for name in header.cells].index("score")
+    return any(_cell(row, score_column) for row in rows)
+
+
 def read_scores(path: Path, known: Collection[str]) -> dict[str, float]:
     """People's scores by id, in the sheet's order; rows without a score are passed over.
 

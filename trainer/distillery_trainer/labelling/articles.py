@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, read_jsonl
+from distillery_runtime.jsonl import BadLine, no_file, read_again
 from distillery_runtime.spec import TextPolicy
 from distillery_runtime.text import compose
 from distillery_trainer.files import is_writable
@@ -41,10 +41,9 @@ def read_articles(files: Sequence[Path], policy: TextPolicy, max_characters: int
         max_characters: articles with longer texts are passed over, for one costs as much as hundreds.
 
     Raises:
-        InputError: a file is missing, or there is no usable article in any.
+        InputError: a file is missing or no JSON lines, or there is no usable article in any.
     """
-    missing = [Problem(str(f), "no such file", "a JSON lines file with articles") for f in files if not f.is_file()]
-    if missing:
+    if missing := [problem for file in files if (problem := no_file(file))]:
         raise InputError("--articles", missing)
     found: dict[str, Article] = {}
     passed_over: Counter[str] = Counter()
@@ -64,8 +63,7 @@ def read_articles(files: Sequence[Path], policy: TextPolicy, max_characters: int
 
 def _records(files: Sequence[Path]) -> Iterator[Record | BadLine]:
     for file in files:
-        with file.open("rb") as stream:
-            yield from read_jsonl(stream)
+        yield from read_again(file)
 
 
 def _read(record: Record | BadLine, policy: TextPolicy, max_characters: int) -> Article | str:

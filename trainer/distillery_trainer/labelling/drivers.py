@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
+from distillery_runtime.command import STOPS
 from distillery_runtime.errors import Problem
 from distillery_trainer.labelling.batches import BatchDriver
 from distillery_trainer.labelling.driving import Driver, Patience, Say
@@ -74,15 +75,21 @@ def _patience(job: LabelJob) -> Patience:
 
 
 def _stop_on_signal(driver: Driver, say: Say) -> None:
-    """The first Ctrl-C lets calls under way end, for they are paid; a second one does not wait for them."""
+    """The first Ctrl-C lets calls under way end, for they are paid; a second one does not wait for them.
+
+    SIGTERM and SIGHUP do the same, unless they are ignored.
+    """
     loop = asyncio.get_running_loop()
+    signals = [number for number in (signal.SIGINT, *STOPS) if signal.getsignal(number) is not signal.SIG_IGN]
 
     def stop() -> None:
-        loop.remove_signal_handler(signal.SIGINT)
+        for number in signals:
+            loop.remove_signal_handler(number)
         say("stopping; calls under way are waited for, Ctrl-C again leaves them")
         driver.interrupt()
 
-    loop.add_signal_handler(signal.SIGINT, stop)
+    for number in signals:
+        loop.add_signal_handler(number, stop)
 
 
 def _oracle(prepared: Prepared) -> Oracle:

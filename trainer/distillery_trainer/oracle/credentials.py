@@ -1,8 +1,8 @@
 """Keys of providers: read from the environment, and kept out of everything that is written."""
 
-import os
 from collections.abc import Sequence
 
+from distillery_runtime.environment import key_in
 from distillery_runtime.errors import InputError, Problem
 
 HIDDEN = "[key]"
@@ -13,11 +13,10 @@ def read_key(variables: Sequence[str], needed: bool) -> str | None:
     """The key in the first of these environment variables that is set.
 
     Raises:
-        InputError: none is set, and a key is needed.
+        InputError: none is set, and a key is needed; or it holds what no key does. The key is not shown.
     """
     for name in variables:
-        key = os.environ.get(name, "").strip()
-        if key:
+        if key := key_in(name):
             return key
     if needed:
         problem = Problem(" or ".join(variables), "not set", "the provider's key, in the environment")
