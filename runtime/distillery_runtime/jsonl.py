@@ -43,8 +43,8 @@ def read_jsonl(stream: Lines) -> Iterator[Mapping[str, object] | BadLine]:
             while line and not line.endswith(b"\n"):
                 line = stream.readline(MAX_LINE_BYTES)
             yield BadLine(f"line {number}: longer than {MAX_LINE_BYTES} bytes")
-        elif line.strip(BLANKS):
-            yield _parse(line.removeprefix(BOM) if number == 1 else line, number)
+        elif (content := line.removeprefix(BOM) if number == 1 else line).strip(BLANKS):
+            yield _parse(content, number)
 
 
 def read_jsonl_file(path: Path | None) -> Generator[Mapping[str, object] | BadLine, None, None]:

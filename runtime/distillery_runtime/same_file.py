@@ -66,6 +66,8 @@ def _refuse_inside(output: Path | None, folder: Path, option: str) -> None:
 
 
 def _is_same(one: Path | None, other: Path | None) -> bool:
+    if one is not None and other is not None and not one.exists():
+        return one.resolve() == other.resolve()  # two outputs that are to be made
     first, second = _status(one, sys.stdout), _status(other, sys.stdin)
     return first is not None and second is not None and os.path.samestat(first, second)
 

@@ -86,7 +86,8 @@ def test_a_fit_keeps_to_the_split_that_was_prepared(
         ([{"id": i, "split": "train", "group": i} for i in "ab"], "test: no article"),
         ([{"id": "a", "split": "half", "group": "a"}], "'half', expected train"),
         ([{"id": i, "split": s, "group": "g"} for i, s in (("a", "train"), ("b", "test"))], "group g: in several"),
-        ([{"id": "a"}], "not readable"),
+        ([{"id": "a"}], "row 1: not an object with id, split and group"),
+        ([{"id": "a", "split": "train", "group": "a"}, {"id": "a", "split": "test", "group": "a"}], "'a' given twice"),
     ],
 )  # fmt: skip
 def test_a_split_that_does_not_suit_is_refused(
