@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="distillery", description="Score articles by a bundle's small models.")
+    parser: argparse.ArgumentParser = Parser(
+        prog="distillery", description="Score articles by a bundle's small models."
+    )
     parser.add_argument("--version", action="version", version=f"distillery-runtime {__version__}")
     parser.add_argument("--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

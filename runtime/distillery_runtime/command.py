@@ -183,9 +183,10 @@ def _name_of(error: OSError) -> str:
 
 
 def _let_go_of_output() -> None:
-    """Lets what stdout holds and cannot write go nowhere: Python would try it once more at its end, and fail."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError, ValueError):  # a stream without a number, as in tests
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Lets what a stream holds and cannot write go nowhere: Python would try it once more at its end, and fail."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):  # a stream without a number, as in tests
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -236,7 +236,7 @@ MORE_STREAMS = [
     ("trainer", "lint --filter FILTER", "2>&- <&-", 0, ""),
     ("trainer", "schema", "| head -c 0", 0, ""),
     ("trainer", "guard --articles a.jsonl --min-words 1 --out out.jsonl", ">&-", 2, "stdout: closed"),
-    ("trainer", "guard --articles a.jsonl --out /dev/full", "", 2, "No space left"),
+    ("trainer", "guard --articles a.jsonl --min-words 1 --out /dev/full --dropped d.jsonl", "", 2, "No space left"),
     ("exporter", "verify BUNDLE", ">&-", 2, "stdout: closed"),
     ("exporter", "build folder", "2>&-", 2, ""),
     ("exporter", "--help", ">/dev/full", 2, "No space left"),

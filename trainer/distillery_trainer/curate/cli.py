@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery_runtime.command import positive, print_lines
+from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.spec import FilterSpec, ProbeSettings, TextPolicy
 from distillery_trainer.backends.choose import STATIC
@@ -140,6 +141,9 @@ def _add_articles(parser: argparse.ArgumentParser, words: str) -> None:
 
 
 def _guard(options: argparse.Namespace) -> int:
+    if options.dropped is None and options.out.exists() and not options.out.is_file():
+        problem = Problem("--dropped", f"not given beside {options.out}, which is no regular file", "a file")
+        raise InputError("trainer guard", [problem])
     dropped = options.dropped or options.out.with_suffix(f".dropped{options.out.suffix}")
     refuse_same_file(options.out, [*options.articles, dropped])
     refuse_same_file(dropped, [*options.articles, options.out], "--dropped")
