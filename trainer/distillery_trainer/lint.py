@@ -59,8 +59,7 @@ def _check_config(folder: Path) -> Iterator[Problem]:
         known = {problem.path for problem in problems}
         yield from (p for p in _check_place(folder, document) if p.path.partition(": ")[2] not in known)
         yield from _check_prompt(folder / PROMPT_NAME, bool(data.get("flags")), spec)
-        if spec is not None:
-            yield from _check_examples(folder, spec)
+        yield from _check_examples(folder, spec)
 
 
 def _names_only(data: Mapping[str, object]) -> FilterSpec | None:
@@ -97,7 +96,8 @@ def _check_place(folder: Path, document: Document) -> Iterator[Problem]:
     elif place.parent.parent == filters_root().resolve():
         version = data.get("version")
         found.append(Problem("version", f"in the folder {place.name}", f"the folder v{version}, which NAME can find"))
-    yield from (replace(p, path=f"{CONFIG_NAME}: {p.path}") for p in document.explain(found) if p in found)
+    explained = document.explain(found)[len(document.problems) :]
+    yield from (replace(problem, path=f"{CONFIG_NAME}: {problem.path}") for problem in explained)
 
 
 def _check_files(folder: Path) -> Iterator[Problem]:
@@ -142,13 +142,12 @@ def _check_prompt(path: Path, has_flags: bool, spec: FilterSpec | None) -> Itera
     yield from (replace(problem, path=f"{path.name}: {problem.path}") for problem in found)
 
 
-def _check_examples(folder: Path, spec: FilterSpec) -> Iterator[Problem]:
+def _check_examples(folder: Path, spec: FilterSpec | None) -> Iterator[Problem]:
     """Each example as a label, and as an oracle would have scored it: in half points, under the caps of its flags."""
     files = example_files(folder)
-    if not files:
-        return
     try:
-        read_labels(files, spec)
+        if files and spec:
+            read_labels(files, spec)
     except InputError as error:
         yield from error.problems
     for file in files:
@@ -159,10 +158,10 @@ def _check_examples(folder: Path, spec: FilterSpec) -> Iterator[Problem]:
                     yield from _check_scores(where, record, spec)
 
 
-def _check_scores(where: str, record: Mapping[str, object], spec: FilterSpec) -> Iterator[Problem]:
+def _check_scores(where: str, record: Mapping[str, object], spec: FilterSpec | None) -> Iterator[Problem]:
     labels, flags, repeats = record.get("labels"), record.get("flags", []), record.get("repeats")
     raised = tuple(f for f in flags if isinstance(f, str)) if isinstance(flags, list) else ()
-    caps = lowest_caps(() if repeats else raised, spec)  # of repeats only some may be under a cap
+    caps = lowest_caps(() if repeats else raised, spec) if spec else {}  # of repeats only some may be under a cap
     for name, label in labels.items() if isinstance(labels, Mapping) else ():
         if isinstance(label, bool) or not isinstance(label, int | float) or not 0 <= label <= 10:
             continue  # which `read_labels` says

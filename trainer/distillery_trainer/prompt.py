@@ -40,7 +40,7 @@ def read_template(path: Path) -> str:
         InputError: the file is missing or not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # the mark that some editors write is no part of the prompt
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(str(path), [Problem("(file)", str(error), "UTF-8 text")]) from error
 

@@ -289,6 +289,13 @@ def test_faults_of_examples_are_listed_beside_any_other(new_filter: Path, other:
     assert len(found) > 2
 
 
+def test_half_points_are_checked_where_not_even_the_names_can_be_read(new_filter: Path) -> None:
+    config("dimensions", 0, "name", to="Relevance")(new_filter)
+    example(relevance=5.25)(new_filter)
+
+    assert Problem("examples/one.jsonl: a1.labels.relevance", "5.25", "a half point") in lint_filter(new_filter)
+
+
 def test_names_in_the_prompt_are_checked_beside_a_broken_config(new_filter: Path) -> None:
     config("summary", to=REMOVED)(new_filter)
     prompt("Reply with", "Set is_sponsored.\nReply with {flag}, {{ flag }}, {summary}, {{{dimensions}}}")(new_filter)
