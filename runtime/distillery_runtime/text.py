@@ -1,32 +1,50 @@
 """The text of an article: cleaned title and content joined into the one string that rules and models read.
 
-This is the only place that joins title and content. Everything is linear in the length of the input (RE2).
+This is the only place that joins title and content. Every step is linear in the length of the input.
 """
 
 import html
+import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import re2
 
 from distillery_runtime.article import Article
+from distillery_runtime.markup import strip_markup
 from distillery_runtime.spec import TextPolicy
+
+# What a reader does not see and a tokenizer does, by kind, as ranges of code points: Unicode's property
+# Default_Ignorable_Code_Point (DerivedCoreProperties.txt, reserved ones included), interlinear annotations, the object
+# sign, noncharacters, the blank of Braille (an empty glyph), and controls that are no whitespace.
+INVISIBLE: dict[str, tuple[tuple[int, int], ...]] = {
+    "soft_hyphen": ((0xAD, 0xAD),),
+    "zero_width": ((0x34F, 0x34F), (0x180E, 0x180E), (0x200B, 0x200D), (0x2060, 0x2065), (0xFEFF, 0xFEFF)),
+    "direction": ((0x61C, 0x61C), (0x200E, 0x200F), (0x202A, 0x202E), (0x2066, 0x206F)),
+    "filler": ((0x115F, 0x1160), (0x17B4, 0x17B5), (0x2800, 0x2800), (0x3164, 0x3164), (0xFFA0, 0xFFA0)),
+    "variation": ((0x180B, 0x180D), (0x180F, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF)),
+    "tag": ((0xE0000, 0xE00FF), (0xE01F0, 0xE0FFF)),
+    "format": ((0xFFF0, 0xFFFC), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A)),
+    "noncharacter": ((0xFDD0, 0xFDEF), (0xFFFE, 0xFFFF)),
+    "control": ((0x00, 0x08), (0x0E, 0x1B), (0x7F, 0x84), (0x86, 0x9F)),
+}
+MAX_MARKS = 30  # in a run: Unicode's stream-safe text (UAX 15) has no more, and sorting them is quadratic
+MAX_NESTING = 4  # passes over markup inside markup: nobody writes as many
+
+
+def character_class(ranges: Sequence[tuple[int, int]]) -> str:
+    """The ranges as a character class, for `re` and for RE2."""
+    return "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges) + "]"
+
 
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
-_OPTIONS.dot_nl = True
-_HIDDEN_ELEMENT = re2.compile(r"(?i)<(?:script|style)\b[^>]*>.*?</(?:script|style)\s*>", _OPTIONS)
-# Comments have a pass of their own: an unclosed one, looked for again after every tag, would cost quadratic time.
-_COMMENT = re2.compile(r"<!--.*?-->", _OPTIONS)
-_TAG = re2.compile(r"</?[A-Za-z][^<>]{0,1000}>", _OPTIONS)
-# Normalising sorts runs of combining marks in quadratic time; Unicode's stream-safe text (UAX 15) has at most 30.
-_MARKS = re2.compile(r"(\pM{30})\pM+", _OPTIONS)
-# Controls, soft hyphen, zero-width and bidirectional marks: invisible to a reader, visible to a tokenizer.
-_INVISIBLE = re2.compile(
-    r"[\x{00}-\x{08}\x{0B}\x{0E}-\x{1F}\x{7F}-\x{84}\x{86}-\x{9F}\x{AD}\x{200B}-\x{200F}\x{202A}-\x{202E}"
-    r"\x{2060}-\x{2064}\x{2066}-\x{206F}\x{FEFF}\x{FFF9}-\x{FFFB}]",
-    _OPTIONS,
-)
+_CLASS = character_class([one for ranges in INVISIBLE.values() for one in ranges])
+_INVISIBLE = re.compile(f"{_CLASS}+")
+_LONG_RUN = re2.compile(rf"\pM{{{MAX_MARKS + 1}}}", _OPTIONS)
+_UNSETTLED = re2.compile(rf"{_CLASS}|\pM{{{MAX_MARKS + 1}}}", _OPTIONS)
+_HUGE_NUMBER = re.compile("&#[0-9]{1000,}+;?")  # Python refuses to read integers of thousands of digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +65,48 @@ def compose(article: Article, policy: TextPolicy) -> ArticleText:
 def normalise(text: str, policy: TextPolicy) -> str:
     """Cleans one string: NFC, no invisible characters, runs of whitespace as one space, markup removed if asked.
 
-    Normalising a second time changes nothing, unless markup was written as escaped entities. Most texts need few of the
-    steps, and telling so costs a tenth of a pass of RE2: without `<` there is no markup, ASCII has neither marks nor
-    another composed form, and what is printable is not invisible.
+    Normalising twice is normalising once, unless characters were written as entities: `&amp;lt;` is the text `&lt;`.
     """
+    text = _settle(text)
     if policy.strip_markup:
-        if "<" in text:
-            text = _TAG.sub(" ", _COMMENT.sub(" ", _HIDDEN_ELEMENT.sub(" ", text)))
-        text = html.unescape(text)
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", _MARKS.sub(r"\1", text))
-    if not text.replace("\n", " ").isprintable():
-        text = _INVISIBLE.sub("", text)
+        text = _without_markup(text)
+        if "&" in text:
+            text = _settle(html.unescape(_HUGE_NUMBER.sub("\ufffd", text)))
     return " ".join(text.split())
+
+
+def _without_markup(text: str) -> str:
+    """Removes markup until none is left; in a text that nests it without end, every `<` is removed."""
+    for _ in range(MAX_NESTING):
+        if "<" not in text:
+            return text
+        stripped = strip_markup(text)
+        if stripped == text:
+            return text
+        text = _settle(stripped)
+    return text.replace("<", " ")
+
+
+def _settle(text: str) -> str:
+    """Removes invisible characters and composes letters (NFC), in this order: between them, they keep marks apart.
+
+    Telling that a step is not needed costs a tenth of it: ASCII has neither marks nor another composed form.
+    """
+    if text.isascii():
+        return text if text.replace("\n", " ").isprintable() else _INVISIBLE.sub("", text)
+    if _UNSETTLED.search(text) is not None:
+        text = _shorten_runs(_INVISIBLE.sub("", text))
+    composed = unicodedata.normalize("NFC", text)
+    return composed if composed == text else _shorten_runs(composed)  # a mark may decompose into two
+
+
+def _shorten_runs(text: str) -> str:
+    """Keeps the first `MAX_MARKS` of every run of combining marks."""
+    if _LONG_RUN.search(text) is None:
+        return text
+    kept, run = [], 0
+    for character in text:
+        run = run + 1 if unicodedata.category(character)[0] == "M" else 0
+        if run <= MAX_MARKS:
+            kept.append(character)
+    return "".join(kept)
