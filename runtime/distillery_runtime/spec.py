@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 import re2
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from distillery_runtime.patterns import compile_pattern
+
 Band = Literal["0-2", "3-4", "5-6", "7-8", "9-10"]
 BANDS: tuple[Band, ...] = ("0-2", "3-4", "5-6", "7-8", "9-10")
 
@@ -24,11 +26,13 @@ Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 Loss = Literal["mse", "huber", "hl_gauss"]
 
 
+PATTERN_MEMORY_BYTES = 8 << 20  # RE2's own limit, which keeps a single pattern's program small
+MAX_PHRASE_CHARS = 1_000
+
+
 def _compiles(pattern: str) -> str:
-    options = re2.Options()
-    options.log_errors = False
     try:
-        re2.compile(f"(?:{pattern})", options)  # as rules use it: \\Q without \\E would swallow the bracket
+        compile_pattern(f"(?:{pattern})", PATTERN_MEMORY_BYTES)  # bracketed: \\Q without \\E would swallow the bracket
     except re2.error as error:
         reason = error.args[0] if error.args else error
         reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
@@ -41,6 +45,8 @@ def _is_phrase(word: str) -> str:
         raise ValueError("a phrase with single spaces between words, '*' only as its last character")
     if unicodedata.normalize("NFC", word) != word:
         raise ValueError("a phrase in composed form (Unicode NFC), as texts are when rules read them")
+    if len(word) > MAX_PHRASE_CHARS:
+        raise ValueError(f"a phrase of at most {MAX_PHRASE_CHARS:,} characters")
     return word
 
 

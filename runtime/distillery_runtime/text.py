@@ -41,7 +41,7 @@ def character_class(ranges: Sequence[tuple[int, int]]) -> str:
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _CLASS = character_class([one for ranges in INVISIBLE.values() for one in ranges])
-_INVISIBLE = re.compile(f"{_CLASS}+")
+INVISIBLE_CHARACTERS = re.compile(f"{_CLASS}+")
 _LONG_RUN = re2.compile(rf"\pM{{{MAX_MARKS + 1}}}", _OPTIONS)
 _UNSETTLED = re2.compile(rf"{_CLASS}|\pM{{{MAX_MARKS + 1}}}", _OPTIONS)
 _HUGE_NUMBER = re.compile("&#[0-9]{1000,}+;?")  # Python refuses to read integers of thousands of digits
@@ -93,9 +93,9 @@ def _settle(text: str) -> str:
     Telling that a step is not needed costs a tenth of it: ASCII has neither marks nor another composed form.
     """
     if text.isascii():
-        return text if text.replace("\n", " ").isprintable() else _INVISIBLE.sub("", text)
+        return text if text.replace("\n", " ").isprintable() else INVISIBLE_CHARACTERS.sub("", text)
     if _UNSETTLED.search(text) is not None:
-        text = _shorten_runs(_INVISIBLE.sub("", text))
+        text = _shorten_runs(INVISIBLE_CHARACTERS.sub("", text))
     composed = unicodedata.normalize("NFC", text)
     return composed if composed == text else _shorten_runs(composed)  # a mark may decompose into two
 

@@ -1,12 +1,19 @@
 """Prefilter rules: word boundaries in any script, overrides, shadow mode."""
 
+import json
+import re
 import time
+import unicodedata
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from distillery_runtime.article import Article
+from distillery_runtime.patterns import AnyOf, compile_pattern, phrases_pattern
 from distillery_runtime.prefilter import Prefilter
 from distillery_runtime.spec import FilterSpec, PrefilterRule
+from distillery_runtime.spec_checks import find_problems
 from distillery_runtime.text import compose
 
 
@@ -79,3 +86,66 @@ def test_a_shadow_rule_is_named_in_the_result(scorer: object) -> None:
     result = scorer.score({"id": "1", "title": "The quiz", "text": "wind and solar"})  # type: ignore[attr-defined]
 
     assert (result.status, result.reason) == ("scored", "shadow rule quiz would block")
+
+
+def whole_words(phrase: str, text: str) -> bool:
+    """Each phrase by itself, as the standard library finds it: neighbours are no letter, figure, mark or underscore."""
+    word = "".join(re.escape(chr(code)) for code in set(map(ord, text)) if unicodedata.category(chr(code))[0] in "LNM")
+    ending = f"[{word}]*" if phrase.endswith("*") and word else ""
+    pattern = f"(?<![{word}_]){re.escape(phrase.removesuffix('*'))}{ending}(?![{word}_])"
+    return re.search(pattern, text, re.IGNORECASE) is not None
+
+
+@given(
+    st.lists(
+        st.text("abK9é", min_size=1, max_size=3).map(lambda word: word + "*" * (len(word) % 2)), min_size=1, max_size=6
+    ),
+    st.lists(st.text("abAkÉ9_- ", max_size=8), max_size=4).map(" ".join),
+)
+@settings(max_examples=80)
+def test_phrases_in_parts_match_as_each_would_alone(phrases: list[str], text: str) -> None:
+    whole, parted = AnyOf(phrases), AnyOf([])
+    parted._compiled = [compile_pattern(phrases_pattern([phrase])) for phrase in phrases]
+
+    expected = any(whole_words(phrase, text) for phrase in phrases)
+
+    assert whole.found_in(text) is parted.found_in(text) is expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param([f"word{i}*" for i in range(400)], id="400 endings"),
+        pytest.param([f"a rather long phrase of number {i}" for i in range(3000)], id="3000 phrases"),
+        pytest.param([chr(0x430 + i % 32) * 900 + str(i) for i in range(60)], id="long phrases"),
+        pytest.param([f"{'ſKß' * 20}{i}*" for i in range(500)], id="letters of many cases"),
+    ],
+)
+def test_a_rule_of_any_size_compiles_and_finds_its_first_and_last_phrase(words: list[str], spec: FilterSpec) -> None:
+    rule = {"mode": "block", "words": words}
+
+    for phrase in (words[0], words[-1]):
+        assert check(rule, "", f"so {phrase.removesuffix('*')} there", spec)[0] == "r"
+    assert check(rule, "", "so no such thing there", spec)[0] is None
+
+
+def test_patterns_too_large_together_are_searched_apart(spec: FilterSpec) -> None:
+    patterns = [rf"{letter}\pL{{60}}\d" for letter in "abh"]
+
+    assert check({"mode": "block", "patterns": patterns}, "", "h" + "x" * 60 + "7", spec)[0] == "r"
+
+
+@pytest.mark.parametrize(
+    ("rule", "path"),
+    [
+        ({"patterns": [r"(a{1000}){1000}"]}, "prefilter[0].patterns[0]"),
+        ({"patterns": [r"\pL{900}"]}, "prefilter[0].patterns[0]"),
+        ({"words": ["x" * 1001]}, "prefilter[0].words[0]"),
+        ({"words": ["gun\u00adman"]}, "prefilter[0].words[0]"),
+        ({"words": ["a"], "unless": ["b", "c\u200bd"]}, "prefilter[0].unless[1]"),
+    ],
+)
+def test_a_rule_that_cannot_compile_or_match_is_a_problem(rule: dict[str, object], path: str, spec: FilterSpec) -> None:
+    data = json.loads(spec.model_dump_json()) | {"prefilter": [{"name": "r", **rule}]}
+
+    assert [problem.path for problem in find_problems(data)] == [path]

@@ -12,7 +12,7 @@ from distillery_runtime import text as cleaning
 from distillery_runtime.article import Article
 from distillery_runtime.markup import strip_markup
 from distillery_runtime.spec import TextPolicy
-from distillery_runtime.text import INVISIBLE, MAX_MARKS, compose, normalise
+from distillery_runtime.text import INVISIBLE, INVISIBLE_CHARACTERS, MAX_MARKS, compose, normalise
 
 PLAIN = TextPolicy(strip_markup=False)
 POLICY = TextPolicy()
@@ -96,7 +96,7 @@ def is_clean(text: str, policy: TextPolicy) -> None:
     assert normalise(once, policy) == once
     assert unicodedata.is_normalized("NFC", once)
     assert once == " ".join(once.split())
-    assert cleaning._INVISIBLE.search(once) is None
+    assert INVISIBLE_CHARACTERS.search(once) is None
 
 
 @given(st.lists(RUNS, max_size=24).map("".join))
@@ -147,7 +147,7 @@ def test_ordinary_marks_are_kept() -> None:
 @settings(max_examples=150)
 def test_a_step_that_is_left_out_would_have_changed_nothing(text: str) -> None:
     def settle(part: str) -> str:
-        part = cleaning._shorten_runs(cleaning._INVISIBLE.sub("", part))
+        part = cleaning._shorten_runs(INVISIBLE_CHARACTERS.sub("", part))
         return cleaning._shorten_runs(unicodedata.normalize("NFC", part))
 
     whole = settle(text)

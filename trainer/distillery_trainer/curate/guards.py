@@ -6,10 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import re2
 import yaml
 
-from distillery_runtime.prefilter import phrases_pattern
+from distillery_runtime.patterns import compile_pattern, phrases_pattern
 from distillery_runtime.text import ArticleText
 from distillery_trainer.curate.guard_words import beyond_title, garbled_share, letter_share, sentences, words
 
@@ -112,7 +111,4 @@ def _own_words(sentence: str, pattern: Any) -> int:  # Any: re2 has no types
 
 @cache
 def _pattern(phrases: tuple[str, ...]) -> Any:  # Any: as above
-    options = re2.Options()
-    options.case_sensitive = False
-    options.log_errors = False
-    return re2.compile(phrases_pattern(phrases), options)
+    return compile_pattern(phrases_pattern(phrases))
