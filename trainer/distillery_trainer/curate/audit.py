@@ -14,6 +14,7 @@ from distillery_trainer.curate.audit_residuals import check_residuals
 from distillery_trainer.curate.audit_texts import (
     check_conflicts,
     check_guards,
+    check_hidden,
     check_injections,
     check_leaks,
     check_truncation,
@@ -70,6 +71,7 @@ CHECKS: Mapping[str, Callable[[Audited], Finding]] = {
     "truncated_finds": lambda data: check_truncation(
         data.ids, data.labelled.texts, data.overalls >= data.spec.operating_overall, data.spec.student.window
     ),
+    "hidden_characters": lambda data: check_hidden(data.ids, data.received),
     "injections": lambda data: check_injections(data.ids, data.received),
     "flat_dimensions": lambda data: check_spread(data.labelled.labels(), data.spec.dimension_names),
     "few_finds": lambda data: check_finds(data.overalls, data.spec),

@@ -1,5 +1,6 @@
-"""Checks of labelled articles' texts: leaks, conflicting labels, no articles, cut ones, injections."""
+"""Checks of labelled articles' texts: leaks, conflicts, no articles, cut ones, hidden characters, injections."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.spec import Window
-from distillery_runtime.text import ArticleText
+from distillery_runtime.text import INVISIBLE, ArticleText, character_class
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.curate.findings import Finding, graded
 from distillery_trainer.curate.guards import Guards
@@ -16,6 +17,12 @@ from distillery_trainer.static_embedder import TABLE_FOLDER
 
 CONFLICT = 2.0  # points of the overall between two tellings of the same news
 MOST_CUT = 0.2
+HIDDEN = {kind: re.compile(character_class(ranges)) for kind, ranges in INVISIBLE.items()}
+# Spelling, not hiding: joiners and marks of direction in other scripts than Latin, selectors and joiners of emoji, a
+# byte order mark at the start.
+ORDINARY = re.compile(
+    "(?<=[^\x00-\x7f\xad])[\u200c-\u200f\ufe0e\ufe0f]+|^\ufeff|\U0001f3f4[\U000e0020-\U000e007f]{1,8}"
+)
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -63,6 +70,28 @@ def check_truncation(ids: Sequence[str], texts: Sequence[str], finds: NDArray[np
         "truncated_finds", "warning" if heavy else "note", len(cut), total,
         f"articles at or above the operating tier are longer than {window.max_tokens} tokens", cut,
     )  # fmt: skip
+
+
+def check_hidden(ids: Sequence[str], received: Sequence[str]) -> Finding:
+    """Texts with characters that no reader sees; cleaning removes them."""
+    found = {i: kinds for i, text in zip(ids, received, strict=True) if (kinds := hidden_kinds(text))}
+    total = Counter[str]()
+    for kinds in found.values():
+        total.update(kinds)
+    return Finding(
+        "hidden_characters", graded(len(found), "warning"), len(found), len(ids),
+        "texts hold characters that no reader sees (cleaning removes them)", list(found),
+        {"kinds": dict(total), "found": found},
+    )  # fmt: skip
+
+
+def hidden_kinds(text: str) -> dict[str, int]:
+    """How many hidden characters of each kind a text holds as it was received."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return {}
+    rest = ORDINARY.sub("", text)
+    counts = {kind: len(pattern.findall(rest)) for kind, pattern in HIDDEN.items()}
+    return {kind: count for kind, count in counts.items() if count}
 
 
 def check_injections(ids: Sequence[str], received: Sequence[str]) -> Finding:

@@ -1,4 +1,7 @@
-"""Finding injections: words in an article that speak to the model that scores it, not to a reader."""
+"""Finding injections: words in an article that speak to the model that scores it, not to a reader.
+
+A net, not a wall: known wordings in seven languages are found, also under cheap disguises; a new wording passes.
+"""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +13,8 @@ from typing import Any
 import re2
 import yaml
 
-from distillery_runtime.prefilter import phrases_pattern
+from distillery_runtime.patterns import compile_pattern, phrases_pattern
+from distillery_trainer.curate.disguises import squeezed, views
 
 TABLE = Path(__file__).parent / "injections.yaml"
 GAP, SHORT_GAP = 6, 4  # words between the parts of a command
@@ -36,16 +40,23 @@ class Detector:
     """The table's patterns, compiled."""
 
     def __init__(self, table: Path = TABLE) -> None:
-        self._patterns = _read(table)
+        self._table = _read(table)
 
     def check(self, text: str) -> list[Suspicion]:
         """What is suspicious in a text as it was received, one of each kind."""
-        found = list(_invisible(text))
         visible = _INVISIBLE.sub("", _TAGS.sub(_spelled, text))
-        for kind, pattern in self._patterns:
-            if match := pattern.search(visible):
-                found.append(Suspicion(kind, " ".join(match.group(0).split())[:120]))
-        return found
+        found = [*_invisible(text), *_matches([*self._table.words, *self._table.markers], visible)]
+        for view in views(visible):
+            found += _matches(self._table.words, view)
+        for run in squeezed(visible):
+            found += _matches(self._table.runs, run)
+        return list({one.kind: one for one in reversed(found)}.values())[::-1]
+
+
+def _matches(patterns: "Patterns", text: str) -> Iterator[Suspicion]:
+    for kind, pattern in patterns:
+        if match := pattern.search(text):
+            yield Suspicion(kind, " ".join(match.group(0).split())[:120])
 
 
 def _invisible(text: str) -> Iterator[Suspicion]:
@@ -68,14 +79,39 @@ def _spelled(tags: re.Match[str]) -> str:
     return "".join(chr(ord(tag) - 0xE0000) for tag in tags.group(0) if ord(tag) >= 0xE0020)
 
 
+Patterns = Sequence[tuple[str, Any]]  # Any: re2 has no types
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Patterns by kind: of words, of words written without gaps, and of what prompts are built of."""
+
+    words: Patterns
+    runs: Patterns
+    markers: Patterns
+
+
 @cache
-def _read(path: Path) -> Sequence[tuple[str, Any]]:  # Any: re2 has no types
+def _read(path: Path) -> _Table:
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    patterns = [("command", _command(parts)) for parts in data["commands"].values()]
-    patterns += [("demand", _demand(parts)) for parts in data["demands"].values()]
-    patterns += [("address", phrases_pattern(tuple(data["phrases"])))]
-    patterns += list(data["markers"].items())
-    return [(kind, _compiled(pattern)) for kind, pattern in patterns]
+    words = [("command", _command(parts)) for parts in data["commands"].values()]
+    words += [("demand", _demand(parts)) for parts in data["demands"].values()]
+    words += [("address", phrases_pattern(tuple(data["phrases"])))]
+    runs = [("command", _run(parts)) for parts in data["commands"].values()]
+    return _Table(*(_compiled(patterns) for patterns in (words, runs, list(data["markers"].items()))))
+
+
+def _compiled(patterns: Sequence[tuple[str, str]]) -> Patterns:
+    return [(kind, compile_pattern(pattern)) for kind, pattern in patterns]
+
+
+def _run(parts: Mapping[str, Sequence[str]]) -> str:
+    """A command in a run of letters without gaps: its words in any distance that letters of a few words take."""
+    verb, thing, pointer = (
+        "(?:" + "|".join(re2.escape(word.removesuffix("*").replace(" ", "")) for word in parts[name]) + ")"
+        for name in ("verbs", "objects", "pointers")
+    )
+    return rf"{verb}\pL{{0,40}}(?:{pointer}\pL{{0,30}}{thing}|{thing}\pL{{0,30}}{pointer})"
 
 
 def _command(parts: Mapping[str, Sequence[str]]) -> str:
@@ -99,10 +135,3 @@ def _gap(most: int) -> str:
 
 def _any(words: Sequence[str]) -> str:
     return "(?:" + "|".join(re2.escape(w.removesuffix("*")) + (r"[\pL]*" if w[-1] == "*" else "") for w in words) + ")"
-
-
-def _compiled(pattern: str) -> Any:  # Any: as above
-    options = re2.Options()
-    options.case_sensitive = False
-    options.log_errors = False
-    return re2.compile(pattern, options)

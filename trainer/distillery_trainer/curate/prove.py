@@ -85,6 +85,12 @@ def _long(data: Audited) -> Faulty:
     return Faulty(replace(data, labelled=LabelledSet(tuple(articles)), pairs=()), finds)
 
 
+def _hidden(data: Audited) -> Faulty:
+    """The first articles with a mark of direction inside every word."""
+    received = [text.replace("e", "e\u061c") + "\u061c" if i < PROVEN else text for i, text in enumerate(data.received)]
+    return Faulty(replace(data, received=received), frozenset(data.ids[:PROVEN]))
+
+
 def _injected(data: Audited) -> Faulty:
     received = [f"{text} {COMMAND}" if i < PROVEN else text for i, text in enumerate(data.received)]
     return Faulty(replace(data, received=received), frozenset(data.ids[:PROVEN]))
@@ -120,6 +126,7 @@ FAULTS: Mapping[str, Callable[[Audited], Faulty]] = {
     "conflicting_labels": _conflict,
     "no_articles": _wall,
     "truncated_finds": _long,
+    "hidden_characters": _hidden,
     "injections": _injected,
     "flat_dimensions": _flat,
     "few_finds": _no_finds,
