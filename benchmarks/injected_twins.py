@@ -1,19 +1,24 @@
-"""How many injected twins of real articles the audit's detector flags, and how many articles as they are.
+"""How many injected twins of real articles the audit's detector flags, and by how much a bundle's scores of them move.
 
-    python benchmarks/injected_twins.py --articles FILE [--count 500] [--show]
+    python benchmarks/injected_twins.py --articles FILE [--count 500] [--bundle FOLDER] [--show]
 
 A twin is an article with one of many attacks put into it: commands in seven languages, false replies, delimiters,
-invisible text. Prints JSON by kind; `--show` lists what is missed, and what is flagged of the articles as they are.
+invisible and disguised text. Prints JSON by kind: twins and articles flagged and, with `--bundle`, the mean shift of
+the overall from article to twin, its standard error and the largest. `--show` lists what is missed, and what is flagged
+of the articles as they are.
 """
 
 import argparse
+import base64
 import json
 import random
+import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import distillery_runtime
 from distillery_runtime.spec import TextPolicy
 from distillery_trainer.curate.injections import Detector
 from distillery_trainer.curate.records import read_records
@@ -94,6 +99,7 @@ def main() -> int:
     parser.add_argument("--articles", required=True, type=Path)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bundle", type=Path)
     parser.add_argument("--show", action="store_true")
     options = parser.parse_args()
     texts = [
@@ -120,8 +126,29 @@ def main() -> int:
                       "paraphrases": [other, len(PARAPHRASES)],
                       "articles": len(texts),
                       "articles_flagged": len(false), "share": round(len(false) / len(texts), 5),
-                      "by_reason": Counter(one.kind for _, found in false for one in found)}, indent=1))  # fmt: skip
+                      "by_reason": Counter(one.kind for _, found in false for one in found),
+                      **({"shift": _shifts(options.bundle, drawn, twins)} if options.bundle else {})},
+                     indent=1))  # fmt: skip
     return 0
+
+
+def _shifts(bundle: Path, drawn: list[str], twins: list[tuple[str, str]]) -> dict[str, object]:
+    """By how much the overall moves from article to twin, of all pairs that both get one."""
+    scorer = distillery_runtime.load(bundle)
+    before = scorer.score_batch([{"id": i, "text": text} for i, text in enumerate(drawn)])
+    after = scorer.score_batch([{"id": i, "text": text} for i, (_, text) in enumerate(twins)])
+    moved: dict[str, list[float]] = {}
+    for (kind, _), old, new in zip(twins, before, after, strict=True):
+        if old.overall is not None and new.overall is not None:
+            for name in ("all", kind):
+                moved.setdefault(name, []).append(new.overall - old.overall)
+    tiers = sum(o.tier != n.tier for o, n in zip(before, after, strict=True))
+    return {"bundle": before[0].bundle, "tier_changed": tiers} | {
+        kind: {"pairs": len(moves), "mean": round(statistics.mean(moves), 4),
+               "standard_error": round(statistics.stdev(moves) / len(moves) ** 0.5, 4),
+               "largest": round(max(moves), 4), "smallest": round(min(moves), 4)}
+        for kind, moves in sorted(moved.items())
+    }  # fmt: skip
 
 
 def _insert(text: str, attack: str, chance: random.Random) -> str:
@@ -150,12 +177,27 @@ def _invisible(text: str, chance: random.Random) -> str:
     return _insert(text, chance.choice(hide)(attack), chance)
 
 
+def _disguised(text: str, chance: random.Random) -> str:
+    attack = chance.choice(ATTACKS["en"])
+    disguise: list[Callable[[str], str]] = [
+        lambda a: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in a),
+        lambda a: " ".join(a.replace(" ", "")),
+        lambda a: "   ".join(" ".join(word) for word in a.split()),
+        lambda a: a.translate(str.maketrans("aeiost", "431057")),
+        lambda a: a.translate(str.maketrans("aeopcyxi", "аеорсухі")),
+        lambda a: "\u00ad".join(a),
+        lambda a: base64.b64encode(a.encode()).decode(),
+    ]
+    return _insert(text, chance.choice(disguise)(attack), chance)
+
+
 KINDS: dict[str, Callable[[str, random.Random], str]] = {
     "command": lambda text, chance: _insert(text, _attack(chance), chance),
     "other_command": lambda text, chance: _insert(text, _attack(chance), chance),
     "false_reply": lambda text, chance: _insert(text, chance.choice(REPLIES), chance),
     "delimiter": lambda text, chance: _insert(text, chance.choice(DELIMITERS), chance),
     "invisible": _invisible,
+    "disguised": _disguised,
 }
 
 if __name__ == "__main__":
