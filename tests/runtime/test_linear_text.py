@@ -7,6 +7,7 @@ that makes token ids, or any other from a text to something, joins by a line of 
 import itertools
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import pytest
 
@@ -59,31 +60,38 @@ Shape = Callable[[str, int], str]
 
 
 def times(atom: str, size: int) -> str:
-    return (atom * (size // len(atom) + 1))[:size]
+    """Whole atoms: one that is cut may be another attack at n than at 2n."""
+    return atom * (size // len(atom))
 
 
 SHAPES: Mapping[str, Shape] = {
     "alone": times,
     "in words": lambda atom, size: times(f"big {atom}wind{atom} ", size),
-    "numbered": lambda atom, size: "".join(f"{atom}{i}" for i in range(size // (len(atom) + 6) + 1))[:size],
+    "numbered": lambda atom, size: "".join(f"{atom}{i}" for i in range(size // (len(atom) + 6))),
     "then letters": lambda atom, size: times(atom, size // 2) + times("a", size - size // 2),
     "letters, then": lambda atom, size: times("a", size // 2) + times(atom, size - size // 2),
     "between brackets": lambda atom, size: times("<", size // 3) + times(atom, size // 3) + times(">", size // 3),
-    "doubling": lambda atom, size: "".join(atom * 2**i + " " for i in range(30) if len(atom) * 2**i <= size)[:size],
+    "doubling": lambda atom, size: "".join(atom * 2**i + " " for i in range(30) if len(atom) * 2 ** (i + 1) <= size),
     "closed at the end": lambda atom, size: times(atom, size - 40) + "\"'--></script></style>]]>\"'>;",
     "mixed with marks": lambda atom, size: times(f"{atom}\u0301\u0323\u00ad", size),
 }
 HOSTILE = [pytest.param(atom, shape, id=f"{atom}, {shape}") for atom, shape in itertools.product(ATOMS, SHAPES)]
 
 POLICY, PLAIN = TextPolicy(), TextPolicy(strip_markup=False)
-RULES = AnyOf(
-    [*(f"word{i}*" for i in range(400)), *(f"{'big ' * (i % 7)}wind farm {i}" for i in range(1500)), "ſKß*"],
-    [r"(a+)+$", r"(?:big\s+)*wind\S{0,50}x", r"\pL{20}\d"],
-)
+
+
+@cache
+def rules() -> AnyOf:
+    return AnyOf(
+        [*(f"word{i}*" for i in range(400)), *(f"{'big ' * (i % 7)}wind farm {i}" for i in range(1500)), "ſKß*"],
+        [r"(a+)+$", r"(?:big\s+)*wind\S{0,50}x", r"\pL{20}\d"],
+    )
+
+
 STEPS: Mapping[str, Callable[[str], object]] = {
     "cleaning": lambda text: normalise(text, POLICY),
     "cleaning without markup": lambda text: normalise(text, PLAIN),
-    "rules": RULES.found_in,
+    "rules": lambda text: rules().found_in(text),
 }
 
 
@@ -122,4 +130,4 @@ def test_a_quadratic_step_is_seen() -> None:
         for start in range(0, len(text), 100):
             text.count("b", start)
 
-    assert growth(quadratic, "a" * 400_000, "a" * 800_000) > MOST
+    assert growth(quadratic, "a" * 70_000, "a" * 140_000) > MOST

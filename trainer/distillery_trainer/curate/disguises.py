@@ -39,9 +39,7 @@ def views(text: str) -> Iterator[str]:
     else:
         bare = plain
     if _MIXED_WORD.search(bare):
-        found += [
-            _MIXED_WORD.sub(lambda word, t=table: word[0].translate(t), bare) for table in (_DIGITS, _DIGITS_WITH_L)
-        ]
+        found += [_spelled_out(bare, table) for table in (_DIGITS, _DIGITS_WITH_L)]
     found += [_joined(run[0]) for run in _SPACED.finditer(_folded_lines(text))]
     found += [reading for coded in _CODED.finditer(text) if (reading := _decoded(coded[0]))]
     yield from dict.fromkeys(found)
@@ -51,6 +49,11 @@ def squeezed(text: str) -> Iterator[str]:
     """The letters of every run that is spelled apart, without gaps between words, where it shows none."""
     for run in _SPACED.finditer(_folded_lines(text)):
         yield re.sub(_SEPARATOR, "", run[0])
+
+
+def _spelled_out(text: str, digits: dict[int, int]) -> str:
+    """The text with letters for the figures inside its words."""
+    return _MIXED_WORD.sub(lambda word: word[0].translate(digits), text)
 
 
 def _folded_lines(text: str) -> str:
