@@ -11,7 +11,7 @@ from typing import Any
 import re2
 
 from distillery_runtime.errors import Problem
-from distillery_runtime.prefilter import phrases_pattern
+from distillery_runtime.patterns import phrases_pattern
 from distillery_runtime.spec import TextPolicy
 from distillery_runtime.spec_checks import find_problems
 from distillery_runtime.text import normalise
