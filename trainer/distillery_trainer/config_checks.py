@@ -11,7 +11,7 @@ from typing import Any
 import re2
 
 from distillery_runtime.errors import Problem
-from distillery_runtime.patterns import phrases_pattern
+from distillery_runtime.patterns import AnyOf, compile_pattern
 from distillery_runtime.spec import TextPolicy
 from distillery_runtime.spec_checks import find_problems
 from distillery_runtime.text import normalise
@@ -145,23 +145,17 @@ def _passed(
     path: str, words: Sequence[tuple[int, str]], unless: Sequence[tuple[int, str]], where: str
 ) -> Iterator[Problem]:
     """Phrases that hold one of their own exceptions, so that they never block anything."""
-    phrases = tuple(phrase for _, phrase in unless if phrase)
-    exceptions = _compiled(phrases_pattern(phrases)) if phrases else None
-    if exceptions is None:
-        return
+    exceptions = AnyOf([phrase for _, phrase in unless if phrase])
     for index, word in words:
         text = f"{word[:-1]}x" if word.endswith("*") else word  # the exception must hold for any ending
-        if exceptions.search(text) is not None:
+        if exceptions.found_in(text):
             yield Problem(f"{path}[{index}]", f"{word!r}, {where}", "a phrase that can block: this one always passes")
 
 
 def _compiled(pattern: str) -> Any:  # Any: re2 has no types
     """A pattern as rules use it; None for one that does not compile, which the spec says."""
-    options = re2.Options()
-    options.case_sensitive = False
-    options.log_errors = False
     try:
-        return re2.compile(pattern, options)
+        return compile_pattern(pattern)
     except re2.error:
         return None
 
