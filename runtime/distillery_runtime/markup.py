@@ -35,7 +35,7 @@ _BOOLEAN = (
 )
 _HIDDEN = ("script", "style", "head", "template")
 # Elements that do nothing without an attribute, and are names of types: `List<object>`, `Vec<Label>`.
-_TYPES = "area base data embed frame image input link map meta object option param source time track var"
+_TYPES = "area base data embed frame image input link map meta object option param source track"
 
 
 def _any(names: Iterable[str]) -> str:

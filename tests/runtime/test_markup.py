@@ -43,6 +43,7 @@ def test_what_is_no_tag_is_kept(text: str) -> None:
         ("<b>g</b>unman", "gunman"),
         ("<SPAN CLASS=\"x\">g</SPAN>un<wbr>man<a href='x'>s</a>", "gunmans"),
         ("<em>so</em>, <strong>yes</strong>.", "so, yes."),
+        ("Published<time>12 May</time>", "Published12 May"),
         ("<P>one<P>two<BR>three<br/>four<Br />five", "one two three four five"),
         ("<ul><li>one</li><li>two</li></ul>", "one two"),
         ("<td nowrap>x<input disabled>y", "x y"),
