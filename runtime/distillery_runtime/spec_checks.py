@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from distillery_runtime.errors import Problem, SpecError
 from distillery_runtime.spec import BANDS, FilterSpec
-from distillery_runtime.text import INVISIBLE_CHARACTERS
 
 WEIGHT_SUM_TOLERANCE = 1e-6
 MAX_NUMBER = 1e300  # beyond it an integer may not fit a float
@@ -147,9 +146,6 @@ def _between_fields(data: Mapping[str, object]) -> Iterator[Problem]:
     for index, rule in enumerate(_rows(data, "prefilter")):
         if not rule.get("words") and not rule.get("patterns"):
             yield Problem(f"prefilter[{index}]", "neither words nor patterns", "at least one of them")
-        for key in ("words", "unless"):
-            yield from _check_visible(f"prefilter[{index}].{key}", rule.get(key))
-    yield from _check_visible("prefilter_unless", data.get("prefilter_unless"))
     evaluation = data.get("evaluation")
     if isinstance(evaluation, Mapping):
         yield from _duplicates("evaluation.slices", _rows(evaluation, "slices"))
@@ -169,13 +165,6 @@ def _count_rules(data: Mapping[str, object]) -> Iterator[Problem]:
     ):
         if count > most:
             yield Problem("prefilter", f"{count} {what}", f"at most {most}")
-
-
-def _check_visible(path: str, phrases: object) -> Iterator[Problem]:
-    """Phrases with invisible characters: cleaning removes those from texts, so that such a phrase is never found."""
-    for index, phrase in enumerate(phrases if isinstance(phrases, list) else ()):
-        if isinstance(phrase, str) and (visible := INVISIBLE_CHARACTERS.sub("", phrase)) != phrase:
-            yield Problem(f"{path}[{index}]", ascii(phrase), f"a phrase without invisible characters: {visible!r}")
 
 
 def _duplicates(path: str, rows: Sequence[Mapping[str, object]]) -> Iterator[Problem]:

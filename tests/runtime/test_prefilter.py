@@ -141,11 +141,9 @@ def test_patterns_too_large_together_are_searched_apart(spec: FilterSpec) -> Non
         ({"patterns": [r"(a{1000}){1000}"]}, "prefilter[0].patterns[0]"),
         ({"patterns": [r"\pL{900}"]}, "prefilter[0].patterns[0]"),
         ({"words": ["x" * 1001]}, "prefilter[0].words[0]"),
-        ({"words": ["gun\u00adman"]}, "prefilter[0].words[0]"),
-        ({"words": ["a"], "unless": ["b", "c\u200bd"]}, "prefilter[0].unless[1]"),
     ],
 )
-def test_a_rule_that_cannot_compile_or_match_is_a_problem(rule: dict[str, object], path: str, spec: FilterSpec) -> None:
+def test_a_rule_that_cannot_compile_is_a_problem(rule: dict[str, object], path: str, spec: FilterSpec) -> None:
     data = json.loads(spec.model_dump_json()) | {"prefilter": [{"name": "r", **rule}]}
 
     assert [problem.path for problem in find_problems(data)] == [path]
