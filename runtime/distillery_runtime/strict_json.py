@@ -3,10 +3,12 @@
 import json
 from collections import Counter
 
+from distillery_runtime.errors import DistilleryError
+
 MAX_SHOWN_KEY = 80
 
 
-class JsonError(ValueError):
+class JsonError(DistilleryError, ValueError):
     """A text is not strict JSON; the message says why. `position`: where, in characters, if one place is at fault."""
 
     def __init__(self, reason: str, position: int | None = None) -> None:

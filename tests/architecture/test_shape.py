@@ -90,6 +90,18 @@ def test_a_broad_except_says_why_on_its_line(modules: Modules) -> None:
     assert wrong == []
 
 
+def test_an_error_gets_the_lines_of_its_message_one_by_one(modules: Modules) -> None:
+    """Joined by us they could not be told from line breaks in a name, which are shown escaped."""
+    wrong = [
+        f"{module.path}:{node.lineno}"
+        for module in modules
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Raise) and "'\\n'.join(" in ast.unparse(node)
+    ]
+
+    assert wrong == []
+
+
 def lines(module: Any) -> int:  # Any: as above
     return len(module.source.splitlines())
 

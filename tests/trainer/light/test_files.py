@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distillery_runtime.errors import InputError
 from distillery_trainer.atomic_files import replacing, write_text
 from distillery_trainer.files import digest, promote, tree_digest, write_json, write_jsonl
 
@@ -133,3 +134,16 @@ def test_finished_work_replaces_whatever_was_in_its_place(tmp_path: Path, was: s
 
     assert tree_digest(tmp_path / "output") == expected
     assert not (tmp_path / "work" / "output").exists()
+
+
+def test_text_is_written_through_a_link_and_to_a_device_and_not_over_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+
+    write_text(tmp_path / "link", "text")
+    write_text(Path("/dev/null"), "text")
+
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "text"
+    assert Path("/dev/null").is_char_device()
+    with pytest.raises(InputError):
+        write_text(tmp_path, "text")

@@ -15,7 +15,7 @@ from distillery_runtime.errors import InputError
 from distillery_runtime.spec import BANDS
 from distillery_trainer.curate.inference import classical_mean, powered_mean
 from distillery_trainer.curate.review import export_sheet, import_sheet, read_sheet
-from distillery_trainer.curate.sheet import read_scores
+from distillery_trainer.curate.sheet import is_filled_in, read_scores
 from distillery_trainer.finished_run import open_finished_run
 from distillery_trainer.fit import FitRequest, fit
 
@@ -197,3 +197,19 @@ def test_a_row_is_named_by_its_line_too_where_cells_hold_line_breaks(tmp_path: P
 
     with pytest.raises(InputError, match=r"row 3 \(line 5\): score: 'x'"):
         read_scores(sheet, IDS)
+@pytest.mark.parametrize(
+    ("content", "is_filled"),
+    [
+        (b"id,score,comment,title\na,,,T\n", False),
+        (b"id,score,comment,title\na,7,,T\n", True),
+        ("\ufeffid;score;comment;title\na;7,5;;Zo\u00eb\n".encode("cp1252", "replace"), True),
+        (b"id;score;comment;title\na; ;;T\n", False),
+        (b"\x00\x01 another program's", True),
+        (b"", False),
+    ],
+)
+def test_a_sheet_with_scores_is_not_written_over(content: bytes, is_filled: bool, tmp_path: Path) -> None:
+    (tmp_path / "sheet.csv").write_bytes(content)
+
+    assert is_filled_in(tmp_path / "sheet.csv") == is_filled
+    assert not is_filled_in(tmp_path / "nowhere.csv")

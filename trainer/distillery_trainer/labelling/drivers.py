@@ -41,7 +41,7 @@ async def opened_driver(prepared: Prepared, ledger: Ledger, say: Say) -> AsyncIt
         rates = Rates(job.pace.requests_per_minute, job.pace.tokens_per_minute)
         driver = LiveDriver(oracle, purse, rates, watch, job.pace, len(prepared.spec.dimensions), say)
     with suppress(RuntimeError, ValueError):  # not in the main thread: nobody presses Ctrl-C
-        _stop_on_signal(driver, say)
+        stop_on_signal(driver, say)
     try:
         yield driver
         await _write_down(purse, job.pace.patience, say)
@@ -74,7 +74,7 @@ def _patience(job: LabelJob) -> Patience:
     return replace(patience, fruitless=fruitless, lost=max(patience.lost, patience.unreached * together))
 
 
-def _stop_on_signal(driver: Driver, say: Say) -> None:
+def stop_on_signal(driver: Driver, say: Say) -> None:
     """The first Ctrl-C lets calls under way end, for they are paid; a second one does not wait for them.
 
     SIGTERM and SIGHUP do the same, unless they are ignored.
