@@ -1,20 +1,22 @@
 """The text path takes linear time, up to the longest article: for twice the text at most three times as much.
 
-The one kind of timed test here: processor time at n and 2n, its ratio alone. `STEPS` holds the steps of the path; one
-that makes token ids, or any other from a text to something, joins by a line of its own.
+The one kind of timed test here: processor time at n and 2n, its ratio alone. `STEPS` holds the steps of the path; any
+other from a text to something joins by a line of its own.
 """
 
 import itertools
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from distillery_runtime.article import MAX_CONTENT_CHARS
 from distillery_runtime.patterns import AnyOf
-from distillery_runtime.spec import TextPolicy
+from distillery_runtime.spec import TextPolicy, Window
 from distillery_runtime.text import normalise
+from distillery_runtime.window import TokenWindow
 
 MOST = 3.0  # times the processor time for twice the text
 NOISE_S = 0.01  # what takes less tells nothing of how it grows
@@ -88,10 +90,18 @@ def rules() -> AnyOf:
     )
 
 
+@cache
+def window() -> TokenWindow:
+    """The starter's: a Unigram vocabulary, of texts whose ends are tokenised alone where that is safe."""
+    (tokenizer,) = Path(__file__).parents[2].glob("starter/distillery_starter/*/student/tokenizer.json")
+    return TokenWindow(tokenizer, Window())
+
+
 STEPS: Mapping[str, Callable[[str], object]] = {
     "cleaning": lambda text: normalise(text, POLICY),
     "cleaning without markup": lambda text: normalise(text, PLAIN),
     "rules": lambda text: rules().found_in(text),
+    "tokens": lambda text: window().encode([text]),
 }
 
 

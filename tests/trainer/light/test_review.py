@@ -197,6 +197,8 @@ def test_a_row_is_named_by_its_line_too_where_cells_hold_line_breaks(tmp_path: P
 
     with pytest.raises(InputError, match=r"row 3 \(line 5\): score: 'x'"):
         read_scores(sheet, IDS)
+
+
 @pytest.mark.parametrize(
     ("content", "is_filled"),
     [
