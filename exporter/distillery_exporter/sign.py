@@ -5,6 +5,7 @@ from pathlib import Path
 
 from distillery_runtime.bundle import open_bundle
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.same_file import refuse_same_file
 from distillery_runtime.signature import import_model_signing, signature_path
 
 PASSWORD = "DISTILLERY_KEY_PASSWORD"  # noqa: S105 - the name of the variable, not a password
@@ -27,6 +28,8 @@ def sign(bundle: Path, key: Path | None, out: Path | None) -> tuple[Path, str]:
         InputError: the key cannot be used, or the signature would lie in the bundle.
         ProviderError: the extra is not installed.
     """
+    if out is not None and key is not None:
+        refuse_same_file(out, [key])
     checked = open_bundle(bundle)
     config = import_model_signing().signing.Config()
     signature = out or signature_path(bundle)

@@ -34,6 +34,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "trainer label": [["--filter", "FILTER", "--articles", "{}", "--oracle", "recorded", "--recorded", "OTHER"],
                       ["--filter", "FILTER", "--articles", "OTHER", "--oracle", "recorded", "--recorded", "{}"]],
     "trainer report": [["FOLDER"]],
+    "exporter sign": [["BUNDLE", "--key", "{}"]],
     # These write a folder; see the tests below.
     "trainer prepare": [], "trainer shrink": [], "trainer fit": [], "trainer review export": [], "exporter build": [],
 }  # fmt: skip

@@ -171,7 +171,7 @@ def test_a_config_in_the_older_form_means_the_same(tmp_path: Path) -> None:
         ({"num_key_value_heads": 3}, "num_key_value_heads: 3, expected a divisor of num_attention_heads, which is 4"),
         ({"layer_types": MIXED[:3]}, "layer_types: .* expected 4 of them"),
         ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_type: 'yarn', expected 'default' or"),
-        ({"rope_parameters": {"full_attention": {"rope_type": "linear"}}}, "factor: None, expected a number"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear"}}}, "factor: nothing, expected a number"),
         ({"vocab_size": 100}, r"embed_tokens\.weight: float32 of shape \(99, 32\)"),
     ],
 )

@@ -137,6 +137,6 @@ def test_content_in_parts_is_the_text_of_its_text_parts(content: object, raw: st
 def test_a_ledger_of_before_that_refused_a_valid_reply_has_a_label(spec: Any, reply: Any) -> None:
     refused = Outcome("refused", 0.1, is_known=True, reason="cut short", detail="eos", raw=reply("an article"))
 
-    standing = standing_of(Past(1, "key", "live", refused), lambda raw: parse_reply(raw, spec))
+    standing = standing_of(Past(1, "key", "live", refused, 0.1), lambda raw: parse_reply(raw, spec))
 
     assert standing.state == "labelled"

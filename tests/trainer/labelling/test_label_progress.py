@@ -53,8 +53,8 @@ def test_a_line_tells_rate_and_time_left_as_soon_as_something_is_done() -> None:
 
 
 @pytest.mark.parametrize(("mode", "expected"), [
-    ("canary", "canary: 0 of 5 questions, 5 calls under way"),
-    ("live", "0 of 5 questions, 5 calls under way"),
+    ("canary", "canary: 0 of 5 questions, 1 calls under way"),
+    ("live", "0 of 5 questions, 1 calls under way"),
     ("batch", "questions, $0.0000 paid; batch distillery-"),
 ])  # fmt: skip
 def test_nobody_waits_for_an_answer_without_a_line(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import httpx2
+
 from distillery_runtime.errors import InputError, Problem
 from distillery_trainer.oracle.connections import is_loopback
 from distillery_trainer.oracle.credentials import read_key
@@ -131,9 +133,11 @@ def _check_url(url: str) -> list[Problem]:
     try:
         parts = urlsplit(url)
         is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
+        httpx2.URL(url)
+    except (ValueError, httpx2.InvalidURL):  # a port that is no number, a bracket that is not closed
         is_whole = False
-    if not is_whole or any(sign.isspace() for sign in url) or parts.query or parts.fragment:
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    if not (is_whole and is_plain) or parts.query or parts.fragment:
         return [Problem("--base-url", repr(url), expected)]
     if url.rstrip("/").endswith(f"/{PATH}"):
         return [Problem("--base-url", repr(url), url.rstrip("/").removesuffix(f"/{PATH}"))]
