@@ -10,10 +10,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from distillery_trainer.labelling.budget import Budget, Call
 from distillery_trainer.labelling.driving import JobSize, Patience, Say, Stop, duration
 from distillery_trainer.labelling.ledger import Ledger, OpenJob
 from distillery_trainer.labelling.ledger_tables import LedgerError
-from distillery_trainer.labelling.purse import Call, Purse
 from distillery_trainer.labelling.watch import Watch
 from distillery_trainer.oracle.errors import CANNOT_CONNECT, OracleError, RefusedError, RetryError, TerminalError
 from distillery_trainer.oracle.protocol import BatchOracle, BatchResult, Reply, Request
@@ -33,7 +33,7 @@ class BatchDriver:
     Args:
         oracle: who is asked.
         ledger: where jobs are written down.
-        purse: pays and writes down calls.
+        budget: reserves and books what calls cost.
         watch: says when to stop.
         patience: how often and how long to try to reach the provider.
         size: of jobs.
@@ -44,7 +44,7 @@ class BatchDriver:
         self,
         oracle: BatchOracle,
         ledger: Ledger,
-        purse: Purse,
+        budget: Budget,
         watch: Watch,
         patience: Patience,
         size: JobSize,
@@ -52,7 +52,7 @@ class BatchDriver:
     ) -> None:
         self._oracle = oracle
         self._ledger = ledger
-        self._purse = purse
+        self._budget = budget
         self._watch = watch
         self._patience = patience
         self._size = size
@@ -65,7 +65,7 @@ class BatchDriver:
         """Brings in the jobs that earlier processes began."""
         for job in self._ledger.open_jobs(asking):
             calls = {key: Call(number, most) for key, (number, most) in self._ledger.calls_of(job.name).items()}
-            self._purse.adopt(list(calls.values()))
+            self._budget.adopt(list(calls.values()))
             try:
                 await self._take_up(job, calls)
             except OracleError as error:
@@ -79,9 +79,9 @@ class BatchDriver:
         left, self._done, self._total = list(requests), 0, len(requests)
         while left and self._stop is None:
             taken = self._fitting(left)
-            calls = self._purse.begin(taken, name := self._name()) if taken else None
+            calls = self._budget.begin(taken, name := self._name()) if taken else None
             if calls is None:
-                self._stop = self._purse.refusal(left[0])
+                self._stop = self._budget.refusal(left[0])
                 break
             left = left[len(taken) :]
             try:
@@ -94,9 +94,9 @@ class BatchDriver:
     def progress(self) -> str:
         """Questions done, and the job at work for how long; nobody knows how long a provider's queue is."""
         done = f"{self._done:,} of {self._total:,} questions" if self._total else "jobs that were begun before"
-        job = f"batch {self._name_at_work}: {self._purse.under_way:,} questions under way"
+        job = f"batch {self._name_at_work}: {self._budget.under_way:,} questions under way"
         waited = duration(time.monotonic() - self._begun_s)
-        return f"{done}, ${self._purse.paid_usd:.4f} paid; {job} for {waited}"
+        return f"{done}, ${self._budget.paid_usd:.4f} paid; {job} for {waited}"
 
     def interrupt(self) -> None:
         """Lets no further job begin; the one at work is found again by the next process."""
@@ -158,9 +158,9 @@ class BatchDriver:
         self._finish(name, calls, {key: self._watch.parsed_first(result.replies.get(key, missing)) for key in calls})
 
     def _finish(self, name: str, calls: dict[str, Call], results: dict[str, Reply | OracleError]) -> None:
-        outcomes = self._purse.end([(calls[key], result) for key, result in results.items()], name)
+        outcomes = self._budget.end([(calls[key], result) for key, result in results.items()], name)
         heard = self._watch.hear(outcomes)
-        self._stop = self._stop or self._purse.stop or heard
+        self._stop = self._stop or self._budget.stop or heard
 
     async def _patiently(self, ask: Callable[[], Awaitable[Result]]) -> Result:
         for attempt in range(self._patience.attempts - 1):
@@ -180,10 +180,10 @@ class BatchDriver:
 
     def _fitting(self, requests: list[Request]) -> list[Request]:
         """The questions from the first on that one job and the budget have room for."""
-        room, size = self._purse.left_usd, 0
+        room, size = self._budget.left_usd, 0
         taken: list[Request] = []
         for request in requests[: self._size.most_requests]:
-            most = self._purse.most_usd(request)
+            most = self._budget.most_usd(request)
             room -= most
             size += len(request.instruction.encode()) + len(request.message.encode())
             if (most > 0 and room < 0) or (taken and size > self._size.most_bytes):

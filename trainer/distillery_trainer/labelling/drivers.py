@@ -9,13 +9,13 @@ from dataclasses import replace
 from distillery_runtime.command import STOPS
 from distillery_runtime.errors import Problem
 from distillery_trainer.labelling.batches import BatchDriver
+from distillery_trainer.labelling.budget import Budget
 from distillery_trainer.labelling.driving import Driver, Patience, Say
 from distillery_trainer.labelling.job import LabelJob
 from distillery_trainer.labelling.ledger import Ledger
 from distillery_trainer.labelling.ledger_tables import LedgerError
 from distillery_trainer.labelling.live import LiveDriver
 from distillery_trainer.labelling.prepared import Prepared
-from distillery_trainer.labelling.purse import Purse
 from distillery_trainer.labelling.watch import Watch
 from distillery_trainer.labels import LabelledArticle
 from distillery_trainer.oracle.protocol import Oracle
@@ -28,41 +28,41 @@ from distillery_trainer.reply import ReplyError
 @asynccontextmanager
 async def opened_driver(prepared: Prepared, ledger: Ledger, say: Say) -> AsyncIterator[Driver]:
     """The driver; its oracle's connections are closed at the end. Raises as `open_oracle` does."""
-    job, purse = prepared.job, Purse(ledger, prepared.terms, prepared.job.money.max_usd)
+    job, budget = prepared.job, Budget(ledger, prepared.terms, prepared.job.money.max_usd)
     watch = Watch(_patience(job), lambda raw: _is_usable(prepared, raw))
     driver: LiveDriver | BatchDriver
     if job.is_batch:
         batches = open_batches(job.access, prepared.asking.schema)
         close = batches.close
-        driver = BatchDriver(batches, ledger, purse, watch, job.pace.patience, job.pace.job_size, say)
+        driver = BatchDriver(batches, ledger, budget, watch, job.pace.patience, job.pace.job_size, say)
     else:
         oracle = _oracle(prepared)
         close = oracle.close
         rates = Rates(job.pace.requests_per_minute, job.pace.tokens_per_minute)
-        driver = LiveDriver(oracle, purse, rates, watch, job.pace, len(prepared.spec.dimensions), say)
+        driver = LiveDriver(oracle, budget, rates, watch, job.pace, len(prepared.spec.dimensions), say)
     with suppress(RuntimeError, ValueError):  # not in the main thread: nobody presses Ctrl-C
         stop_on_signal(driver, say)
     try:
         yield driver
-        await _write_down(purse, job.pace.patience, say)
+        await _write_down(budget, job.pace.patience, say)
     finally:
         await close()
 
 
-async def _write_down(purse: Purse, patience: Patience, say: Say) -> None:
+async def _write_down(budget: Budget, patience: Patience, say: Say) -> None:
     """Writes outcomes that the ledger did not take, as long as there is hope.
 
     Raises:
         LedgerError: it still does not take them.
     """
     for attempt in range(patience.attempts):
-        error = purse.write()
+        error = budget.write()
         if error is None:
             return
-        say(f"{purse.unwritten} replies are not in the ledger yet: {error}")
+        say(f"{budget.unwritten} replies are not in the ledger yet: {error}")
         await asyncio.sleep(patience.first_wait_s * 2**attempt)
-    if error := purse.write():
-        lost = Problem("(ledger)", f"{purse.unwritten} replies that were paid could not be written", "room for them")
+    if error := budget.write():
+        lost = Problem("(ledger)", f"{budget.unwritten} replies that were paid could not be written", "room for them")
         raise LedgerError(error.where, [*error.problems, lost])
 
 

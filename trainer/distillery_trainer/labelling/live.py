@@ -5,9 +5,9 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 
+from distillery_trainer.labelling.budget import Budget, Call
 from distillery_trainer.labelling.driving import Pace, Say, Stop, progress_line
 from distillery_trainer.labelling.estimate import likely
-from distillery_trainer.labelling.purse import Call, Purse
 from distillery_trainer.labelling.watch import Watch
 from distillery_trainer.oracle.errors import NO_ORACLE_THERE, OracleError, RetryError
 from distillery_trainer.oracle.protocol import Oracle, Reply, Request
@@ -21,7 +21,7 @@ class LiveDriver:
 
     Args:
         oracle: who is asked.
-        purse: pays and writes down.
+        budget: reserves and books what calls cost.
         rates: requests and tokens a minute.
         watch: says when to stop.
         pace: how many calls at once, how long each, how often and how long to try.
@@ -30,10 +30,10 @@ class LiveDriver:
     """
 
     def __init__(
-        self, oracle: Oracle, purse: Purse, rates: Rates, watch: Watch, pace: Pace, dimensions: int, say: Say
+        self, oracle: Oracle, budget: Budget, rates: Rates, watch: Watch, pace: Pace, dimensions: int, say: Say
     ) -> None:
         self._oracle = oracle
-        self._purse = purse
+        self._budget = budget
         self._rates = rates
         self._watch = watch
         self._pace = pace
@@ -71,7 +71,7 @@ class LiveDriver:
     def progress(self) -> str:
         """Questions done, rate and time left."""
         elapsed_s = time.monotonic() - self._begun_s
-        return progress_line(self._ended, self._total, self._purse.under_way, self._purse.paid_usd, elapsed_s)
+        return progress_line(self._ended, self._total, self._budget.under_way, self._budget.paid_usd, elapsed_s)
 
     def interrupt(self) -> None:
         """Lets no further call begin."""
@@ -109,11 +109,11 @@ class LiveDriver:
         """The call, begun as soon as the budget has room for it; None where it never will, or all is to stop."""
         async with self._room:
             while self._stop is None:
-                calls = self._purse.begin([request])
+                calls = self._budget.begin([request])
                 if calls:
                     return calls[0]
-                if self._purse.stop or not self._purse.under_way:
-                    self._halt(self._purse.refusal(request))
+                if self._budget.stop or not self._budget.under_way:
+                    self._halt(self._budget.refusal(request))
                 else:
                     await self._room.wait()
         return None
@@ -130,8 +130,8 @@ class LiveDriver:
     async def _end(self, call: Call, result: Reply | OracleError) -> None:
         if not (isinstance(result, RetryError) and result.reason in NO_ORACLE_THERE):
             self._found.set()
-        heard = self._watch.hear(self._purse.end([(call, result)]))
-        if stop := self._purse.stop or heard:
+        heard = self._watch.hear(self._budget.end([(call, result)]))
+        if stop := self._budget.stop or heard:
             self._halt(stop)
         async with self._room:
             self._room.notify_all()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from distillery_trainer.labelling.articles import Article
 from distillery_trainer.labelling.asking import Asking
+from distillery_trainer.labelling.budget import Terms
 from distillery_trainer.labelling.estimate import likely
 from distillery_trainer.labelling.ledger import CostRatio
-from distillery_trainer.labelling.purse import Terms
 from distillery_trainer.labelling.standing import Standing
 from distillery_trainer.oracle.protocol import Request
 

@@ -9,11 +9,11 @@ from distillery_runtime.spec import FilterSpec
 from distillery_trainer.filters import load_filter
 from distillery_trainer.labelling.articles import Articles, read_articles
 from distillery_trainer.labelling.asking import Asking, make_asking
+from distillery_trainer.labelling.budget import Terms
 from distillery_trainer.labelling.estimate import max_frame_tokens, most
 from distillery_trainer.labelling.job import LabelJob
 from distillery_trainer.labelling.ledger import CostRatio, Mode, Past
 from distillery_trainer.labelling.plan import Estimate, Plan, estimate, make_plan
-from distillery_trainer.labelling.purse import Terms
 from distillery_trainer.labelling.standing import Standing, standings
 from distillery_trainer.oracle.prices import Price
 from distillery_trainer.oracle.protocol import Request, Settings

@@ -13,11 +13,11 @@ from distillery_runtime.jsonl import BadLine, read_jsonl
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.text import compose
 from distillery_trainer.labelling.asking import make_asking
+from distillery_trainer.labelling.budget import Terms
 from distillery_trainer.labelling.estimate import max_frame_tokens
 from distillery_trainer.labelling.job import Questions
 from distillery_trainer.labelling.ledger import CostRatio
 from distillery_trainer.labelling.plan import Estimate, estimate
-from distillery_trainer.labelling.purse import Terms
 from distillery_trainer.oracle.prices import Price
 from distillery_trainer.oracle.protocol import Request
 from distillery_trainer.oracle.services import Access, price_of, sent

@@ -57,7 +57,7 @@ class Terms:
         return replace(self, factor=HEADROOM * ratio.highest) if ratio.highest > 1 + ROUNDING else self
 
 
-class Purse:
+class Budget:
     """Money and ledger of one command.
 
     `paid_usd` is what the ledger has paid, by what providers counted. `stop` says why no further call may begin: a
