@@ -88,7 +88,7 @@ USES = [
     "trainer fit --filter FILTER --labels a.jsonl --distil-weight nan",
     *(f"trainer label --filter FILTER --articles a.jsonl --max-usd 1 --oracle vllm --model m --base-url {url}"
       for url in ("localhost:8000", "http://", "http://[", "http://a:b", "ftp://a/", "http://a:99999999", "http://\x1b",
-                  "http://\u00e9:1", "file:///etc/passwd", "//a", "http://user@", "\udcff")),
+                  "http://\u00e9..:1", "http://\udcff", "file:///etc/passwd", "//a", "http://user@", "\udcff")),
     *(f"trainer label --filter FILTER --articles a.jsonl --dry-run --extra {extra}"
       for extra in ("{", "[1]", '{"a":1,"a":2}', '{"a":NaN}', "[" * 5000)),
 ]  # fmt: skip

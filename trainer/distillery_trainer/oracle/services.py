@@ -133,7 +133,7 @@ def _check_url(url: str) -> list[Problem]:
     try:
         parts = urlsplit(url)
         is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        httpx2.URL(url)
+        httpx2.URL(url)  # which will connect there, and refuses controls and names that no host can have
     except (ValueError, httpx2.InvalidURL):  # a port that is no number, a bracket that is not closed
         is_whole = False
     is_plain = url.isascii() and url.isprintable() and " " not in url
