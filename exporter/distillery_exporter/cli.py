@@ -10,6 +10,7 @@ from distillery_exporter.sign import PASSWORD, sign
 from distillery_runtime.cli import main as distillery
 from distillery_runtime.command import Parser, news, positive, print_lines, run_command
 from distillery_runtime.same_file import refuse_replaced
+from distillery_runtime.signature import signature_path
 from distillery_runtime.variants import FORMS
 from distillery_runtime.version import __version__
 
@@ -45,21 +46,22 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("bundle", type=Path, metavar="DIR")
     verify.set_defaults(run=lambda options: distillery(["verify", str(options.bundle)]))
 
-    seal = commands.add_parser("sign", help="sign a bundle, by a key or by Sigstore")
-    seal.add_argument("bundle", type=Path, metavar="DIR")
-    how = seal.add_mutually_exclusive_group(required=True)
+    signing = commands.add_parser("sign", help="sign a bundle, by a key or by Sigstore")
+    signing.add_argument("bundle", type=Path, metavar="DIR")
+    how = signing.add_mutually_exclusive_group(required=True)
     how.add_argument(
         "--key", type=Path, metavar="FILE", help=f"an elliptic private key (PEM), its password in {PASSWORD}"
     )
     how.add_argument("--sigstore", action="store_true", help="without a key: sign in at Sigstore, in a browser or CI")
-    seal.add_argument("--out", type=Path, metavar="FILE", help="the signature's file (default: DIR.sig)")
-    seal.set_defaults(run=_sign)
+    signing.add_argument("--out", type=Path, metavar="FILE", help="the signature's file (default: DIR.sig)")
+    signing.set_defaults(run=_sign)
     return parser
 
 
 def _sign(options: argparse.Namespace) -> int:
-    signature, bundle_id = sign(options.bundle, options.key, options.out)
-    print(f"{signature}: signature of the bundle {bundle_id}")
+    signature = options.out or signature_path(options.bundle)
+    bundle_id = sign(options.bundle, options.key, signature)
+    print_lines([f"{signature}: signature of the bundle {bundle_id}"])
     return 0
 
 
