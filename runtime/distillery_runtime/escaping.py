@@ -2,13 +2,11 @@
 
 import re
 
-# Controls; soft hyphen and joiners; marks of direction; fillers that show as nothing; line and paragraph separators;
-# variation selectors; half characters; notes and tags that are invisible.
-_HIDDEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
-    "\u2800\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U00013430-\U0001345f\U0001bca0-\U0001bca3"
-    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-)
+from distillery_runtime.invisible import INVISIBLE_RANGES, character_class
+
+# Beside those that cleaning removes: all controls, line and paragraph separators, half characters, and controls of Egyptian writing.
+_MORE = ((0x00, 0x1F), (0x7F, 0x9F), (0x2028, 0x2029), (0xD800, 0xDFFF), (0x13430, 0x1345F))
+_HIDDEN = re.compile(character_class([*_MORE, *INVISIBLE_RANGES]))
 
 
 def shown(text: str) -> str:

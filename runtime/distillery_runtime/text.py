@@ -6,41 +6,21 @@ This is the only place that joins title and content. Every step is linear in the
 import html
 import re
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import re2
 
 from distillery_runtime.article import Article
+from distillery_runtime.invisible import INVISIBLE_RANGES, character_class
 from distillery_runtime.markup import strip_markup
 from distillery_runtime.spec import TextPolicy
 
-# What a reader does not see and a tokenizer does, by kind, as ranges of code points: Unicode's property
-# Default_Ignorable_Code_Point (DerivedCoreProperties.txt, reserved ones included), interlinear annotations, the object
-# sign, noncharacters, the blank of Braille (an empty glyph), and controls that are no whitespace.
-INVISIBLE: dict[str, tuple[tuple[int, int], ...]] = {
-    "soft_hyphen": ((0xAD, 0xAD),),
-    "zero_width": ((0x34F, 0x34F), (0x180E, 0x180E), (0x200B, 0x200D), (0x2060, 0x2065), (0xFEFF, 0xFEFF)),
-    "direction": ((0x61C, 0x61C), (0x200E, 0x200F), (0x202A, 0x202E), (0x2066, 0x206F)),
-    "filler": ((0x115F, 0x1160), (0x17B4, 0x17B5), (0x2800, 0x2800), (0x3164, 0x3164), (0xFFA0, 0xFFA0)),
-    "variation": ((0x180B, 0x180D), (0x180F, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF)),
-    "tag": ((0xE0000, 0xE00FF), (0xE01F0, 0xE0FFF)),
-    "format": ((0xFFF0, 0xFFFC), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A)),
-    "noncharacter": ((0xFDD0, 0xFDEF), (0xFFFE, 0xFFFF)),
-    "control": ((0x00, 0x08), (0x0E, 0x1B), (0x7F, 0x84), (0x86, 0x9F)),
-}
 MAX_MARKS = 30  # in a run: Unicode's stream-safe text (UAX 15) has no more, and sorting them is quadratic
 MAX_NESTING = 4  # passes over markup inside markup: nobody writes as many
 
-
-def character_class(ranges: Sequence[tuple[int, int]]) -> str:
-    """The ranges as a character class, for `re` and for RE2."""
-    return "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges) + "]"
-
-
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
-_CLASS = character_class([one for ranges in INVISIBLE.values() for one in ranges])
+_CLASS = character_class(INVISIBLE_RANGES)
 INVISIBLE_CHARACTERS = re.compile(f"{_CLASS}+")
 _LONG_RUN = re2.compile(rf"\pM{{{MAX_MARKS + 1}}}", _OPTIONS)
 _UNSETTLED = re2.compile(rf"{_CLASS}|\pM{{{MAX_MARKS + 1}}}", _OPTIONS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distillery_runtime.text import INVISIBLE
+from distillery_runtime.invisible import INVISIBLE
 from distillery_trainer.curate.audit_texts import check_hidden
 
 

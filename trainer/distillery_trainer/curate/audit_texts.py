@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from distillery_runtime.invisible import INVISIBLE, character_class
 from distillery_runtime.spec import Window
-from distillery_runtime.text import INVISIBLE, ArticleText, character_class
+from distillery_runtime.text import ArticleText
 from distillery_runtime.window import TokenWindow
 from distillery_trainer.curate.findings import Finding, graded
 from distillery_trainer.curate.guards import Guards

@@ -14,6 +14,7 @@ import re2
 import yaml
 
 from distillery_runtime.patterns import compile_pattern, phrases_pattern
+from distillery_runtime.text import INVISIBLE_CHARACTERS
 from distillery_trainer.curate.disguises import squeezed, views
 
 TABLE = Path(__file__).parent / "injections.yaml"
@@ -25,7 +26,6 @@ _INSIDE_LATIN = re.compile("(?<=[A-Za-z])[\u200b\u200c\u200d\u2060-\u2064\ufeff]
 _OVERRIDES = re.compile("[\u202d\u202e]")
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]{1,8}")  # the flags of England, Scotland and Wales
 _TAGS = re.compile("[\U000e0000-\U000e007f]+")
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Detector:
 
     def check(self, text: str) -> list[Suspicion]:
         """What is suspicious in a text as it was received, one of each kind."""
-        visible = _INVISIBLE.sub("", _TAGS.sub(_spelled, text))
+        visible = INVISIBLE_CHARACTERS.sub("", _TAGS.sub(_spelled, text))
         found = [*_invisible(text), *_matches([*self._table.words, *self._table.markers], visible)]
         for view in views(visible):
             found += _matches(self._table.words, view)
