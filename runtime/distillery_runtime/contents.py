@@ -1,11 +1,11 @@
 """The kinds of files that a bundle holds: for each role its ending, its largest size, and what its bytes must be."""
 
-import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from distillery_runtime.manifest import FileEntry
 from distillery_runtime.onnx_scan import scan_graph
+from distillery_runtime.strict_json import JsonError, parse_json
 
 
 def check_content(entry: FileEntry, data: bytes) -> Mapping[str, int]:
@@ -24,10 +24,8 @@ def check_content(entry: FileEntry, data: bytes) -> Mapping[str, int]:
         raise ValueError("not JSON, expected a tokenizer.json")  # all of it is checked before it is opened
     if entry.role in ("spec", "calibration", "quality", "reference"):
         try:
-            json.loads(data)
-        except RecursionError as error:
-            raise ValueError("not JSON (nested too deep)") from error
-        except ValueError as error:
+            parse_json(data)
+        except JsonError as error:
             raise ValueError(f"not JSON ({error})") from error
     if entry.role in ("golden", "card"):
         data.decode()  # UnicodeDecodeError is a ValueError

@@ -4,7 +4,8 @@ import re
 
 from distillery_runtime.invisible import INVISIBLE_RANGES, character_class
 
-# Beside those that cleaning removes: all controls, line and paragraph separators, half characters, and controls of Egyptian writing.
+# Beside those that cleaning removes: all controls, separators of lines and paragraphs, surrogates, and the controls of
+# Egyptian hieroglyphs.
 _MORE = ((0x00, 0x1F), (0x7F, 0x9F), (0x2028, 0x2029), (0xD800, 0xDFFF), (0x13430, 0x1345F))
 _HIDDEN = re.compile(character_class([*_MORE, *INVISIBLE_RANGES]))
 

@@ -5,22 +5,27 @@ from typing import Any
 
 import re2
 
-MAX_PROGRAM = (
-    25_000  # instructions: in larger programs a hostile text makes RE2 leave its DFA, which costs 20 times more
-)
+# Instructions: in larger programs a hostile text makes RE2 leave its DFA, which costs 20 times more.
+MAX_PROGRAM = 25_000
 MAX_PHRASES_BYTES = 8_000  # in one pattern, for the same reason
 MEMORY_BYTES = 64 << 20  # the most that the states of one pattern's DFA may take
 
 
-def compile_pattern(pattern: str, memory_bytes: int = MEMORY_BYTES) -> Any:  # Any: re2 has no types
+def quiet_options() -> Any:  # Any: re2 has no types
+    """RE2's own options, but for its messages on stderr about patterns that do not compile."""
+    options = re2.Options()
+    options.log_errors = False
+    return options
+
+
+def compile_pattern(pattern: str, memory_bytes: int = MEMORY_BYTES) -> Any:  # Any: as above
     """Compiles a pattern that ignores case; its groups capture nothing.
 
     Raises:
         re2.error: it is no RE2 pattern, or too large.
     """
-    options = re2.Options()
+    options = quiet_options()
     options.case_sensitive = False
-    options.log_errors = False
     options.never_capture = True
     options.max_mem = memory_bytes
     return re2.compile(pattern, options)

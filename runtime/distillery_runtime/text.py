@@ -13,17 +13,16 @@ import re2
 from distillery_runtime.article import Article
 from distillery_runtime.invisible import INVISIBLE_RANGES, character_class
 from distillery_runtime.markup import strip_markup
+from distillery_runtime.patterns import quiet_options
 from distillery_runtime.spec import TextPolicy
 
 MAX_MARKS = 30  # in a run: Unicode's stream-safe text (UAX 15) has no more, and sorting them is quadratic
 MAX_NESTING = 4  # passes over markup inside markup: nobody writes as many
 
-_OPTIONS = re2.Options()
-_OPTIONS.log_errors = False
 _CLASS = character_class(INVISIBLE_RANGES)
 INVISIBLE_CHARACTERS = re.compile(f"{_CLASS}+")
-_LONG_RUN = re2.compile(rf"\pM{{{MAX_MARKS + 1}}}", _OPTIONS)
-_UNSETTLED = re2.compile(rf"{_CLASS}|\pM{{{MAX_MARKS + 1}}}", _OPTIONS)
+_LONG_RUN = re2.compile(rf"\pM{{{MAX_MARKS + 1}}}", quiet_options())
+_UNSETTLED = re2.compile(rf"{_CLASS}|\pM{{{MAX_MARKS + 1}}}", quiet_options())
 _HUGE_NUMBER = re.compile("&#[0-9]{1000,}+;?")  # Python refuses to read integers of thousands of digits
 
 

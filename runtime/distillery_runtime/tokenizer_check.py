@@ -6,13 +6,14 @@ tokenizers of models in use do (BERT, XLM-R, Gemma, Llama, GPT-2 and their like)
 """
 
 import hashlib
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import re2
 
 from distillery_runtime.charsmap import longest_replacement
+from distillery_runtime.patterns import quiet_options
+from distillery_runtime.strict_json import parse_json
 
 MAX_STEPS = 64  # of a normaliser or pre-tokenizer, nested ones included
 MAX_GROWTH = 64.0  # how many times as long a normaliser may make a text; NFKC alone: 18 times, for one character
@@ -75,15 +76,12 @@ def check_tokenizer(data: bytes) -> None:
     """Reads a tokenizer.json.
 
     Raises:
-        ValueError: it is no JSON, or holds something that is not known to be harmless.
+        ValueError: it is no strict JSON, or holds something that is not known to be harmless.
     """
     digest = hashlib.sha256(data).hexdigest()
     if digest in _sound:
         return
-    try:
-        content = json.loads(data, object_pairs_hook=_unique)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+    content = parse_json(data)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise ValueError("no model, expected that of a tokenizer")
     _expect_known("key", content, _KEYS)
@@ -100,13 +98,6 @@ def check_tokenizer(data: bytes) -> None:
         if growth > MAX_GROWTH:
             raise ValueError(f"{name}: may make a text {growth:,.0f} times as long, expected at most {MAX_GROWTH:g}")
     _sound.add(digest)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:  # Any: unchecked JSON
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key that is there twice")
-    return found
 
 
 def _expect_known(what: str, found: Iterable[object], known: Collection[object]) -> None:
@@ -186,10 +177,8 @@ def _is_harmless(alternative: str) -> bool:
 
 def _finds_something(pattern: str) -> bool:
     """Whether a pattern never finds the empty text; of one that RE2 does not know that is not known."""
-    options = re2.Options()
-    options.log_errors = False
     try:
-        return re2.compile(pattern, options).fullmatch("") is None
+        return re2.compile(pattern, quiet_options()).fullmatch("") is None
     except re2.error:
         return False
 

@@ -190,7 +190,7 @@ def test_a_part_that_is_there_twice_is_refused(key: str) -> None:
     """Two parsers could each read another one of them."""
     text = json.dumps(content_of()).replace('"normalizer"', f'"{key}": {{"type": "NFC"}}, "normalizer"')
 
-    with pytest.raises(ValueError, match="there twice"):
+    with pytest.raises(ValueError, match="given twice"):
         check_tokenizer(text.encode())
 
 
