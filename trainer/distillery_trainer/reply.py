@@ -5,14 +5,13 @@ thoughts before a single `</think>`, one fence of Markdown around all of it. Any
 no reply.
 """
 
-import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from distillery_runtime.errors import DistilleryError
 from distillery_runtime.spec import FilterSpec
+from distillery_runtime.strict_json import JsonError, parse_json
 
 MAX_SCORE = 10.0
 MAX_SHOWN = 200
@@ -40,15 +39,15 @@ def parse_reply(raw: str, spec: FilterSpec) -> ParsedReply:
     """Reads a raw reply.
 
     Raises:
-        ReplyError: it is not JSON, or not exactly of the schema.
+        ReplyError: it is not strict JSON, or not exactly of the schema.
     """
     bare = unwrapped(raw)
     if not bare:
         raise ReplyError("an empty reply")
     try:
-        reply = json.loads(bare, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise ReplyError(f"not JSON: {error}") from error
+        reply = parse_json(bare)
+    except JsonError as error:
+        raise ReplyError(f"not strict JSON: {error}") from error
     if not isinstance(reply, dict):
         raise ReplyError(f"{type(reply).__name__}, expected an object")
     names = (*spec.flag_names, *spec.dimension_names)
@@ -98,23 +97,3 @@ def _score(name: str, value: object) -> float:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ReplyError(f"{name[:MAX_SHOWN]}: given twice")
-        found[name] = value
-    return found
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ReplyError(f"{text[:MAX_SHOWN]}: a number beyond all scores")
-    return value
-
-
-def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is not a JSON number")
