@@ -102,17 +102,17 @@ def _part(spec: FilterSpec, made: Predictions, scores: tuple[Array, Array], plac
         "mae": [rounded(np.abs(s - part.labels).mean()) for s in scores],
         "recall": [rounded(_recall(spec, s, part.labels)) for s in scores],
     }
-    found = {"mae": _mae(spec, part, scores), "recall": _finds(spec, part, scores)}
+    change = differences(spec, *scores, part.labels, part.groups, SEED)
+    found = {"mae": _mae(part, scores, change["mae"]), "recall": _finds(spec, part, scores, change["recall"])}
     measures = {
-        name: {"a": own[name][0], "b": own[name][1], **change.to_record(), "outcome": outcome, "reason": reason}
-        for name, (change, outcome, reason) in found.items()
+        name: {"a": own[name][0], "b": own[name][1], **difference.to_record(), "outcome": outcome, "reason": reason}
+        for name, (difference, outcome, reason) in found.items()
     }
     return {"n": len(places), "outcome": combined(found["mae"][1], found["recall"][1]), **measures}
 
 
-def _mae(spec: FilterSpec, part: Predictions, scores: tuple[Array, Array]) -> Found:
+def _mae(part: Predictions, scores: tuple[Array, Array], found: Difference) -> Found:
     """The difference of the errors; of fewer independent articles than can be sure, nothing is concluded."""
-    found = differences(spec, *scores, part.labels, part.groups, SEED)["mae"]
     if np.array_equal(*scores):
         return found, "no difference", SAME
     if (groups := len(set(part.groups))) < FEWEST_GROUPS:
@@ -120,9 +120,8 @@ def _mae(spec: FilterSpec, part: Predictions, scores: tuple[Array, Array]) -> Fo
     return found, outcome_of(found.interval), None
 
 
-def _finds(spec: FilterSpec, part: Predictions, scores: tuple[Array, Array]) -> Found:
+def _finds(spec: FilterSpec, part: Predictions, scores: tuple[Array, Array], found: Difference) -> Found:
     """The difference of the recalls, with bounds where both find the same articles."""
-    found = differences(spec, *scores, part.labels, part.groups, SEED)["recall"]
     true, *said = (overalls(s, spec) >= spec.operating_overall for s in (part.labels, *scores))
     if not true.any():
         return found, "inconclusive", "no article is to be found"
