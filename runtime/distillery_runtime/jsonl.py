@@ -59,7 +59,7 @@ def read_jsonl_file(path: Path | None) -> Generator[Mapping[str, object] | BadLi
     name = STDIN if path is None else str(path)
     try:
         with nullcontext(sys.stdin.buffer) if path is None else path.open("rb") as stream:
-            yield from read_jsonl(_sniffed(stream, name))
+            yield from read_jsonl(sniffed(stream, name))
     except OSError as error:
         problem = Problem(name, f"cannot be read ({error.strerror or error})", EXPECTED)
         raise InputError("articles", [problem]) from error
@@ -102,7 +102,7 @@ class _Ahead:
         return self._read.pop() if self._read else self._stream.readline(limit)
 
 
-def _sniffed(stream: Lines, name: str) -> Lines:
+def sniffed(stream: Lines, name: str) -> Lines:
     """The same lines, unless they are those of another format.
 
     Of JSON Lines only the first line is read ahead, so that those of a live pipe are not held back.

@@ -60,6 +60,7 @@ READERS = [
     "trainer prefilter-eval --filter FILTER --articles {}",
     "trainer prefilter-eval --filter FILTER --articles a.jsonl --finds {}",
     "trainer label --filter FILTER --articles {} --dry-run",
+    "trainer prompt --filter FILTER --article {}",
     "trainer label --filter FILTER --articles a.jsonl --oracle recorded --recorded {} --out out.jsonl",
 ]
 OTHERS = [

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, read_jsonl
+from distillery_runtime.jsonl import BadLine, no_file, read_jsonl, sniffed
+from distillery_runtime.sniffing import STDIN
 from distillery_runtime.spec import FilterSpec
+from distillery_runtime.strict_json import JsonError, parse_json
 from distillery_runtime.text import compose
 from distillery_trainer.labelling.asking import make_asking
 from distillery_trainer.labelling.budget import Terms
@@ -18,13 +20,13 @@ from distillery_trainer.labelling.estimate import max_frame_tokens
 from distillery_trainer.labelling.job import Questions
 from distillery_trainer.labelling.ledger import CostRatio
 from distillery_trainer.labelling.plan import Estimate, estimate
-from distillery_trainer.oracle.prices import Price
+from distillery_trainer.oracle.prices import FREE, Price
 from distillery_trainer.oracle.protocol import Request
 from distillery_trainer.oracle.services import Access, price_of, sent
 from distillery_trainer.prompt import read_template, render_prompt, reply_schema
 
 PLACEHOLDER = "(the article's title and text)"
-STDIN = "-"
+FROM_STDIN = "-"
 _TEXTS = ("messages", "systemInstruction", "contents")  # of a body: shown by themselves
 
 
@@ -108,7 +110,7 @@ def preview(folder: Path, spec: FilterSpec, access: Access, given_price: str | N
     url, body = sent(access, schema, request)
     price = _price(access, given_price)
     frame_tokens = max_frame_tokens(asking.schema, access.settings)
-    terms = Terms(asking.id, access.settings, price or Price(0, 0, 0, 1, ""), "live", frame_tokens)
+    terms = Terms(asking.id, access.settings, price or FREE, "live", frame_tokens)
     figures = estimate([request], terms, len(spec.flags) + len(spec.dimensions), CostRatio(0, 0.0, 0.0))
     return Preview(spec.label, access, request, len(text), url, body, price, figures)
 
@@ -125,10 +127,9 @@ def _price(access: Access, given: str | None) -> Price | None:
 
 def _article(source: str, spec: FilterSpec) -> tuple[str, str]:
     """Id and composed text of the first article in a file."""
-    name = "(standard input)" if source == STDIN else source
+    name = STDIN if source == FROM_STDIN else source
     try:
-        record = _first(_standard_input() if source == STDIN else Path(source).read_bytes())
-        article = parse_article(record)
+        article = parse_article(_first(_content(source), name))
     except (ArticleError, ValueError) as error:
         problem = Problem(name, str(error), "an article as JSON, with id, title and text")
         raise InputError("--article", [problem]) from error
@@ -138,21 +139,23 @@ def _article(source: str, spec: FilterSpec) -> tuple[str, str]:
     return article.id, text
 
 
-def _standard_input() -> bytes:
-    if sys.stdin is None:
-        raise ValueError("closed")
-    return sys.stdin.buffer.read()
+def _content(source: str) -> bytes:
+    if source == FROM_STDIN:
+        return sys.stdin.buffer.read()
+    if problem := no_file(Path(source), or_pipe=True):
+        raise InputError("--article", [problem])
+    return Path(source).read_bytes()
 
 
-def _first(content: bytes) -> Mapping[str, object]:
+def _first(content: bytes, name: str) -> Mapping[str, object]:
     """The first record of JSON lines, or the one object that is the whole content."""
     try:
-        whole = json.loads(content)
-    except (ValueError, RecursionError):  # several lines, or nested without end: then the first line says why
+        whole = parse_json(content)
+    except JsonError:  # several lines, or no JSON: then the first line says why
         whole = None
     if isinstance(whole, dict):
         return whole
-    record = next(read_jsonl(io.BytesIO(content)), None)
+    record = next(read_jsonl(sniffed(io.BytesIO(content), name)), None)
     if record is None or isinstance(record, BadLine):
         raise ValueError("empty" if record is None else record.reason)
     return record
