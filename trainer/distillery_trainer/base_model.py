@@ -3,7 +3,6 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import cast
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
@@ -18,6 +17,7 @@ from huggingface_hub.errors import (
 from pydantic import JsonValue
 
 from distillery_runtime.errors import DistilleryError, InputError, Problem, ProviderError
+from distillery_runtime.hub_errors import TransportError
 from distillery_runtime.integrity import file_digest
 from distillery_runtime.spec import Window
 from distillery_trainer.model_card import CARD_NAME
@@ -26,9 +26,6 @@ from distillery_trainer.sentence_models import module_configs
 _NEEDED = ["config.json", "tokenizer.json", "*.safetensors"]
 _FETCHED = ["*.json", "*.safetensors", CARD_NAME]
 _LEFT_OUT = ["*/*"]  # other formats of the same model live in sub-folders
-
-# The common base of the Hub client's transport errors: httpx2.HTTPError in huggingface_hub 2, httpx.HTTPError in 1.
-_TransportError = cast(type[Exception], HfHubHTTPError.__bases__[0])  # cast: the class depends on the version
 
 # These count positions from one after the padding id, so as many of the position table's rows are never used.
 OFFSET_POSITIONS = frozenset({"camembert", "data2vec-text", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"})
@@ -99,7 +96,7 @@ def _fetch(model: str, revision: str, allow: list[str], ignore: list[str] | None
         return Path(snapshot_download(model, revision=revision, allow_patterns=allow, ignore_patterns=ignore))
     except HFValidationError as error:
         raise _input_error(model, "no such folder, and not a Hub id", "a folder or an id like owner/name") from error
-    except (OSError, _TransportError) as error:
+    except (OSError, TransportError) as error:
         raise _explain(model, revision, error) from error
 
 
