@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 def _sign(options: argparse.Namespace) -> int:
     signature = options.out or signature_path(options.bundle)
     bundle_id = sign(options.bundle, options.key, signature)
-    print_lines([f"{signature}: signature of the bundle {bundle_id}"])
+    print_lines(f"{signature}: signature of the bundle {bundle_id}")
     return 0
 
 
@@ -71,5 +71,5 @@ def _build(options: argparse.Namespace) -> int:
     refuse_replaced(out, [run.folder])
     scorer = build(run, out, options.variants, options.parity_articles, news)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    print_lines([f"{out}: {scorer.bundle}, {size / 1e6:,.1f} MB"])
+    print_lines(f"{out}: {scorer.bundle}, {size / 1e6:,.1f} MB")
     return 0

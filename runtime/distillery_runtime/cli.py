@@ -153,7 +153,7 @@ def _inspect(options: argparse.Namespace) -> int:
         content = {"id": bundle.id, "manifest": bundle.manifest.model_dump(mode="json"), "quality": quality}
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return 0
-    print_lines(_describe(bundle))
+    print_lines(*_describe(bundle))
     return 0
 
 

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn, TextIO, cast
@@ -52,7 +52,7 @@ def run_command(
         with _as_interrupts(stops):
             return _run(parser, arguments)
     except DistilleryError as error:
-        news(*str(error).split("\n"))
+        say(str(error))
         return 2
     except BrokenPipeError:  # the reader of our output left, as `head` does
         return 0
@@ -84,16 +84,21 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
     return code
 
 
-def news(*lines: str) -> None:
-    """Writes lines to stderr; where nobody can read them, work goes on without."""
-    with suppress(OSError):
-        print_lines(lines, sys.stderr)
-
-
-def print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
+def print_lines(*lines: str, stream: TextIO | None = None) -> None:
     """Prints each text as one line to a stream, or to stdout, with hidden characters escaped."""
     for line in lines:
         print(shown(line), file=stream or sys.stdout)
+
+
+def news(*lines: str) -> None:
+    """Writes lines to stderr; where nobody can read them, work goes on without."""
+    with suppress(OSError):
+        print_lines(*lines, stream=sys.stderr)
+
+
+def say(message: str) -> None:
+    """Writes a message of ours, whose line breaks are meant, to stderr."""
+    news(*message.split("\n"))
 
 
 def positive(text: str) -> int:

@@ -43,5 +43,5 @@ def _pull(options: argparse.Namespace, bundles: Path) -> int:
         ) from error
     found = pull(options.repository, options.out, bundles, options.expected_id, news, options.timeout_s)
     pinned = f"pinned: distillery pull {found.pin} --expected-id {found.bundle_id}"
-    print_lines([f"{found.folder}: id {found.bundle_id}", pinned])
+    print_lines(f"{found.folder}: id {found.bundle_id}", pinned)
     return 0

@@ -68,16 +68,12 @@ def _verify(options: argparse.Namespace) -> int:
     if options.signed_by is not None:
         signed = signed_id(options.bundle, options.signature, options.signed_by, options.issuer)
         check_id(str(options.bundle), signed, expected_id)
-        _print(f"signed by {options.signed_by}")
+        print_lines(f"signed by {options.signed_by}")
         expected_id = signed
     elif options.issuer or options.signature:
         raise InputError("verify", [Problem("--signed-by", "not given", "by whom the bundle is to be signed")])
     given = options.bundle, expected_id, options.provider, "all", options.timeout_s
-    return _run_child(*given, (_print, news, news))
-
-
-def _print(line: str) -> None:
-    print_lines([line])
+    return _run_child(*given, (print_lines, news, news))
 
 
 def _run_child(
@@ -110,7 +106,7 @@ def _verify_in_this_process(options: argparse.Namespace) -> int:
         load(options.bundle, provider=options.provider, expected_id=options.expected_id)
         return 0
     bundle = open_bundle(options.bundle, options.expected_id)
-    _print(f"{len(bundle.manifest.files)} files: sizes and digests match, nothing else in the folder")
+    print_lines(f"{len(bundle.manifest.files)} files: sizes and digests match, nothing else in the folder")
     return _replay_all(bundle, options.provider)
 
 
@@ -129,10 +125,10 @@ def _replay_all(bundle: Bundle, provider: Provider) -> int:
         if problems:
             return 2
         used = ", ".join(f"{stage.name} {stage.variant} on {stage.provider}" for stage in stages)
-        _print(f"{len(bundle.goldens)} golden articles: token ids, raw outputs and calibration agree ({used})")
+        print_lines(f"{len(bundle.goldens)} golden articles: token ids, raw outputs and calibration agree ({used})")
     if len(elsewhere) == len(variants):
         raise elsewhere[0][1]
     for name, error in elsewhere:
-        _print(f"not checked here: {name} ({error})")
-    _print(f"{bundle.name} is sound (id {bundle.id})")
+        print_lines(f"not checked here: {name} ({error})")
+    print_lines(f"{bundle.name} is sound (id {bundle.id})")
     return 0

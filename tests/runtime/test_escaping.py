@@ -50,7 +50,7 @@ def test_a_message_has_the_lines_that_we_gave_it(error: Exception) -> None:
 
 
 def test_a_line_is_printed_as_one(capsys: pytest.CaptureFixture[str]) -> None:
-    print_lines(["name\nrelevance 9.9\x1b]0;title\x07", "two"])
+    print_lines("name\nrelevance 9.9\x1b]0;title\x07", "two")
 
     assert capsys.readouterr().out == "name\\nrelevance 9.9\\x1b]0;title\\x07\ntwo\n"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distillery_runtime.cli import main as distillery
-from distillery_runtime.command import STOPS, Parser, news, positive, print_lines, run_command
+from distillery_runtime.command import STOPS, Parser, news, positive, print_lines, run_command, say
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.version import __version__
@@ -170,13 +170,13 @@ def _fit(options: argparse.Namespace) -> int:
         read = [*request.labels, *request.pool, *request.certify_on, *([request.splits] if request.splits else [])]
         refuse_replaced(request.run_dir, read, RUN_PARTS, "--run-dir")
     if options.seeds:
-        runs = fit_seeds(request, options.seeds, _say)
-        print("\n".join([seed_spread(runs), "", *map(str, runs)]))
+        runs = fit_seeds(request, options.seeds, say)
+        print_lines(*seed_spread(runs).split("\n"), "", *map(str, runs))
         return 0
-    run = fit(request, _say)
+    run = fit(request, say)
     if processes.rank() > 0:
         return 0
-    print_lines([*summarise(run).split("\n"), "", str(run)])
+    print_lines(*summarise(run).split("\n"), "", str(run))
     return 0
 
 
@@ -194,7 +194,7 @@ def _fit_joint(options: argparse.Namespace) -> int:
     problems += [Problem("--labels", f"none for {name}", f"{name}=FILE") for name, own in files.items() if not own]
     if problems:
         raise InputError("trainer fit", problems)
-    runs = fit_joint([_request(options, name, files[name]) for name in options.filters], options.run_dir, _say)
+    runs = fit_joint([_request(options, name, files[name]) for name in options.filters], options.run_dir, say)
     if processes.rank() == 0:
         print("\n\n".join(f"{summarise(run)}\n\n{run}" for run in runs))
     return 0
@@ -205,7 +205,7 @@ def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> 
     spec = load_filter(folder)
     if not labels:
         labels = [find_labels(folder, spec)]
-        _say(f"labels: {labels[0]}")
+        say(f"labels: {labels[0]}")
     named = named_overrides(
         spec,
         backend=options.backend,
@@ -233,10 +233,6 @@ def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> 
         options.splits,
         not options.no_titles,
     )
-
-
-def _say(line: str) -> None:
-    news(*line.split("\n"))
 
 
 def _shrink(options: argparse.Namespace) -> int:
@@ -267,7 +263,7 @@ def _report(options: argparse.Namespace) -> int:
     if options.out.resolve() != (options.run_folder / "report.html").resolve():
         refuse_same_file(options.out, [options.run_folder])
     report_run(options.run_folder, options.out, not options.no_titles)
-    print_lines([str(options.out)])
+    print_lines(str(options.out))
     return 0
 
 
@@ -278,12 +274,12 @@ def _lint(options: argparse.Namespace) -> int:
         raise InputError("trainer lint", [problem])
     failed = bool(stray)
     for path in stray:
-        print(f"{path}: a config that no name leads to, expected {filters_root()}/<name>/v<N>/{CONFIG_NAME}")
+        print_lines(f"{path}: a config that no name leads to, expected {filters_root()}/<name>/v<N>/{CONFIG_NAME}")
     for folder in folders:
         problems = lint_filter(folder)
         failed |= bool(problems)
-        print_lines([f"{folder}: {f'{len(problems)} problems' if problems else 'no problems'}"])
-        print_lines(f"  {located(problem)}" for problem in problems)
+        print_lines(f"{folder}: {f'{len(problems)} problems' if problems else 'no problems'}")
+        print_lines(*(f"  {located(problem)}" for problem in problems))
     return 2 if failed else 0
 
 

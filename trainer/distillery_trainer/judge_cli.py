@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from distillery_runtime.command import print_lines
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec import Targets
 from distillery_trainer.comparable import MADE_WITH
@@ -59,7 +60,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     report = compare(open_finished_run(options.a), open_finished_run(options.b), options.system)
-    print(json.dumps(report, indent=1) if options.json else "\n".join(_compared(report)))
+    if options.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print_lines(*_compared(report))
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distillery_runtime.command import news, positive, print_lines
+from distillery_runtime.command import news, positive, print_lines, say
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.same_file import refuse_same_file
 from distillery_runtime.spec import FilterSpec
@@ -119,7 +119,10 @@ def _add_agree(parser: argparse.ArgumentParser) -> None:
 def _agree(options: argparse.Namespace) -> int:
     spec = load_filter(find_filter(options.filter))
     report = agreement(read_labels([options.a], spec), read_labels([options.b], spec), spec)
-    print(json.dumps(report, indent=1) if options.json else "\n".join(agreement_lines(report)))
+    if options.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print_lines(*agreement_lines(report))
     return 0
 
 
@@ -130,16 +133,15 @@ def _label(options: argparse.Namespace) -> int:
     prepared = prepare(job)
     plan = dry_run_lines(prepared, remaining(prepared))
     if options.dry_run:
-        print("\n".join(plan))
+        print_lines(*plan)
         return 0
-    for line in plan:
-        _say(line)
-    done = label(prepared, _say)
-    print_lines(summary_lines(prepared, done))
+    news(*plan)
+    done = label(prepared, say)
+    print_lines(*summary_lines(prepared, done))
     if done.stop is not None and done.stop.reason == "canary":
         summary: Any = done.summary  # Any: nested JSON of known shape
         command = ["trainer", *options.arguments]
-        print_lines(canary.next_steps(summary["articles"]["dead_by_reason"], options.temperature, command))
+        print_lines(*canary.next_steps(summary["articles"]["dead_by_reason"], options.temperature, command))
     if done.stop is not None and done.stop.reason == "interrupted":
         raise KeyboardInterrupt
     return 1 if done.stop is not None else 0
@@ -209,10 +211,6 @@ def _thinking_of(options: argparse.Namespace) -> int | None:
     if options.thinking_tokens is None:
         return 0 if options.oracle == GEMINI else None
     return int(options.thinking_tokens)
-
-
-def _say(line: str) -> None:
-    news(*line.split("\n"))
 
 
 def _service(text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from distillery_runtime.command import print_lines
 from distillery_trainer.filters import find_filter, load_filter
 from distillery_trainer.prefilter_eval import evaluate_prefilter, read_judged
 
@@ -28,7 +29,10 @@ def _run(options: argparse.Namespace) -> int:
     spec = load_filter(find_filter(options.filter))
     articles, unusable = read_judged(options.articles, options.finds, spec)
     report: Any = evaluate_prefilter(spec, articles) | {"unusable": unusable}  # Any: nested JSON of known shape
-    print(json.dumps(report, indent=1) if options.json else "\n".join(_lines(report)))
+    if options.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print_lines(*_lines(report))
     return 0
 
 

@@ -187,7 +187,7 @@ def _audit(options: argparse.Namespace) -> int:
     proofs = prove(data, findings) if options.prove else []
     if options.out:
         write_json(options.out, report(data, findings, labels) | {"proofs": [asdict(proof) for proof in proofs]})
-    print_lines(as_text(findings))
+    print_lines(*as_text(findings))
     for proof in proofs:
         print(
             f"{'proven' if proof.tripped else 'MISSED':<8} {proof.check:<22} {proof.before} before, {proof.after} after"
@@ -238,4 +238,4 @@ def _drawn(options: argparse.Namespace, chosen: Sequence[Chosen]) -> int:
 
 def _print_counts(counts: Mapping[str, int]) -> None:
     for name, count in counts.items():
-        print_lines([f"  {name:<20}{count:>8}"])
+        print_lines(f"  {name:<20}{count:>8}")
