@@ -1,7 +1,7 @@
 """Markup: tags, comments and hidden elements are removed, comparisons and generics (`x<y`, `List<String>`) are kept.
 
 A tag is an element name of HTML, SVG or MathML, followed by `>` or by what can only be attributes. With an unknown name
-it takes more: a closing tag, `<x:y>`, `<x/>` or an attribute in quotes. Tags that occur inside words (the text-level
+it takes more: `<x:y>`, `<x/>`, an attribute in quotes, or a closing tag, which makes `<x>` one too. Tags that occur inside words (the text-level
 elements of the HTML standard) join what they stood between, all others separate it.
 
 These patterns need Python's `re`: a match costs a thirtieth of one in RE2, whose Python side computes offsets.
@@ -50,15 +50,15 @@ _END = r"(?=[\s/>])"
 _LITERAL_LESS = r"<(?![A-Za-z/!?])"
 _QUOTED = "|".join(rf"{quote}(?:[^{quote}<]++|{_LITERAL_LESS})*+{quote}{_END}" for quote in "\"'")
 _REST = rf"""(?:(?:[^<>"'=]++|=\s*+(?:{_QUOTED})|["'=])*+>|[^<>]*+>)"""
-_VALUELESS = rf"\s++(?:(?ai:{_any(_BOOLEAN.split())})|(?a:[a-z]++-[\w-]++)){_END}"
+_VALUELESS = rf"\s++(?:(?ai:{_any(_BOOLEAN.split())})|(?a:[a-z]++-[\w-]++)){_END}(?!\s*+=)"
 _FIRST_ATTRIBUTE = r"""(?=[\s/]++[^\s<>"'=/]++\s*+=|[^<>]*?=\s*+["'])[\s/]"""
 _ATTRIBUTES = rf"(?:{_VALUELESS})*+(?:[\s/]*+>|{_FIRST_ATTRIBUTE}{_REST})"
-_TYPE_ARGUMENT = rf"(?<=\w<)(?:[A-Z][a-z]{{2}}\w*+|{_any(_TYPES.split())})>"
+_TYPE_ARGUMENT = rf"(?<=\w<)(?:[A-Z](?:>(?!\w)|[a-z]{{2}}\w*+>)|{_any(_TYPES.split())}>)"
 
 
 def _tag_of(names: Sequence[str]) -> str:
     """A pattern for what follows `<` in a tag of these elements; names of one letter, the most frequent, go first."""
-    letters = "".join(name + name.upper() for name in names if len(name) == 1)
+    letters = "".join(name for name in names if len(name) == 1)
     return rf"/?+(?:[{letters}]>|(?!{_TYPE_ARGUMENT})(?ai:{_any(names)})(?:>|{_END}{_ATTRIBUTES}))"
 
 
@@ -73,6 +73,8 @@ _OTHER_TAG = re.compile(
     r"|!\[(?ai:if|else|endif)[^<>]*+>|!-*+>"
     r"|\?[A-Za-z][^<>]*+(?<=\?)>)"
 )
+_OPENING = re.compile(r"<([A-Za-z][\w.-]*+)\s*+>")
+_CLOSED = re.compile(r"</([A-Za-z][\w.-]*+)\s*+>")
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _ELEMENTS = tuple(
@@ -92,7 +94,10 @@ def strip_markup(text: str) -> str:
             text = _up_to(end, text, element, " ")
     if "-->" in text:
         text = _up_to(text.rfind("-->") + 3, text, _COMMENT, " ")
-    return _OTHER_TAG.sub(" ", _JOINING_TAG.sub("", text))
+    stripped = _OTHER_TAG.sub(" ", _JOINING_TAG.sub("", text))
+    if "<" in stripped and "</" in text and (closed := set(_CLOSED.findall(text))):
+        stripped = _OPENING.sub(lambda match: " " if match[1] in closed else match[0], stripped)
+    return stripped
 
 
 def _up_to(end: int, text: str, pattern: re.Pattern[str], replacement: str) -> str:
