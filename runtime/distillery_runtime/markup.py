@@ -1,8 +1,8 @@
 """Markup: tags, comments and hidden elements are removed, comparisons and generics (`x<y`, `List<String>`) are kept.
 
 A tag is an element name of HTML, SVG or MathML, followed by `>` or by what can only be attributes. With an unknown name
-it takes more: `<x:y>`, `<x/>`, an attribute in quotes, or a closing tag, which makes `<x>` one too. Tags that occur inside words (the text-level
-elements of the HTML standard) join what they stood between, all others separate it.
+it takes more: `<x:y>`, `<x/>`, an attribute in quotes, or a closing tag, which makes `<x>` one too. Tags that occur
+inside words (the text-level elements of the HTML standard) join what they stood between, all others separate it.
 
 These patterns need Python's `re`: a match costs a thirtieth of one in RE2, whose Python side computes offsets.
 They are linear by construction: repeats are possessive, no attempt reads past the next place where a tag may begin, and

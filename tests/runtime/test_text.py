@@ -61,6 +61,14 @@ def test_all_that_unicode_lets_a_program_ignore_is_invisible() -> None:
             assert normalise(f"a{chr(code)}b", PLAIN) == "ab", hex(code)
 
 
+def test_of_all_format_characters_only_signs_that_are_seen_are_kept() -> None:
+    seen = "600-605 6DD 70F 890-891 8E2 110BD 110CD"  # before numbers and verses
+    kept = {c for one in seen.split() for c in range(int(one.split("-")[0], 16), int(one.split("-")[-1], 16) + 1)}
+    formats = [code for code in range(0x110000) if unicodedata.category(chr(code)) == "Cf"]
+
+    assert {code for code in formats if normalise(f"a{chr(code)}b", PLAIN) != "ab"} == kept
+
+
 @pytest.mark.parametrize(
     "space", ["\t", "\n", "\x0b", "\x0c", "\r", "\x1c", "\x1f", "\x85", "\u00a0", "\u2003", "\u2028", "\u3000"]
 )
