@@ -19,19 +19,22 @@ from distillery_runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, pars
 
 MAX_MANIFEST_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
+ATTEMPTS = 5  # to read a file while nothing about it changes
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 PLAIN = "plain files alone (`cp -rL` makes them of links)"
 CHANGED = "changed while the bundle was loaded, expected an unchanged file"
+DIFFERS = "its SHA-256 differs from the manifest's, expected an unchanged file"
 
 # Device, inode, size, and the times of the last change of a file's content and of its inode. Whoever writes to a file,
-# or moves another into its place and back, changes one of them.
+# or moves another into its place and back, changes one of them. So does whoever makes a hard link of it, as a backup
+# does: then the file is read again.
 State = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A bundle's folder whose every file was checked; `states` by path, as the files were when they were read."""
+    """A bundle's folder whose every file was checked; `states` by path, of the data files when they were read."""
 
     folder: Path
     manifest: Manifest
@@ -64,7 +67,8 @@ def check_folder(folder: Path, expected_id: str | None = None) -> Checked:
     needs: dict[str, int] = {}  # of each data file the bytes that graphs read
     for entry in manifest.files:
         try:
-            states[entry.path] = _check_file(folder / entry.path, entry, needs)
+            if state := _check_file(folder / entry.path, entry, needs):
+                states[entry.path] = state
         except ValueError as error:
             problems.append(f"{entry.path}: {error}")
     problems = problems or list(_data_files(manifest, needs))
@@ -134,6 +138,15 @@ def read_unchanged(path: Path, sha256: str) -> bytes:
     return data
 
 
+def unchanged_state(path: Path, sha256: str) -> State:
+    """Reads a file that was checked before and gives its state meanwhile; errors as in `read_unchanged`."""
+    try:
+        with _opened(path) as stream:
+            return _settled(stream, sha256)
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}") from error
+
+
 def state_of(path: Path) -> State | None:
     """A file's state now; None if it cannot be told."""
     try:
@@ -142,27 +155,43 @@ def state_of(path: Path) -> State | None:
         return None
 
 
-def _check_file(path: Path, entry: FileEntry, needs: dict[str, int]) -> State:
+def _check_file(path: Path, entry: FileEntry, needs: dict[str, int]) -> State | None:
     """Checks a listed file's size, digest and content, and notes what a graph needs of its data files.
+
+    Returns:
+        The state of a data file, which is opened by its name; None for files that are read again and checked then.
 
     Raises:
         ValueError: what is wrong with it.
     """
     with _opened(path) as stream:
-        state = _state(os.fstat(stream.fileno()))
-        size = state[2]
+        size = os.fstat(stream.fileno()).st_size
         if size != entry.size_bytes:
             raise ValueError(f"{size} bytes, expected {entry.size_bytes}")
-        data = None if entry.role == "weights" else stream.read(size + 1)
-        found = _digest_of(stream) if data is None else (len(data), hashlib.sha256(data).hexdigest())
-        if found != (entry.size_bytes, entry.sha256):
-            raise ValueError("its SHA-256 differs from the manifest's, expected an unchanged file")
-        if _state(os.fstat(stream.fileno())) != state:
-            raise ValueError(CHANGED)
-    if data is not None:
-        for name, end in check_content(entry, data).items():
-            needs[name] = max(needs.get(name, 0), end)
-    return state
+        if entry.role == "weights":
+            return _settled(stream, entry.sha256, DIFFERS)
+        data = stream.read(size + 1)
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise ValueError(DIFFERS)
+    for name, end in check_content(entry, data).items():
+        needs[name] = max(needs.get(name, 0), end)
+    return None
+
+
+def _settled(stream: BinaryIO, sha256: str, otherwise: str = CHANGED) -> State:
+    """A file's state while it had the bytes with this digest.
+
+    Raises:
+        ValueError: it has others, or changes all the time.
+    """
+    for _ in range(ATTEMPTS):
+        stream.seek(0)
+        state = _state(os.fstat(stream.fileno()))
+        if _digest_of(stream)[1] != sha256:
+            raise ValueError(otherwise)
+        if _state(os.fstat(stream.fileno())) == state:
+            return state
+    raise ValueError(CHANGED)
 
 
 def _data_files(manifest: Manifest, needs: Mapping[str, int]) -> Iterator[str]:

@@ -9,7 +9,16 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from distillery_runtime.errors import BundleError
-from distillery_runtime.integrity import CHANGED, Checked, State, file_digest, read_unchanged, state_of
+from distillery_runtime.integrity import (
+    ATTEMPTS,
+    CHANGED,
+    Checked,
+    State,
+    file_digest,
+    read_unchanged,
+    state_of,
+    unchanged_state,
+)
 from distillery_runtime.onnx_scan import scan_graph
 from distillery_runtime.session import Graph
 from distillery_runtime.spec import Window
@@ -31,7 +40,7 @@ class Shared:
         self._windows: dict[Hashable, TokenWindow] = {}
 
     def learn(self, files: Checked) -> None:
-        """Takes over what is known of a checked bundle's files: their digests, and their state when they were read."""
+        """Takes over what is known of a checked bundle's files: their digests, and the state of data files when they were read."""
         self._digests.update({files.folder / entry.path: entry.sha256 for entry in files.manifest.files})
         self._states.update({files.folder / name: state for name, state in files.states.items()})
 
@@ -47,10 +56,14 @@ class Shared:
         digests = (hashlib.sha256(model).hexdigest(), *map(self._digest, data_files))
         key = (digests, tuple(inputs), tuple(outputs), device, threads)
         if key not in self._graphs:
-            graph = Graph(path, inputs, outputs, device, threads, model)
-            for file in data_files:
-                if file in self._states and state_of(file) != self._states[file]:
-                    raise BundleError(f"{file}: {CHANGED}")
+            for _ in range(ATTEMPTS):
+                graph = Graph(path, inputs, outputs, device, threads, model)
+                changed = [f for f in data_files if f in self._states and state_of(f) != self._states[f]]
+                if not changed:
+                    break
+                self._states.update({file: unchanged_state(file, self._digests[file]) for file in changed})
+            else:
+                raise BundleError(f"{path}: its data {CHANGED}")
             self._graphs[key] = graph
         return self._graphs[key]
 

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
-from distillery_runtime import BundleError, HybridScorer, load
+from distillery_runtime import BundleError, HybridScorer, integrity, load
 from distillery_runtime.bundle import open_bundle, open_stages
 from distillery_runtime.manifest import MAX_FILES, MIB, Manifest, seal
 
@@ -298,17 +298,41 @@ def test_a_data_file_that_is_swapped_while_it_is_opened_is_refused(bundle: Path,
         open_stages(checked, "cpu", 1)
 
 
-def test_a_data_file_that_is_written_to_and_set_back_is_refused(bundle: Path) -> None:
+def test_a_data_file_that_is_written_to_is_refused(bundle: Path) -> None:
     """Not even with its old times: those of its inode nobody can set."""
     data = move_weights_out(bundle)
     checked, before = open_bundle(bundle), data.stat()
-    content = data.read_bytes()
-    data.write_bytes(bytes(len(content)))
-    data.write_bytes(content)
+    data.write_bytes(bytes(before.st_size))
     os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     with pytest.raises(BundleError, match="changed while the bundle was loaded"):
         open_stages(checked, "cpu", 1)
+
+
+def test_a_data_file_with_new_times_and_its_old_bytes_is_opened(bundle: Path, tmp_path: Path) -> None:
+    data = move_weights_out(bundle)
+    checked = open_bundle(bundle)
+    os.utime(data)
+    os.link(data, tmp_path / "backup")
+
+    assert open_stages(checked, "cpu", 1)
+
+
+def test_a_hard_link_that_is_made_while_a_file_is_checked_does_not_matter(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, read, copies = move_weights_out(bundle), integrity._digest_of, tmp_path / "copies"
+    copies.mkdir()
+
+    def read_and_link(stream: BinaryIO) -> tuple[int, str]:
+        if len(list(copies.iterdir())) < 2:
+            os.link(data, copies / str(len(list(copies.iterdir()))))
+        return read(stream)
+
+    monkeypatch.setattr(integrity, "_digest_of", read_and_link)
+
+    assert load(bundle).bundle.startswith("fixture-1@")
+    assert len(list(copies.iterdir())) == 2
 
 
 def test_a_link_that_moves_on_to_another_bundle_still_gives_one_bundle(bundle: Path, tmp_path: Path) -> None:
