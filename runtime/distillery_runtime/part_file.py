@@ -4,6 +4,7 @@ Until then a file `results.jsonl` is `.results.jsonl.part`, and `.results.jsonl.
 That second file is locked as long as a process is at work on the first.
 """
 
+import errno
 import json
 import os
 import sys
@@ -62,7 +63,7 @@ def open_output(
             yield Output(sys.stdout)
             sys.stdout.flush()
         return
-    target = path.resolve()
+    target = real_path(path)
     if target.is_dir():
         raise InputError("--out", [Problem(str(path), "a folder", "a file")])
     if target.exists() and not target.is_file():
@@ -109,7 +110,19 @@ def _named(name: str) -> Iterator[None]:
 
 def part_of(target: Path) -> tuple[Path, Path]:
     """Where a file is written before it is whole, and where it is noted what it is a part of."""
-    return target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.part.json")
+    return target.parent / f".{target.name}.part", target.parent / f".{target.name}.part.json"
+
+
+def real_path(path: Path) -> Path:
+    """A path without symbolic links.
+
+    Raises:
+        OSError: they go in a circle. Versions of Python differ in what `Path.resolve` makes of that.
+    """
+    found = Path(os.path.realpath(path))
+    if found.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return found
 
 
 @contextmanager

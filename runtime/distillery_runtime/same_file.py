@@ -9,7 +9,7 @@ from typing import TextIO
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.manifest import MANIFEST_NAME
-from distillery_runtime.part_file import part_of
+from distillery_runtime.part_file import part_of, real_path
 
 
 def refuse_same_file(output: Path | None, inputs: Iterable[Path | None], option: str = "--out") -> None:
@@ -26,7 +26,7 @@ def refuse_same_file(output: Path | None, inputs: Iterable[Path | None], option:
     Raises:
         InputError: it is one of them, or in one of them.
     """
-    names = [output, *part_of(output.resolve())] if output is not None else [None]
+    names = [output, *part_of(real_path(output))] if output is not None else [None]
     for source in inputs:
         if source is not None and source.is_dir():
             _refuse_inside(output, source, option)
@@ -48,10 +48,10 @@ def refuse_replaced(folder: Path, inputs: Iterable[Path], names: Sequence[str] =
     Raises:
         InputError: it holds one of them.
     """
-    whole = folder.resolve()
+    whole = real_path(folder)
     replaced = [whole / name for name in names] or [whole]
     for source in inputs:
-        place = source.resolve()
+        place = real_path(source)
         if any(place == path or path in place.parents or _is_same(path, source) for path in replaced):
             raise InputError(option, [Problem(str(folder), f"holds the input {source}", "another folder")])
 
@@ -59,7 +59,7 @@ def refuse_replaced(folder: Path, inputs: Iterable[Path], names: Sequence[str] =
 def _refuse_inside(output: Path | None, folder: Path, option: str) -> None:
     if output is None:
         return
-    place, whole = output.resolve(), folder.resolve()
+    place, whole = real_path(output), real_path(folder)
     if whole in place.parents and (place.exists() or (whole / MANIFEST_NAME).is_file()):
         problem = Problem(str(output), f"a file of the input {folder}", "one in another folder")
         raise InputError(option, [problem])
@@ -67,7 +67,7 @@ def _refuse_inside(output: Path | None, folder: Path, option: str) -> None:
 
 def _is_same(one: Path | None, other: Path | None) -> bool:
     if one is not None and other is not None and not one.exists():
-        return one.resolve() == other.resolve()  # two outputs that are to be made
+        return real_path(one) == real_path(other)  # two outputs that are to be made
     first, second = _status(one, sys.stdout), _status(other, sys.stdin)
     return first is not None and second is not None and os.path.samestat(first, second)
 

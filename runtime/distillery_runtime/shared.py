@@ -40,7 +40,7 @@ class Shared:
         self._windows: dict[Hashable, TokenWindow] = {}
 
     def learn(self, files: Checked) -> None:
-        """Takes over what is known of a checked bundle's files: their digests, and the state of data files when they were read."""
+        """Takes over what is known of a checked bundle's files: their digests, and the state of data files."""
         self._digests.update({files.folder / entry.path: entry.sha256 for entry in files.manifest.files})
         self._states.update({files.folder / name: state for name, state in files.states.items()})
 

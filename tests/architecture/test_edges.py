@@ -37,13 +37,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "file").write_text("x")
     (tmp_path / EVIL).mkdir()
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to("circle")
     return tmp_path
 
 
 LONG = "x" * 300
 DEEP = "/".join(["x"] * 3000)
 SLOW = pytest.mark.slow
-BAD_FILES: list[Any] = ["a.csv", "folder", EVIL]
+BAD_FILES: list[Any] = ["a.csv", "folder", EVIL, "circle"]
 BAD_FILES += [pytest.param(name, marks=SLOW) for name in ("a.jsonl.gz", "empty.jsonl", "nowhere", "file/x", "\udcff")]
 BAD_FILES += [pytest.param(name, marks=SLOW, id=f"long{len(name)}") for name in (LONG, DEEP)]
 READERS = [
@@ -71,7 +72,7 @@ OTHERS = [
     "trainer review export --run {} --out out", "trainer lint --filter {}", "trainer publish {} a/b",
     "exporter build {}", "exporter verify {}",
 ]  # fmt: skip
-OUTPUTS = ["nowhere/out", "folder", "file/out", f"{LONG}", "folder/", "\udcff/out"]
+OUTPUTS = ["nowhere/out", "folder", "file/out", f"{LONG}", "folder/", "\udcff/out", "/", "", "circle", "circle/out"]
 WRITERS = [
     "distillery score --bundle BUNDLE a.jsonl --out {}",
     "distillery score --bundle BUNDLE a.jsonl --format table --out {}",
@@ -124,6 +125,7 @@ def test_a_file_that_is_of_no_use_is_named(place: Path, file: str, capsys: pytes
 BAD_FOLDERS = [
     "file",
     EVIL,
+    "circle",
     *(pytest.param(n, marks=SLOW) for n in ("folder", "nowhere", "\udcff", "pipe", LONG, DEEP)),
 ]
 

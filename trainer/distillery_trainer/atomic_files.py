@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.part_file import real_path
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         InputError: the path is a folder.
     """
-    place = path.resolve()
+    place = real_path(path)
     if place.is_dir():
         raise InputError("output", [Problem(str(path), "a folder", "a file")])
     if place.exists() and not place.is_file():

@@ -9,6 +9,7 @@ from pathlib import Path
 from distillery_runtime.cli import main as distillery
 from distillery_runtime.command import STOPS, Parser, news, positive, print_lines, run_command, say
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.part_file import real_path
 from distillery_runtime.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.version import __version__
 from distillery_trainer import judge_cli, label_cli, prefilter_cli, processes
@@ -260,7 +261,7 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    if options.out.resolve() != (options.run_folder / "report.html").resolve():
+    if real_path(options.out) != real_path(options.run_folder / "report.html"):
         refuse_same_file(options.out, [options.run_folder])
     report_run(options.run_folder, options.out, not options.no_titles)
     print_lines(str(options.out))
