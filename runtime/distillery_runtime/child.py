@@ -47,6 +47,7 @@ def run_in_child(arguments: Sequence[str], where: str, timeout_s: float, out: Sa
     Raises:
         BundleError: it did not end in time, or a library ended the process.
         ProviderError: this program cannot start another Python.
+        Exception: what `out` or `err` raises, when stdout is closed or full for example.
     """
     if not sys.executable:
         raise ProviderError("no Python to start a process with, expected sys.executable to name one")
@@ -62,8 +63,10 @@ def run_in_child(arguments: Sequence[str], where: str, timeout_s: float, out: Sa
         errors="replace",
         start_new_session=True,  # Ctrl-C is for the parent, which ends the child
     ) as process:
+        errors: list[Exception] = []
         readers = [
-            threading.Thread(target=_pass_on, args=pair) for pair in ((process.stdout, out), (process.stderr, err))
+            threading.Thread(target=_pass_on, args=(process, stream, take, errors))
+            for stream, take in ((process.stdout, out), (process.stderr, err))
         ]
         for reader in readers:
             reader.start()
@@ -73,6 +76,8 @@ def run_in_child(arguments: Sequence[str], where: str, timeout_s: float, out: Sa
             process.kill()
             for reader in readers:
                 reader.join()
+    if errors:
+        raise errors[0]
     if code < 0 or code > 128:
         raise BundleError(f"{where}: a library ended the process that tested the bundle (exit code {code})")
     return code
@@ -116,6 +121,10 @@ def _wait(process: subprocess.Popen[str], where: str, timeout_s: float, say: Say
                 say(f"{where}: testing, {spent + REPORT_S:.0f} s of at most {timeout_s:.0f} s")
 
 
-def _pass_on(stream: IO[str], say: Say) -> None:
-    for line in stream:
-        say(line.rstrip("\n"))
+def _pass_on(process: subprocess.Popen[str], stream: IO[str], take: Say, errors: list[Exception]) -> None:
+    try:
+        for line in stream:
+            take(line.rstrip("\n"))
+    except Exception as error:  # noqa: BLE001 - of whoever takes the lines; raised again by the thread that waits
+        errors.append(error)
+        process.kill()

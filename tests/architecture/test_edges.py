@@ -217,6 +217,7 @@ STREAMS = [
     ("distillery", "score --bundle BUNDLE a.jsonl", ">&-", 2, "stdout: closed"),
     ("distillery", "score --bundle BUNDLE a.jsonl", "2>&-", 0, ""),
     ("distillery", "score --bundle BUNDLE a.jsonl", ">/dev/full", 2, "stdout: No space left on device"),
+    ("distillery", "verify BUNDLE", ">&-", 2, "stdout: closed"),
 ]
 MORE_STREAMS = [
     ("distillery", "score --bundle BUNDLE a.jsonl --out out.jsonl", ">&- <&- 2>&-", 0, ""),
@@ -231,7 +232,10 @@ MORE_STREAMS = [
     ("distillery", "inspect BUNDLE", ">&-", 2, "stdout: closed"),
     ("distillery", "inspect BUNDLE", ">/dev/full", 2, "No space left"),
     ("distillery", "inspect BUNDLE", "2>&- <&-", 0, ""),
-    ("distillery", "verify BUNDLE", ">&-", 2, "stdout: closed"),
+    ("distillery", "verify BUNDLE", ">/dev/full", 2, "No space left"),
+    ("distillery", "verify BUNDLE", "| head -c 0", 0, ""),
+    ("distillery", "verify BUNDLE", "2>&- <&-", 0, ""),
+    ("distillery", "verify a.jsonl", "2>/dev/full", 2, ""),
     ("distillery", "--help", ">/dev/full", 2, "No space left"),
     ("distillery", "--help", ">&-", 2, "stdout: closed"),
     ("trainer", "lint --filter FILTER", ">&-", 2, "stdout: closed"),
