@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from distillery_runtime.errors import DistilleryError
 from distillery_runtime.spec import FilterSpec
-from distillery_runtime.strict_json import JsonError, parse_json
+from distillery_runtime.strict_json import JsonError, RepeatedKeyError, parse_json
 
 MAX_SCORE = 10.0
 MAX_SHOWN = 200
@@ -47,7 +47,7 @@ def parse_reply(raw: str, spec: FilterSpec) -> ParsedReply:
     try:
         reply = parse_json(bare)
     except JsonError as error:
-        raise ReplyError(f"not strict JSON: {error}") from error
+        raise ReplyError(str(error) if isinstance(error, RepeatedKeyError) else f"not JSON: {error}") from error
     if not isinstance(reply, dict):
         raise ReplyError(f"{type(reply).__name__}, expected an object")
     names = (*spec.flag_names, *spec.dimension_names)
