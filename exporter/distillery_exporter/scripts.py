@@ -1,4 +1,4 @@
-"""Which scripts a tokenizer's vocabulary covers: those whose letters it reads nearly all, each for itself.
+"""Scripts that a tokenizer's vocabulary covers: it reads nearly all their letters, each by itself.
 
 Scripts are blocks of common letters. A vocabulary that lacks a letter reads no word that holds it: one with a few
 letters of a script (from names and formulas) does not cover it.

@@ -1,4 +1,4 @@
-"""Tests of bundles in a process of their own, which is ended when it takes too long or too much memory.
+"""Tests bundles in a child process, which is ended when it takes too long or too much memory.
 
 A bundle from elsewhere may be made to hang its libraries or to eat memory, whatever was checked before. In a child it
 can be stopped: by a deadline, by Ctrl-C, and when its parent is gone. This is no sandbox: the child may read and write
@@ -111,8 +111,8 @@ def _wait(process: subprocess.Popen[str], where: str, timeout_s: float, say: Say
         spent = time.monotonic() - began
         if spent >= timeout_s:
             raise BundleError(
-                f"{where}: the test of the bundle did not end within {timeout_s:.0f} s, expected it to, or more time "
-                "(--timeout-s)"
+                f"{where}: the test of the bundle did not end within {timeout_s:.0f} s, expected it to end, or a "
+                "longer --timeout-s"
             )
         try:
             return process.wait(min(REPORT_S, timeout_s - spent))

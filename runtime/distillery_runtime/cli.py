@@ -17,7 +17,7 @@ from distillery_runtime.cascade import running
 from distillery_runtime.command import Parser, news, print_lines, run_command, threads
 from distillery_runtime.cpu import usable_cores
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import no_file, read_jsonl_file
+from distillery_runtime.jsonl import file_problem, read_jsonl_file
 from distillery_runtime.panel import load_panel
 from distillery_runtime.part_file import open_output
 from distillery_runtime.pull_command import add_pull_command
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
                        help=f"{EXPECTED_ID}; again for each --bundle, in their order")  # fmt: skip
     score.add_argument("--out", type=Path, metavar="FILE", help="write results here instead of stdout")
     score.add_argument(
-        "--resume", action="store_true", help="continue an --out file that was interrupted, after what is done"
+        "--resume", action="store_true", help="continue an interrupted --out file instead of starting over"
     )
     score.add_argument("--format", choices=("jsonl", "table"), default="jsonl", help="what to write (default: jsonl)")
     score.add_argument(
@@ -89,7 +89,7 @@ def _score(options: argparse.Namespace) -> int:
     if options.resume and (options.out is None or options.format != "jsonl"):
         raise InputError("--resume", [Problem("output", "not a file of JSON lines", "--out FILE, --format jsonl")])
     refuse_same_file(options.out, [file, *folders])
-    if file is not None and (problem := no_file(file, or_pipe=True)):
+    if file is not None and (problem := file_problem(file, or_pipe=True)):
         raise InputError("articles", [problem])
     panel = load_panel(
         folders,

@@ -1,8 +1,8 @@
 """Every error Distillery raises, sorted by who must act.
 
 DistilleryError
-├── SpecError       mend the filter's config      (carries every problem found)
-├── InputError      mend an input file or argument (carries every problem found)
+├── SpecError       fix the filter's config      (carries every problem found)
+├── InputError      fix an input file or argument (carries every problem found)
 ├── BundleError     get another bundle: this one is damaged, unsafe or too new
 ├── ModelError      the model answered with something that cannot be a score
 └── ProviderError   the asked-for hardware or package is not there

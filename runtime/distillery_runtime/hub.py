@@ -57,7 +57,7 @@ def pull(
 
     def waiting(work: Callable[[], T], size_bytes: int = 0) -> T:
         left = end - time.monotonic() if end else default_timeout_s(size_bytes)
-        return within(left, work, download, lambda received: say(f"{received / 1e6:,.1f} MB came"))
+        return within(left, work, download, lambda received: say(f"{received / 1e6:,.1f} MB received"))
 
     found = waiting(lambda: download.revision(revision or MAIN))
     part = (out.parent if out else bundles) / f".{repo_id.replace('/', '--')}.{found.commit[:12]}.part"

@@ -167,8 +167,8 @@ def within(timeout_s: float, work: Callable[[], T], download: Download, say: Cal
         raise errors[0]
     if not done:
         raise ProviderError(
-            f"the Hub gave {download.received:,} bytes within {timeout_s:.0f} s, expected all of it; the same command "
-            "goes on from there, --timeout-s gives it more time"
+            f"the Hub sent {download.received:,} bytes within {timeout_s:.0f} s, expected all of it; the same command "
+            "continues from there, --timeout-s allows more time"
         )
     return done[0]
 

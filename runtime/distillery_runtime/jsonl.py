@@ -54,7 +54,7 @@ def read_jsonl_file(path: Path | None) -> Generator[Mapping[str, object] | BadLi
         InputError: there is no such file, it is a folder, or it is of another format (CSV, gzip, a JSON array, UTF-16,
             Parquet ...), which is named with its cure. None is raised after the first line that is a JSON object.
     """
-    if path is not None and (problem := no_file(path, or_pipe=True)):
+    if path is not None and (problem := file_problem(path, or_pipe=True)):
         raise InputError("articles", [problem])
     name = STDIN if path is None else str(path)
     try:
@@ -71,12 +71,12 @@ def read_again(path: Path) -> Generator[Mapping[str, object] | BadLine, None, No
     Raises:
         InputError: as there, or it is a pipe or a device.
     """
-    if problem := no_file(path):
+    if problem := file_problem(path):
         raise InputError("articles", [problem])
     yield from read_jsonl_file(path)
 
 
-def no_file(path: Path, or_pipe: bool = False) -> Problem | None:
+def file_problem(path: Path, or_pipe: bool = False) -> Problem | None:
     """What is wrong with a path that should be a file, or (with `or_pipe`) something else that can be read once."""
     try:
         mode = path.stat().st_mode

@@ -29,7 +29,7 @@ def add_pull_command(commands: "Commands", bundles: Path) -> None:
         "--timeout-s",
         type=positive,
         metavar="S",
-        help="give up fetching after this time, and testing likewise (default: a minute and 10 s for each MB)",
+        help="seconds for fetching, and as many for testing (default for each: by size, at least 60)",
     )
     parser.set_defaults(run=lambda options: _pull(options, bundles))
 

@@ -1,4 +1,4 @@
-"""What a tokenizer makes of a text: ids, none of them special, and how much of it the vocabulary cannot read.
+"""Reading texts by a tokenizer: ids, none of them special, and the share that the vocabulary cannot read.
 
 A text is unread where an unknown token stands for it (a letter or a word that the vocabulary lacks) or no token at all
 (a character that the normaliser drops, or a BPE without an unknown token). Characters are counted and not tokens: a

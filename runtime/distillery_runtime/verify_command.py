@@ -20,7 +20,7 @@ from distillery_runtime.signature import signed_id
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-EXPECTED_ID = "refuse any other bundle than the one with this id (all of its 64 digits)"
+EXPECTED_ID = "refuse any bundle but the one with this id (all 64 digits)"
 
 
 def add_verify_command(commands: "Commands") -> None:
@@ -37,7 +37,7 @@ def add_verify_command(commands: "Commands") -> None:
     parser.add_argument("--issuer", metavar="URL", help="who vouches for the identity of Sigstore")
     parser.add_argument("--signature", type=Path, metavar="FILE", help="the signature's file (default: DIR.sig)")
     parser.add_argument(
-        "--timeout-s", type=positive, metavar="S", help="end it after this time (default: by size, a minute or more)"
+        "--timeout-s", type=positive, metavar="S", help="stop after this many seconds (default: by size, at least 60)"
     )
     # How the parent calls its child: with the golden articles to replay.
     parser.add_argument("--in-this-process", choices=("all", "shortest"), help=argparse.SUPPRESS)

@@ -78,7 +78,7 @@ def test_equal_tokenizers_are_opened_once_for_one_window(bundle: Path, tmp_path:
     assert shared.window(other / "probe" / "tokenizer.json", window, "query: ") is not first
 
 
-def test_a_bundle_replaced_at_the_same_place_is_opened_anew(bundle: Path) -> None:
+def test_a_bundle_replaced_at_the_same_place_is_opened_again(bundle: Path) -> None:
     shared, path = Shared(), bundle / "probe" / "head.onnx"
 
     graphs = []

@@ -1,7 +1,7 @@
-"""What a valid config says in vain: phrases that no text can hold, slices of nothing, settings that nothing reads.
+"""Checks of a valid config for what would be ignored: phrases that match nothing, empty slices, unused settings.
 
 The runtime's `spec_checks` refuses what it cannot run, in bundles of any age. These rules are for those who write a
-config: each names something that would be ignored without a word.
+config: each names something that would be ignored without a message.
 """
 
 import unicodedata
@@ -31,17 +31,17 @@ LANGUAGES = frozenset(_CODES[place : place + 2] for place in range(0, len(_CODES
 
 
 def check_config(data: object) -> list[Problem]:
-    """Everything wrong with a config's data: what no spec may be, then what would be ignored."""
+    """Lists everything wrong with a config's data: what no spec may be, then what would be ignored."""
     problems = find_problems(data)
     if not isinstance(data, Mapping):
         return problems
     known = {problem.path for problem in problems}
-    vain = [*_blank_texts(data), *_separators(data), *_prefilter(data), *_slices(data), *_languages(data)]
-    return [*problems, *(problem for problem in vain if problem.path not in known)]
+    ignored = [*_blank_texts(data), *_separators(data), *_prefilter(data), *_slices(data), *_languages(data)]
+    return [*problems, *(problem for problem in ignored if problem.path not in known)]
 
 
 def check_unused(data: object) -> Iterator[Problem]:
-    """What is written for a probe that does not read it; not asked of overrides, which may change the probe alone."""
+    """Finds settings of a probe that does not read them; not applied to overrides, which may change the probe alone."""
     probe = _at(data, "cascade.probe")
     if _at(probe, "embedder") != "static":
         return

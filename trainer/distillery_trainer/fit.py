@@ -122,7 +122,7 @@ def _lead(spec: FilterSpec, data: Callable[[], FitData], seed: int, work: Callab
         return
     try:
         work()
-    except DistilleryError:  # of any other error the helpers hear from their launcher
+    except DistilleryError:  # of any other error the helpers learn from their launcher
         call_helpers(spec, "END")
         raise
     call_helpers(spec, "END")

@@ -50,7 +50,8 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
                         help="the labels file (default: labels/<filter>-<version>.jsonl)")  # fmt: skip
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="(default: beside the labels file)")
     parser.add_argument("--new-ledger", action="store_true",
-                        help="begin a ledger though files of another one stand there: pays again")  # fmt: skip
+                        help="begin a new ledger beside files of another one; asks and pays for everything "
+                        "again")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="only say what would be asked and what it would cost")
     parser.add_argument("--repeats", type=positive, default=1, metavar="K",
                         help="ask about a share of the articles K times, to see how sure the oracle is")  # fmt: skip
@@ -84,8 +85,8 @@ def _add_oracle(group: Any, services: Sequence[str]) -> None:  # Any: argparse's
     group.add_argument("--model", metavar="NAME",
                        help=f"(default: the filter's oracle.model, where {GEMINI} is asked at Google)")  # fmt: skip
     group.add_argument("--price", metavar="input=USD,output=USD",
-                       help="for a million tokens; also cached=, batch= (default: of the price table; nothing where "
-                       "the oracle runs on hardware of one's own)")  # fmt: skip
+                       help="for a million tokens; also cached=, batch= (default: the price table; free for an oracle "
+                       "on your own hardware)")  # fmt: skip
     group.add_argument("--base-url", metavar="URL", help="where the oracle is, if not at its usual address")
     group.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds the key")
     group.add_argument("--thinking-tokens", type=_thinking, metavar="N",

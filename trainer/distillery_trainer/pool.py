@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, no_file, read_again
+from distillery_runtime.jsonl import BadLine, file_problem, read_again
 from distillery_runtime.prefilter import Prefilter
 from distillery_runtime.spec import FilterSpec, TextPolicy
 from distillery_runtime.text import ArticleText, compose
@@ -33,7 +33,7 @@ def read_pool(files: Sequence[Path], policy: TextPolicy) -> Pool:
     Raises:
         InputError: a file is missing or no JSON lines, or there is no usable article in any.
     """
-    if missing := [problem for file in files if (problem := no_file(file))]:
+    if missing := [problem for file in files if (problem := file_problem(file))]:
         raise InputError("articles", missing)
     ids, cleaned, unusable = [], [], 0
     for file in files:

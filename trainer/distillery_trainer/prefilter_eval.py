@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, no_file, read_again
+from distillery_runtime.jsonl import BadLine, file_problem, read_again
 from distillery_runtime.prefilter import Prefilter
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.text import ArticleText, compose
@@ -32,7 +32,7 @@ def read_judged(files: Sequence[Path], finds: Sequence[Path], spec: FilterSpec) 
     Raises:
         InputError: a file is missing, labels do not fit the filter, or there is no usable article.
     """
-    if missing := [problem for file in (*files, *finds) if (problem := no_file(file))]:
+    if missing := [problem for file in (*files, *finds) if (problem := file_problem(file))]:
         raise InputError("articles", missing)
     sources = [*((f, False) for f in files), *((f, True) for f in finds)]
     read = [found for file, certain in sources for found in _read(file, certain, spec)]

@@ -12,7 +12,7 @@ SPEED_OF_S = 600.0  # the time left is told from the speed of so many seconds: a
 
 
 class Bar:
-    """A progress bar on stderr. It hears a training (`start`, `step`, `epoch`) or counts done items (`advance_to`).
+    """A progress bar on stderr. It follows a training (`start`, `step`, `epoch`) or counts done items (`advance_to`).
 
     Where stderr is no terminal it prints a line every `LINE_EVERY_S` seconds, and with `lines` one where a training
     begins and one for each epoch: work that is done in less time prints nothing.

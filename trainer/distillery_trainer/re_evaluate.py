@@ -1,4 +1,4 @@
-"""A finished run evaluated anew, on its own test articles or on other labelled ones."""
+"""A finished run evaluated again, on its own test articles or on other labelled ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMED = 5
 
 
 def evaluate_run(run: FinishedRun) -> Report:
-    """What `eval.json` says, made anew from the run's models.
+    """What `eval.json` says, made again from the run's models.
 
     Raises:
         InputError: the labels files are gone or have changed.

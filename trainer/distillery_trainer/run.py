@@ -50,7 +50,7 @@ class RunFolder:
 
         Args:
             stages: the chain.
-            say: hears what is being done.
+            say: callback for progress messages.
             begin: called first, once no other process can be at work here.
             finish: called last, with each stage's key.
 

@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says beside its weights, held against what a filter's config asks for.
+"""Checks of a sentence-transformers folder against a filter's config: pooling, modules, prompts and lengths.
 
 Here a model is its transformer, the pooling and the prefix of the config, and a window. Whatever else such a folder
 asks for would be left out in silence, so it is refused: another pooling, a Dense or an unknown module, a default prompt

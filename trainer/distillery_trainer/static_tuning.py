@@ -76,7 +76,7 @@ def tune(
         hidden: widths of the hidden layers.
         training: a row moves by `learning_rate` times the root mean square of the table, the head by `learning_rate`.
         seed: of the head's first weights, the articles' order and what is left out.
-        progress: hears of steps and epochs.
+        progress: callback for steps and epochs.
     """
     generator = np.random.default_rng(seed)
     network = _Network(table, _fresh_head(words.pooled(table), hidden, generator), training, generator)

@@ -102,7 +102,7 @@ class Schedule:
         return Batch([rows.train_ids[i] for i in places], rows.train_labels[places], rows.weights[places])
 
     def _places(self, epoch: int) -> list[list[int]]:
-        """The epoch's batches of row indices: similar lengths together, ties mixed anew, batches in random order."""
+        """The epoch's batches of row indices: similar lengths together, ties shuffled, batches in random order."""
         rng = np.random.default_rng([self._plan.seed, epoch])
         mixed = rng.permutation(len(self._lengths)).tolist()
         batches = token_batches([self._lengths[i] for i in mixed], self._plan.settings.batch_tokens)

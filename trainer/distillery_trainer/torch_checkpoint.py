@@ -99,12 +99,12 @@ class Checkpoint:
         try:
             header, tensors = read_metadata(self._state_path), read_tensors(self._state_path)
         except InputError as error:
-            logger.warning("checkpoint unreadable, starting anew", extra={"problem": str(error)})
+            logger.warning("checkpoint unreadable, starting over", extra={"problem": str(error)})
             return TrainState()
         state = _parse_state(header.get("state", "{}"))
         lacks_best = state.best is not None and not self._best_path(state.best.epoch).is_file()
         if header.get("fingerprint") != self._fingerprint or lacks_best:
-            logger.warning("checkpoint of another training, starting anew", extra={"folder": str(self._folder)})
+            logger.warning("checkpoint of another training, starting over", extra={"folder": str(self._folder)})
             return TrainState()
         self._put(tensors, _WEIGHT)
         self._put_optimiser(tensors)

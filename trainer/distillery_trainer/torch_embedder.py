@@ -42,7 +42,7 @@ class TorchEmbedder:
         """Gives each text's embedding.
 
         Args:
-            progress: hears how many texts were in the batch just done.
+            progress: callback for the number of texts in the batch just done.
 
         Returns:
             (N, H) float32, of length 1, rows in the order of `texts`.

@@ -34,7 +34,7 @@ class Group:
         """Tells the others what comes next; the first process only."""
         self._spread(torch.tensor([word]))
 
-    def hear(self) -> int:
+    def receive(self) -> int:
         """What the first process says; all others only."""
         word = torch.tensor([END])
         self._spread(word)

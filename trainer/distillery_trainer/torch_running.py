@@ -64,7 +64,7 @@ def run_in_batches(
         run: from input_ids and attention_mask, (B, T) int64 each, to (B, ...).
         rows: N rows, N > 0.
         budget: how many tokens a batch may hold, padding included.
-        after_batch: hears how many rows were in the batch just done.
+        after_batch: callback for the number of rows in the batch just done.
 
     Returns:
         (N, ...) float32 in the order of `rows`.

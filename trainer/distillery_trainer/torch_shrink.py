@@ -147,7 +147,7 @@ def _keep(
 
 
 def _smaller(tokenizer: Json, ids: Sequence[int], new_ids: Mapping[int, int]) -> Json:
-    """The tokenizer with these ids alone, which it counts anew."""
+    """The tokenizer with these ids alone, which it renumbers."""
     model = dict(tokenizer["model"])
     if isinstance(model["vocab"], list):
         model["vocab"] = [model["vocab"][old] for old in ids]

@@ -69,7 +69,7 @@ class Stepper:
 
     def help(self, batches: Callable[[int], Sequence[Batch]]) -> None:
         """Adds this process's part to the steps that the first process takes, until it says that it is done."""
-        while (step := self._group.hear()) >= 0:
+        while (step := self._group.receive()) >= 0:
             self._add_gradients(step, batches(step))
 
     def _add_gradients(self, step: int, batches: Sequence[Batch]) -> float:

@@ -71,7 +71,7 @@ def train(
         return ()
     try:
         history = training.run()
-    except DistilleryError:  # raised between steps; of any other error the others hear from their launcher
+    except DistilleryError:  # raised between steps; of any other error the others learn from their launcher
         group.say(STOP)
         raise
     group.say(STOP)

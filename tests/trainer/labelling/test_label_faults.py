@@ -257,18 +257,18 @@ def test_calls_under_way_are_brought_in_though_one_ends_in_a_fault_of_ours(
 ) -> None:
     from distillery_trainer.labelling.watch import Watch
 
-    server = serve(lambda ask: Answer(reply(ask.message), delay_s=0.05 * ask.number))
+    server = serve(lambda ask: Answer(reply(ask.message), delay_s=0.3))
     wanted = job(server, articles(8), pace=Pace(concurrency=8))
-    hear = Watch.hear
+    note = Watch.note
 
-    def faulty(self: Any, outcomes: Any) -> Any:  # Any: those of `hear`
-        heard.append(outcomes)
-        if len(heard) == 2:  # the first question goes alone
+    def faulty(self: Any, outcomes: Any) -> Any:  # Any: those of `note`
+        noted.append(outcomes)
+        if len(noted) == 2:  # the first call goes alone, the other seven together
             raise ZeroDivisionError
-        return hear(self, outcomes)
+        return note(self, outcomes)
 
-    heard: list[Any] = []
-    monkeypatch.setattr(Watch, "hear", faulty)
+    noted: list[Any] = []
+    monkeypatch.setattr(Watch, "note", faulty)
     with pytest.raises(ZeroDivisionError):
         run(wanted)
     asked = len(server.asks)

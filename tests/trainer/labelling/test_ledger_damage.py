@@ -255,9 +255,9 @@ def test_a_full_disk_is_an_error_of_ours_and_leaves_no_half_of_a_transaction(tmp
         assert [len(past.outcome.raw) for past in ledger.history("asking")] == [100_000]
 
 
-@pytest.mark.parametrize("is_mended", [True, False])
+@pytest.mark.parametrize("is_fixed", [True, False])
 def test_a_disk_that_fills_up_stops_the_run_and_replies_are_kept_until_they_can_be_written(
-    serve: Serve, reply: Any, articles: Any, job: Job, run: Run, monkeypatch: pytest.MonkeyPatch, is_mended: bool
+    serve: Serve, reply: Any, articles: Any, job: Job, run: Run, monkeypatch: pytest.MonkeyPatch, is_fixed: bool
 ) -> None:
     from distillery_trainer.labelling.ledger import Ledger
 
@@ -266,7 +266,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_replies_are_kept_until_they_can_
     end, failures = Ledger.end, []
 
     def failing(self: Any, outcomes: Any, job: Any = None) -> None:  # Any: those of `end`
-        if len(server.asks) > 20 and (not is_mended or len(failures) < 6):
+        if len(server.asks) > 20 and (not is_fixed or len(failures) < 6):
             failures.append(outcomes)
             with ledger_tables.reported(wanted.ledger):
                 self._db.execute("PRAGMA max_page_count = 1")
@@ -274,7 +274,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_replies_are_kept_until_they_can_
         end(self, outcomes, job)
 
     monkeypatch.setattr(Ledger, "end", failing)
-    if is_mended:
+    if is_fixed:
         done = run(wanted)
         assert done.stop is not None
         assert done.stop.reason == "ledger"
@@ -286,4 +286,4 @@ def test_a_disk_that_fills_up_stops_the_run_and_replies_are_kept_until_they_can_
     run(wanted)
 
     assert asked < 30
-    assert len(server.asks) - 60 == (0 if is_mended else pytest.approx(4, abs=4))
+    assert len(server.asks) - 60 == (0 if is_fixed else pytest.approx(4, abs=4))

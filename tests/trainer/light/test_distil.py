@@ -33,7 +33,7 @@ Write = Callable[[str, Sequence[Mapping[str, object]]], Path]
 
 
 def silent(line: str) -> None:
-    """Hears what a fit says, and forgets it."""
+    """Takes a fit's progress messages and drops them."""
 
 
 @pytest.fixture(scope="module")

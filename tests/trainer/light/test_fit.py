@@ -25,7 +25,7 @@ Write = Callable[..., Path]
 
 
 def silent(line: str) -> None:
-    """Hears what a fit says, and forgets it."""
+    """Takes a fit's progress messages and drops them."""
 
 
 def files_of(run: Path) -> dict[Path, int]:

@@ -1,4 +1,4 @@
-"""What a log, which is no terminal, gets to hear of long work."""
+"""What a log, which is no terminal, shows of long work."""
 
 import pytest
 

@@ -69,7 +69,7 @@ def help_fits(spec: FilterSpec, data: Callable[[], FitData], seed: int) -> None:
     if spec.student.backend == STATIC:
         return
     torch_group = import_torch_side("distillery_trainer.torch_group")
-    while torch_group.join().hear() == torch_group.FIT:
+    while torch_group.join().receive() == torch_group.FIT:
         # What is wrong with the data or the model, the first process finds too, and says.
         with tempfile.TemporaryDirectory() as unused, contextlib.suppress(DistilleryError):
             fit_student(spec, data(), Path(unused), seed, None)

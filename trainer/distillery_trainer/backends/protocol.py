@@ -29,7 +29,7 @@ class FitData:
 
 
 class Progress(Protocol):
-    """Hears how far a training is; a progress bar, for example."""
+    """Follows how far a training is; a progress bar, for example."""
 
     def start(self, total_steps: int, done: int) -> None:
         """The training begins or goes on, with `done` of `total_steps` optimiser steps behind it."""

@@ -83,13 +83,13 @@ def representatives(groups: Sequence[str], texts: Sequence[str]) -> dict[str, in
 
 
 class Links:
-    """Which of `count` places hang together by pairs (single linkage)."""
+    """Disjoint sets of `count` places, joined by pairs (single linkage)."""
 
     def __init__(self, count: int) -> None:
         self._parent = list(range(count))
 
     def root(self, place: int) -> int:
-        """The first place of those that hang together with this one."""
+        """The first place of the set that holds this one."""
         parent = self._parent
         while parent[place] != place:
             parent[place] = parent[parent[place]]
@@ -97,13 +97,13 @@ class Links:
         return place
 
     def join(self, one: int, other: int) -> None:
-        """Lets two places hang together."""
+        """Joins the sets of two places."""
         low, high = sorted((self.root(one), self.root(other)))
         self._parent[high] = low
 
 
 def linked(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """For each of `count` places the first one that it hangs together with by pairs."""
+    """For each of `count` places the first one of its set, joined by pairs (single linkage)."""
     links = Links(count)
     for one, other in pairs:
         links.join(one, other)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, no_file, read_again
+from distillery_runtime.jsonl import BadLine, file_problem, read_again
 from distillery_runtime.spec import TextPolicy
 from distillery_runtime.text import ArticleText, compose
 from distillery_trainer.files import is_writable
@@ -60,7 +60,7 @@ def read_records(files: Sequence[Path], policy: TextPolicy) -> Receipt:
     Raises:
         InputError: a file is missing or no JSON lines, or there is no article in any.
     """
-    if missing := [problem for file in files if (problem := no_file(file))]:
+    if missing := [problem for file in files if (problem := file_problem(file))]:
         raise InputError("articles", missing)
     articles: dict[str, Received] = {}
     unreadable: list[Unreadable] = []

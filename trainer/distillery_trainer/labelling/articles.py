@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, no_file, read_again
+from distillery_runtime.jsonl import BadLine, file_problem, read_again
 from distillery_runtime.spec import TextPolicy
 from distillery_runtime.text import compose
 from distillery_trainer.files import is_writable
@@ -43,7 +43,7 @@ def read_articles(files: Sequence[Path], policy: TextPolicy, max_characters: int
     Raises:
         InputError: a file is missing or no JSON lines, or there is no usable article in any.
     """
-    if missing := [problem for file in files if (problem := no_file(file))]:
+    if missing := [problem for file in files if (problem := file_problem(file))]:
         raise InputError("--articles", missing)
     found: dict[str, Article] = {}
     passed_over: Counter[str] = Counter()

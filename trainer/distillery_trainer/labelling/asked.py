@@ -3,7 +3,7 @@
 import asyncio
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_trainer.labelling.canary import Verdict, choose, judge_canary, sung
+from distillery_trainer.labelling.canary import Verdict, canary_calls, choose, judge_canary
 from distillery_trainer.labelling.drivers import opened_driver
 from distillery_trainer.labelling.driving import Driver, Say, Stop, reporting
 from distillery_trainer.labelling.ledger import Ledger, Past
@@ -20,7 +20,7 @@ class Asked:
     Args:
         prepared: the job.
         ledger: open, with lost calls counted.
-        say: hears what happens.
+        say: callback for progress messages.
     """
 
     def __init__(self, prepared: Prepared, ledger: Ledger, say: Say) -> None:
@@ -42,7 +42,7 @@ class Asked:
         if has_jobs or self._open():
             asyncio.run(self._run())
         else:
-            self.stop = self._judge(self._sung(self._prepared.job.questions.canary))
+            self.stop = self._judge(self._canary_calls(self._prepared.job.questions.canary))
 
     def history(self) -> list[Past]:
         """The asking's calls that have ended."""
@@ -61,7 +61,7 @@ class Asked:
             await self._ask_all(driver)
 
     async def _ask_all(self, driver: Driver) -> None:
-        self.stop = await driver.resume(self._prepared.asking.id) or await self._sing(driver)
+        self.stop = await driver.resume(self._prepared.asking.id) or await self._run_canary(driver)
         self._phase = ""
         for _ in range(ROUNDS):
             left = self._open()
@@ -69,17 +69,17 @@ class Asked:
                 break
             self.stop = await driver.run(left)
 
-    async def _sing(self, driver: Driver) -> Stop | None:
+    async def _run_canary(self, driver: Driver) -> Stop | None:
         """Asks the canary, as far as it was not asked before, and judges it."""
         size = self._prepared.job.questions.canary
-        missing = size - len(self._sung(size))
+        missing = size - len(self._canary_calls(size))
         firsts = [request for request in self._open() if request.repeat == 0]
         if missing > 0 and firsts:
             self._say(f"canary of {min(missing, len(firsts))} ...")
             self._phase = "canary: "
             if stop := await driver.run(choose(firsts, missing)):
                 return stop
-        return self._judge(self._sung(size))
+        return self._judge(self._canary_calls(size))
 
     def _judge(self, replies: list[Past]) -> Stop | None:
         if not replies:
@@ -97,10 +97,10 @@ class Asked:
             self._say(f"the budget has ${room:.4f} left: it will not be enough")
         return None
 
-    def _sung(self, size: int) -> list[Past]:
+    def _canary_calls(self, size: int) -> list[Past]:
         """The canary's replies; what is to be asked again counts only when it was."""
         counted = [p for p in self.history() if p.call > self._again_up_to or p.key not in self._again]
-        return sung(counted, self._prepared.mode, size)
+        return canary_calls(counted, self._prepared.mode, size)
 
     def _open(self) -> list[Request]:
         return self._prepared.plan.open(self._standings(), self._again_up_to)

@@ -37,7 +37,7 @@ class BatchDriver:
         watch: says when to stop.
         patience: how often and how long to try to reach the provider.
         size: of jobs.
-        say: hears of jobs.
+        say: callback for progress messages.
     """
 
     def __init__(
@@ -159,8 +159,8 @@ class BatchDriver:
 
     def _finish(self, name: str, calls: dict[str, Call], results: dict[str, Reply | OracleError]) -> None:
         outcomes = self._budget.end([(calls[key], result) for key, result in results.items()], name)
-        heard = self._watch.hear(outcomes)
-        self._stop = self._stop or self._budget.stop or heard
+        found = self._watch.note(outcomes)
+        self._stop = self._stop or self._budget.stop or found
 
     async def _patiently(self, ask: Callable[[], Awaitable[Result]]) -> Result:
         for attempt in range(self._patience.attempts - 1):

@@ -40,7 +40,7 @@ class Verdict:
         }
 
 
-def sung(history: Sequence[Past], mode: Mode, size: int) -> list[Past]:
+def canary_calls(history: Sequence[Past], mode: Mode, size: int) -> list[Past]:
     """The first `size` calls of a mode that ended for good, with a reply or without: what the canary is judged by.
 
     They are the same however often the command was interrupted, and after all of it was done.
@@ -58,7 +58,7 @@ def judge_canary(replies: Sequence[Past], judge: Judge) -> Verdict:
     """Whether some replies are of the schema, and differ.
 
     Args:
-        replies: those of `sung`.
+        replies: those of `canary_calls`.
         judge: reads a raw reply.
     """
     found = [standing_of(past, judge) for past in replies]
@@ -81,12 +81,12 @@ def _reasons(standings: Sequence[Standing]) -> str:
 
 
 def next_steps(dead_by_reason: Mapping[str, int], temperature: float | None, command: Sequence[str]) -> Iterator[str]:
-    """What to do after a failed canary, with the commands.
+    """Gives the commands to choose from after a failed canary.
 
     Args:
         dead_by_reason: the dead letters, by reason.
         temperature: of the questions.
-        command: the command that ended so.
+        command: the command that failed.
     """
     dead = sum(dead_by_reason.values())
     again = shlex.join(word for word in command if word != AGAIN)
@@ -94,8 +94,8 @@ def next_steps(dead_by_reason: Mapping[str, int], temperature: float | None, com
         yield (f"note      the same question to the same model at temperature 0 gets the same reply: {AGAIN} repeats "
                "the failure unless the server was changed")  # fmt: skip
     elif dead:
-        yield f"next      asks about the {dead} dead letters once more: {again} {AGAIN}"
+        yield f"next      ask about the {dead} dead letters once more: {again} {AGAIN}"
     if "cut short" in dead_by_reason:
-        yield f"next      gives replies more room, and asks about all articles again: {again} --max-output-tokens N"
-    kept = f"keeps the {dead} dead letters, and goes on" if dead else "takes these replies for true, and goes on"
+        yield f"next      give replies more room and ask about all articles again: {again} --max-output-tokens N"
+    kept = f"keep the {dead} dead letters and go on" if dead else "accept these replies and go on"
     yield f"next      {kept} without a canary: {again} --canary 0"

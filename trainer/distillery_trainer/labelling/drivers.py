@@ -50,7 +50,7 @@ async def opened_driver(prepared: Prepared, ledger: Ledger, say: Say) -> AsyncIt
 
 
 async def _write_down(budget: Budget, patience: Patience, say: Say) -> None:
-    """Writes outcomes that the ledger did not take, as long as there is hope.
+    """Writes outcomes that the ledger did not take before, with growing waits between attempts.
 
     Raises:
         LedgerError: it still does not take them.
@@ -67,7 +67,7 @@ async def _write_down(budget: Budget, patience: Patience, say: Say) -> None:
 
 
 def _patience(job: LabelJob) -> Patience:
-    """How many calls in a row without an answer are too many: more than can fail together, or be lines of one batch."""
+    """The job's patience, raised so that calls that run together, or stand in one batch, cannot use it up at once."""
     patience = job.pace.patience
     together = job.pace.job_size.most_requests if job.is_batch else job.pace.concurrency
     fruitless = max(patience.fruitless, patience.attempts * together)

@@ -99,7 +99,7 @@ class Driver(Protocol):
 async def reporting(
     tell: Callable[[], str], say: Say, every_s: float, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 ) -> AsyncIterator[None]:
-    """Says a progress line every so many seconds while the block runs.
+    """Reports a progress line at regular intervals while the block runs.
 
     Args:
         tell: gives the line.

@@ -52,7 +52,7 @@ def label(prepared: Prepared, say: Say) -> Labelled:
 
     Args:
         prepared: the job.
-        say: hears what happens.
+        say: callback for progress messages.
 
     Raises:
         InputError: the key is not there, another process is at work with the ledger, or the ledger is damaged, or

@@ -32,7 +32,7 @@ class Outcome:
     """How a call ended.
 
     `kind`: `reply`, a whole reply came; `refused`, none for this article; `failed`, worth another try; `stopped`, no
-    use in going on; `lost`, nobody heard. `cost_usd` is computed from `usage`, or, where `is_known` is false, the most
+    use in going on; `lost`, nobody knows. `cost_usd` is computed from `usage`, or, where `is_known` is false, the most
     that the call can have cost.
     """
 

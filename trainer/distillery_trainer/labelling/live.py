@@ -1,4 +1,4 @@
-"""The live driver: questions one by one, so many at once, each until it has an answer or enough attempts."""
+"""The live driver: one call for each question, several at once, each until it has an answer or enough attempts."""
 
 import asyncio
 import time
@@ -130,8 +130,8 @@ class LiveDriver:
     async def _end(self, call: Call, result: Reply | OracleError) -> None:
         if not (isinstance(result, RetryError) and result.reason in NO_ORACLE_THERE):
             self._found.set()
-        heard = self._watch.hear(self._budget.end([(call, result)]))
-        if stop := self._budget.stop or heard:
+        found = self._watch.note(self._budget.end([(call, result)]))
+        if stop := self._budget.stop or found:
             self._halt(stop)
         async with self._room:
             self._room.notify_all()

@@ -1,4 +1,4 @@
-"""What an oracle is sent about an article: address, body, size and cost, and nothing is asked."""
+"""Preview of a call to an oracle: its address, body, size and cost; nothing is sent."""
 
 import io
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distillery_runtime.article import ArticleError, parse_article
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, no_file, read_jsonl, sniffed
+from distillery_runtime.jsonl import BadLine, file_problem, read_jsonl, sniffed
 from distillery_runtime.sniffing import STDIN
 from distillery_runtime.spec import FilterSpec
 from distillery_runtime.strict_json import JsonError, parse_json
@@ -142,7 +142,7 @@ def _article(source: str, spec: FilterSpec) -> tuple[str, str]:
 def _content(source: str) -> bytes:
     if source == FROM_STDIN:
         return sys.stdin.buffer.read()
-    if problem := no_file(Path(source), or_pipe=True):
+    if problem := file_problem(Path(source), or_pipe=True):
         raise InputError("--article", [problem])
     return Path(source).read_bytes()
 

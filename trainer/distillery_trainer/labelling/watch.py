@@ -13,7 +13,7 @@ CHECK = "check that a server with OpenAI's or Gemini's API runs there, and --bas
 
 
 class Watch:
-    """Hears of each outcome and says when to stop.
+    """Notes each outcome and says when to stop.
 
     Args:
         patience: when it is enough.
@@ -33,12 +33,12 @@ class Watch:
             return Reply(result.raw, result.usage, result.model)
         return result
 
-    def hear(self, outcomes: Iterable[Outcome]) -> Stop | None:
+    def note(self, outcomes: Iterable[Outcome]) -> Stop | None:
         """Takes note of how calls ended, in order."""
-        stops = [self._hear(outcome) for outcome in outcomes]
+        stops = [self._note(outcome) for outcome in outcomes]
         return next((stop for stop in stops if stop is not None), None)
 
-    def _hear(self, outcome: Outcome) -> Stop | None:
+    def _note(self, outcome: Outcome) -> Stop | None:
         said = ": ".join(part for part in (outcome.reason, outcome.detail) if part)
         if outcome.kind == "stopped":
             return Stop("refused by the provider", said)

@@ -1,4 +1,4 @@
-"""How a provider says that its reply ended, and what that means for a text that is not of the schema.
+"""Finish reasons of providers: what they mean for a text that is not of the schema.
 
 Servers spell a normal end in a dozen ways (`stop`, `eos`, `eos_token`, `STOP`, `end_turn`), and new words come. So the
 word never decides by itself: a text that is of the schema is a reply, and only another one is judged by its end.
