@@ -40,6 +40,7 @@ def handlers() -> Iterator[None]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_interrupts_gently(number: signal.Signals) -> None:
     said: list[str] = []
+    signal.signal(number, signal.SIG_DFL)  # nohup and background jobs begin with some ignored
 
     async def work() -> None:
         driver = Waiting()
