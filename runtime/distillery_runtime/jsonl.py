@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Protocol
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.sniffing import BLANKS, BOM, EXPECTED, SNIFFED_BYTES, STDIN, has_magic, other_format
+from distillery_runtime.sniffing import (
+    BLANKS,
+    BOM,
+    EXPECTED,
+    SNIFFED_BYTES,
+    STDIN,
+    has_magic,
+    other_format,
+    wrapped_list,
+)
 from distillery_runtime.strict_json import JsonError, RepeatedKeyError, parse_json
 
 MAX_LINE_BYTES = 16 << 20
@@ -52,7 +61,8 @@ def read_jsonl_file(path: Path | None) -> Generator[Mapping[str, object] | BadLi
 
     Raises:
         InputError: there is no such file, it is a folder, or it is of another format (CSV, gzip, a JSON array, UTF-16,
-            Parquet ...), which is named with its cure. None is raised after the first line that is a JSON object.
+            Parquet ...), which is named with its cure. None is raised after the first line that is a JSON object,
+            unless that is the first line of all and holds a list of objects.
     """
     if path is not None and (problem := file_problem(path, or_pipe=True)):
         raise InputError("articles", [problem])
@@ -114,6 +124,9 @@ def sniffed(stream: Lines, name: str) -> Lines:
     for line in iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b""):
         read.append(line)
         if not has_magic(read[0]) and _holds_json_lines(read):
+            record = _parse(read[-1].removeprefix(BOM), 0)
+            if len(read) == 1 and isinstance(record, Mapping) and (problem := wrapped_list(record, name)):
+                raise InputError("articles", [problem])
             return _Ahead(read, stream)
         if len(read) >= MAX_SNIFFED_LINES or sum(map(len, read)) >= SNIFFED_BYTES:
             break

@@ -1,8 +1,9 @@
 """Names the format of a file that is not JSON Lines, and how to convert it."""
 
+import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from distillery_runtime.errors import Problem
 from distillery_runtime.strict_json import JsonError, parse_json
@@ -49,7 +50,8 @@ _UNICODE = (  # the longest marks first
     (b"\xfe\xff", "UTF-16"),
 )
 _COLUMNS = {"id", "title", "text", "content", "body", "url", "link", "source", "language", "date", "headline", "labels"}
-_MARKUP = re.compile(rb"<(?:!doctype|\?xml|html|rss|feed|body)\b", re.IGNORECASE)
+_MARKUP = re.compile(rb"<[!?/A-Za-z]")
+_LIST = re.compile(rb'\s*"(\w+)"\s*:\s*\[')
 _YAML = re.compile(rb"(?:---|%YAML|(?:- )?[A-Za-z_]\w*:)(?:\s|$)")
 
 
@@ -135,6 +137,8 @@ def _object(lines: Sequence[bytes], name: str) -> Problem | None:
     if first.startswith("{'"):
         read = "[print(json.dumps(ast.literal_eval(line))) for line in open(FILE, encoding='utf-8')]"
         return _problem(name, "Python dictionaries", _by_python("ast, json", read, name))
+    if len(lines) > 1 and first == "{" and (under := _LIST.match(lines[1])):
+        return _list_under(under[1].decode(), name)
     by_jq = _by("convert", "jq -c . {}", name)
     try:
         parse_json(first)
@@ -143,9 +147,27 @@ def _object(lines: Sequence[bytes], name: str) -> Problem | None:
             return None
         if error.position >= len(first) and len(lines) > 1:
             return _problem(name, "JSON objects over several lines", by_jq)
-        if first[error.position - 1 : error.position + 1] in ("}{", " {"):
+        rest = first[error.position :] if first[: error.position].rstrip().endswith("}") else ""
+        if rest.startswith("{"):
             return _problem(name, "several JSON objects on one line", by_jq)
+        if rest == ",":
+            return _problem(name, "a comma after each JSON object", _by("convert", "sed 's/,[[:space:]]*$//' {}", name))
     return None
+
+
+def wrapped_list(record: Mapping[str, object], name: str) -> Problem | None:
+    """What a first line is that is no article but holds a list of objects; None if it may be an article."""
+    if record.keys() & {"id", "text", "content", "title"}:
+        return None
+    lists = (key for key, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict))
+    key = next(lists, None)
+    return None if key is None else _list_under(key, name)
+
+
+def _list_under(key: str, name: str) -> Problem:
+    path = f".{key}" if re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII) else f".[{json.dumps(key)}]"
+    path = path.replace("'", "'\\''").replace("{", "{{").replace("}", "}}")
+    return _problem(name, f"a JSON object with a list under {key!r}", _by("convert", f"jq -c '{path}[]' {{}}", name))
 
 
 def _delimiter(lines: Sequence[bytes]) -> str | None:

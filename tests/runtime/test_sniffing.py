@@ -53,6 +53,12 @@ OTHERS: dict[str, tuple[bytes, str]] = {
     "pretty.json": (json.dumps(ROWS[0], indent=2).encode(), "over several lines"),
     "pretty-many.json": ("\n".join(json.dumps(row, indent=4) for row in ROWS).encode(), "over several lines"),
     "joined.json": ("".join(map(json.dumps, ROWS)).encode(), "several JSON objects on one line"),
+    "joined-by-cr.jsonl": (LINES.replace("\n", "\r").encode(), "several JSON objects on one line"),
+    "commas.jsonl": (LINES.replace("\n", ",\n").encode(), "a comma after each"),
+    "wrapped.json": (json.dumps({"count": 2, "articles": ROWS}).encode(), "a list under 'articles'"),
+    "odd-name.json": (json.dumps({"the {news}'s": ROWS}).encode(), "a list under"),
+    "pretty-wrapped.json": (json.dumps({"data": ROWS}, indent=2).encode(), "a list under 'data'"),
+    "part.html": (b"<p>hello</p>\n", "HTML"),
     "rows.jsonl": (b'["1", "a", "b"]\n["2", "a", "b"]\n', "an array on each line"),
     "python.jsonl": ("\n".join(map(str, ROWS)).encode(), "Python"),
     "utf16.jsonl": (LINES.encode("utf-16"), "UTF-16"),
@@ -95,7 +101,7 @@ def test_stdin_of_another_format_is_named_too(
 
 
 @pytest.mark.parametrize("name", ["articles.csv", "bom.csv", "latin.csv", "quoted.csv", "articles.tsv", "python.jsonl",
-                                  "articles.jsonl.gz", "utf16.jsonl"])  # fmt: skip
+                                  "articles.jsonl.gz", "utf16.jsonl", "commas.jsonl"])  # fmt: skip
 def test_the_cure_that_is_shown_works(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(OTHERS[name][0])
     with pytest.raises(InputError) as caught:
