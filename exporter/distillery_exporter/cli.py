@@ -13,6 +13,7 @@ from distillery_runtime.same_file import refuse_replaced
 from distillery_runtime.signature import signature_path
 from distillery_runtime.variants import FORMS
 from distillery_runtime.version import __version__
+from distillery_trainer.finished_run import files_of
 
 BUNDLES_FOLDER = Path("bundles")
 
@@ -68,7 +69,7 @@ def _sign(options: argparse.Namespace) -> int:
 def _build(options: argparse.Namespace) -> int:
     run = open_run(options.run_folder or latest_run())
     out = options.out or BUNDLES_FOLDER / run.spec.label
-    refuse_replaced(out, [run.folder])
+    refuse_replaced(out, files_of(run.folder))
     scorer = build(run, out, options.variants, options.parity_articles, news)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print_lines(f"{out}: {scorer.bundle}, {size / 1e6:,.1f} MB")

@@ -1,6 +1,7 @@
 """No command of ours writes where it reads: every option that names an output is tried with every input's name."""
 
 import argparse
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,6 +102,25 @@ def test_an_output_that_is_an_input_is_refused(
         assert option in capsys.readouterr().err
         assert spared.read_bytes() == CONTENT
     assert not list(place.glob(".*"))
+
+
+@pytest.mark.parametrize("command", [
+    ["report", "run"], ["review", "import", "--run", "run", "--sheet", "other.jsonl"],
+    ["mine", "--articles", "other.jsonl", "--run", "run", "--count", "1"],
+])  # fmt: skip
+@pytest.mark.parametrize("entry", ["labels", "pool", "certify_on", "joint"])
+def test_what_a_run_was_made_from_is_spared(
+    place: Path, command: list[str], entry: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [{"path": str(place / "in.jsonl"), "sha256": "0"}]
+    manifest = {"stages": {}, entry: {"labels": files} if entry == "joint" else files}
+    (place / "run" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+    code = trainer.main([*command, "--out", "in.jsonl"])
+
+    assert code == 2
+    assert "the same file as the input" in capsys.readouterr().err
+    assert (place / "in.jsonl").read_bytes() == CONTENT
 
 
 def test_derived_outputs_spare_inputs_too(place: Path) -> None:

@@ -17,6 +17,7 @@ from distillery_trainer.backends.choose import import_torch_side
 from distillery_trainer.base_model import resolve
 from distillery_trainer.curate import cli as curate_cli
 from distillery_trainer.filters import CONFIG_NAME, all_filters, filters_root, find_filter, load_filter, stray_configs
+from distillery_trainer.finished_run import files_of
 from distillery_trainer.fit import RUN_PARTS, FitRequest, fit, fit_joint
 from distillery_trainer.labels import find_labels
 from distillery_trainer.lint import lint_filter, located
@@ -261,8 +262,9 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    if real_path(options.out) != real_path(options.run_folder / "report.html"):
-        refuse_same_file(options.out, [options.run_folder])
+    run, *read = files_of(options.run_folder)
+    is_own = real_path(options.out) == real_path(run / "report.html")
+    refuse_same_file(options.out, read if is_own else [run, *read])
     report_run(options.run_folder, options.out, not options.no_titles)
     print_lines(str(options.out))
     return 0

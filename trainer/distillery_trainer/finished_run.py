@@ -125,6 +125,22 @@ def labelled_articles(manifest: Json, spec: FilterSpec) -> LabelledSet | None:
     return labelled
 
 
+def files_of(folder: Path) -> list[Path]:
+    """A run's folder and the files that its manifest says it was made from, which no output may replace.
+
+    For a folder that is no sound run, the folder alone: whoever opens it says what is wrong.
+    """
+    try:
+        manifest = _read(folder / "manifest.json")
+    except (OSError, InputError):
+        return [folder]
+    joint = manifest.get("joint")
+    lists = [manifest.get(name) for name in ("labels", "pool", "certify_on")]
+    lists.append(joint.get("labels") if isinstance(joint, dict) else None)
+    entries = [entry for found in lists if isinstance(found, list) for entry in found if isinstance(entry, dict)]
+    return [folder, *(Path(entry["path"]) for entry in entries if isinstance(entry.get("path"), str))]
+
+
 def partners_texts(run: FinishedRun) -> list[str] | None:
     """The texts that a jointly trained student may have learnt from other filters; none of a student that was not.
 

@@ -26,7 +26,7 @@ from distillery_trainer.curate.sampling import RANDOM_SHARE, Chosen, Request
 from distillery_trainer.curate.screen import screen_files
 from distillery_trainer.files import write_json
 from distillery_trainer.filters import find_filter, load_filter
-from distillery_trainer.finished_run import open_finished_run
+from distillery_trainer.finished_run import files_of, open_finished_run
 from distillery_trainer.labels import find_labels
 
 Commands = Any  # Any: what argparse's add_subparsers gives, a class without a public name
@@ -161,7 +161,7 @@ def _screen(options: argparse.Namespace) -> int:
 
 
 def _mine(options: argparse.Namespace) -> int:
-    refuse_same_file(options.out, [*options.articles, *options.known, options.source])
+    refuse_same_file(options.out, [*options.articles, *options.known, *files_of(options.source)])
     return _drawn(options, mine_files(options.articles, options.source, options.known, options.out, _request(options)))
 
 
@@ -218,7 +218,7 @@ def _review_export(options: argparse.Namespace) -> int:
 
 def _review_import(options: argparse.Namespace) -> int:
     if options.out:
-        refuse_same_file(options.out, [options.folder, options.sheet])
+        refuse_same_file(options.out, [*files_of(options.folder), options.sheet])
     found = import_sheet(open_finished_run(options.folder), options.sheet)
     if options.out:
         write_json(options.out, found)
