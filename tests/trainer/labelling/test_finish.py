@@ -40,7 +40,10 @@ def test_a_whole_valid_reply_is_a_reply_however_it_ended(
     assert len(server.asks) == len(WORDS)  # none of them twice
 
 
-@pytest.mark.parametrize("word", ["error", "abort", "insufficient_system_resource"])
+@pytest.mark.parametrize("word", [
+    "error", "abort", "insufficient_system_resource", "cancelled", "USER_CANCEL", "internal_error", "server_error",
+    "timeout", "time_limit", "DEADLINE_EXCEEDED", "overloaded", "not_finished", "failed",
+])  # fmt: skip
 def test_a_reply_that_the_server_broke_off_is_asked_for_again(
     serve: Serve, reply: Any, articles: Any, job: Job, run: Run, word: str
 ) -> None:
@@ -86,7 +89,11 @@ def failure(**changes: Any) -> OracleError:  # Any: parts of a completion
     ({"finish_reason": "tool_calls", "message": {"tool_calls": [{}]}}, "an empty reply"),
     ({"message": {"content": " \n"}}, "an empty reply"),
     ({"message": {"content": None, "refusal": "I will not."}}, "refused by the model"),
-    ({"finish_reason": "cancelled", "message": {"content": '{"rel'}}, "cut short"),
+    ({"finish_reason": "a-word-of-tomorrow", "message": {"content": '{"rel'}}, "cut short"),
+    ({"finish_reason": "ERROR_LIMIT", "message": {"content": '{"rel'}}, "cut short"),
+    ({"finish_reason": "token_limit", "message": {"content": '{"rel'}}, "cut short"),
+    ({"finish_reason": "ERROR_TOXIC"}, "blocked by the provider"),
+    ({"finish_reason": "guardrail_intervened"}, "blocked by the provider"),
 ])  # fmt: skip
 def test_what_is_no_reply_says_why_with_what_was_paid(changes: dict[str, Any], reason: str) -> None:
     error = failure(**changes)
