@@ -13,7 +13,7 @@ from distillery_trainer.calibration_lint import lint_calibration
 from distillery_trainer.filters import read_yaml_file
 from distillery_trainer.finished_run import OWN_CONFIG
 from distillery_trainer.parts import MIN_PART
-from distillery_trainer.report.advice import answer, hits
+from distillery_trainer.report.advice import answer, hits, recall_interval
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
@@ -53,7 +53,7 @@ def _decisions(total: Json, tier: str) -> Iterator[str]:
     for system in SYSTEMS[1:]:
         made = total[system]["tiers"][tier]
         found, positives, predicted = hits(made), made["positives"], made["predicted"]
-        recall = share_interval(found, positives, total[system]["intervals"].get(f"recall_{tier}"))
+        recall = recall_interval(total[system], tier)
         precision = share_interval(found, predicted)
         yield (
             f"  {system:<22}{f'{found} of {positives}':>12}  {with_interval(made['recall'], recall):<24}"

@@ -6,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillery_trainer.backends.protocol import FitData
+from distillery_trainer.report.advice import recall_interval
 from distillery_trainer.report.charts import binned, mean_of
 from distillery_trainer.report.decisions import curve, operating_point
 from distillery_trainer.report.learning import Embeddings, Exam, Lesson, learn
 from distillery_trainer.report.progress import verdict
 from distillery_trainer.report.svg import Axis, Drawing, Panel, from_zero, ticks
+from distillery_trainer.report.systems import _decisions
 
 SAID = np.array([9.0, 7.0, 7.0, 3.0])
 LABEL = np.array([8.0, 2.0, 6.0, 5.0])
@@ -35,6 +37,28 @@ def test_the_operating_point_lies_on_the_curve(rows: list[tuple[float, bool]]) -
     point = operating_point(said, label, 5)
 
     assert point is None or point in curve(said, true)
+
+
+@pytest.mark.parametrize(("found", "positives", "low", "high"), [(2, 2, 0.158, 1.0), (0, 2, 0.0, 0.842)])
+def test_a_recall_of_few_articles_never_has_an_interval_without_width(
+    found: int, positives: int, low: float, high: float
+) -> None:
+    recall = found / positives
+    system = {"tiers": {"medium": {"positives": positives, "recall": recall}},
+              "intervals": {"recall_medium": [recall, recall]}}  # fmt: skip
+
+    assert recall_interval(system, "medium") == pytest.approx((low, high), abs=0.001)
+
+
+def test_the_decisions_table_states_the_intervals_of_the_terminal() -> None:
+    decision = {"positives": 2, "predicted": 4, "recall": 1.0, "precision": 0.5}
+    parts = {"student": {"tiers": {"medium": decision}, "intervals": {"recall_medium": [1.0, 1.0]}}}
+
+    table = _decisions(parts, "medium")
+
+    assert "100 % to 100 %" not in table.replace("\u00a0", " ")
+    assert "16 % to 100 %" in table.replace("\u00a0", " ")
+    assert "7 % to 93 %" in table.replace("\u00a0", " ")
 
 
 def lesson(gain: float, interval: tuple[float, float] | None, mae: float = 0.8) -> Lesson:

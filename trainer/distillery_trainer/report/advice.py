@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distillery_trainer.bounds import share_interval
 from distillery_trainer.report.facts import Facts, in_words, percent
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
@@ -92,7 +93,7 @@ def _doubts(total: Json, tier: str) -> Iterator[str]:
         return
     if found["positives"] < MIN_POSITIVES:
         yield f"Only {found['positives']} test articles are finds by the oracle, too few to know how many it finds."
-    recall = total["cascade"]["intervals"].get(f"recall_{tier}")
+    recall = recall_interval(total["cascade"], tier)
     if recall and (found["recall"] or 0) >= MIN_RECALL > recall[0]:
         share, least = percent(found["recall"]), percent(recall[0])
         yield f"It finds {share} of the oracle's finds, but that may be as little as {least}."
@@ -149,3 +150,9 @@ def _cost(cascade: Json) -> str:
 def hits(found: Json) -> int:
     """How many of the positives were found, by the decisions at a tier."""
     return round(float(found["recall"] or 0) * int(found["positives"]))
+
+
+def recall_interval(system: Json, tier: str) -> tuple[float, float] | None:
+    """The 95 % interval of a system's recall at a tier; None where no article is a positive."""
+    found = system["tiers"][tier]
+    return share_interval(hits(found), found["positives"], system["intervals"].get(f"recall_{tier}"))

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from distillery_trainer.bounds import share_interval
 from distillery_trainer.parts import LONG, SHORT, TOTAL
 from distillery_trainer.report import page
+from distillery_trainer.report.advice import hits, recall_interval
 from distillery_trainer.report.charts import LEFT, WIDTH
 from distillery_trainer.report.facts import Facts, in_words, percent
 from distillery_trainer.report.page import Cell
@@ -84,11 +86,14 @@ def _decision(name: str, system: Json, tier: str) -> Iterator[Cell]:
     if found is None:  # the operating tier is the lowest: everything is a find
         yield from [Cell("all")] * 4
         return
-    interval = system["intervals"].get(f"recall_{tier}")
     yield Cell(str(found["positives"]))
     yield Cell(str(found["predicted"]))
-    yield Cell(_share(found["recall"]), f"{percent(interval[0])} to {percent(interval[1])}" if interval else "")
-    yield Cell(_share(found["precision"]))
+    yield Cell(_share(found["recall"]), _between(recall_interval(system, tier)))
+    yield Cell(_share(found["precision"]), _between(share_interval(hits(found), found["predicted"])))
+
+
+def _between(interval: tuple[float, float] | None) -> str:
+    return f"{percent(interval[0])} to {percent(interval[1])}" if interval else ""
 
 
 def _drawing(total: Json) -> Drawing:
