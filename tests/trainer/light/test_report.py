@@ -359,6 +359,20 @@ def test_the_answer_follows_from_the_evaluation(
     assert bool(advice.reasons) == bool(reason)
 
 
+@pytest.mark.parametrize(("lost", "answer"), [(60, "No:"), (20, "Yes"), (0, "Yes")])
+def test_articles_that_a_bundle_refuses_count_in_the_answer(
+    facts: Callable[..., Facts], lost: int, answer: str
+) -> None:
+    good = system(0.7, 0.9)
+    found = with_total(facts(), cascade=good, student=good, probe={"mae": 0.9}, tfidf_ridge=system(1.0, 0.5))
+    unreadable = {"probe": lost, "student": lost, "invalid": lost, "invalid_positive": lost}
+
+    advice = advise(replace(found, evaluation={**found.evaluation, "unreadable": unreadable}))
+
+    assert advice.answer.startswith(answer)
+    assert any(f"refuses {lost} of" in line for line in (*advice.reasons, *advice.meaning)) == bool(lost)
+
+
 def test_the_answer_stands_first_on_the_page(facts: Callable[..., Facts]) -> None:
     found = facts()
 

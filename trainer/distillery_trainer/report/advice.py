@@ -16,7 +16,8 @@ MIN_RECALL = 0.5
 MIN_POSITIVES = 30
 RULES = (
     "How this answer is made: “No” where the cascade's error is not below that of counting words, or where it finds "
-    f"less than {percent(MIN_RECALL)} of the oracle's finds. “Not proved” where the interval of the two errors' "
+    f"less than {percent(MIN_RECALL)} of the oracle's finds, or where a bundle refuses more than half of those as "
+    "unreadable. “Not proved” where the interval of the two errors' "
     f"difference, article by article, holds 0, where fewer than {MIN_POSITIVES} finds were there to be found, where "
     f"the interval of what it finds begins below {percent(MIN_RECALL)}, or where the probe alone errs less than the "
     "student. Else “Yes”."
@@ -49,7 +50,8 @@ def advise(facts: Facts) -> Advice:
 def answer(evaluation: Json, tier: str) -> Answer:
     """Whether to deploy what was evaluated, for the report and for the terminal; `tier`: the operating one."""
     total = evaluation["parts"]["total"]
-    against, doubts = list(_against(total, tier)), [*_luck(evaluation), *_doubts(total, tier)]
+    against = [*_against(total, tier), *_unread(evaluation, tier, is_too_much=True)]
+    doubts = [*_luck(evaluation), *_doubts(total, tier)]
     if against:
         words = "No: do not deploy it."
     elif doubts:
@@ -68,6 +70,19 @@ def _against(total: Json, tier: str) -> Iterator[str]:
         yield (
             f"Of the {found['positives']} articles that the oracle places at “{in_words(tier)}” or above, it finds "
             f"{hits(found)} ({percent(found['recall'])})."
+        )
+
+
+def _unread(evaluation: Json, tier: str, is_too_much: bool) -> Iterator[str]:
+    """The test articles that a bundle refuses as unreadable, where they are too many finds to deploy, or are not."""
+    lost = evaluation.get("unreadable", {"invalid": 0, "invalid_positive": 0})
+    ours = evaluation["parts"]["total"]["cascade"]
+    found = ours["tiers"].get(tier)
+    readable = 1 - lost["invalid_positive"] / found["positives"] if found and found["positives"] else 1.0
+    if lost["invalid"] and is_too_much == (readable < MIN_RECALL):
+        yield (
+            f"A bundle refuses {lost['invalid']} of {ours['n']} test articles as unreadable, "
+            f"{lost['invalid_positive']} of the oracle's finds among them; the figures here count them as scored."
         )
 
 
@@ -115,6 +130,7 @@ def _meaning(facts: Facts) -> Iterator[str]:
             f"“{in_words(tier)}” or above it finds {hits(found)} and misses {found['positives'] - hits(found)}. "
             f"{_announced(found)}"
         )
+    yield from _unread(facts.evaluation, tier, is_too_much=False)
     yield _cost(facts.evaluation["cascade"])
     yield f"What is certified: {facts.certificate['statement']}"
     yield _prefilter(facts.evaluation["prefilter"], ours["n"])
