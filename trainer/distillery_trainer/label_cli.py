@@ -145,7 +145,9 @@ def _label(options: argparse.Namespace) -> int:
         print_lines(*canary.next_steps(summary["articles"]["dead_by_reason"], options.temperature, command))
     if done.stop is not None and done.stop.reason == "interrupted":
         raise KeyboardInterrupt
-    return 1 if done.stop is not None else 0
+    articles: Any = done.summary["articles"]  # Any: as above
+    is_fruitless = articles["open"] > 0 and articles["labelled"] == 0
+    return 1 if done.stop is not None or is_fruitless else 0
 
 
 def _job(options: argparse.Namespace) -> LabelJob:

@@ -23,6 +23,7 @@ MAX_DIGITS = 18
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _EXPONENT = re.compile(r"([-+]?[0-9]+)(\.[0-9]*)?[eE]([-+]?)([0-9]+)")
 _COMMA = re.compile(r"([-+]?[0-9]+),([0-9]+)")
+_CUT_OFF = re.compile(r"\s+(#\S.*)")  # a comment begins with `# `: without the space it is the end of somebody's text
 _LAST_PART = re.compile(r"(\.[^.\[\]]*|\[[^\[\]]*\])$")
 _RESOLVER = yaml.resolver.Resolver()
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -234,6 +235,8 @@ class _Reader:
         if not is_plain:
             return _Value(text, 1, len(text))
         self.places[path] = Place(self.places[path].line, text)
+        if " " in text and (cut := _CUT_OFF.match(self._rest(event))):
+            self._add(path, f"{cut[1]} after the text, which YAML reads as a comment", "all of it in quotes", event)
         value = _resolved(text)
         if isinstance(value, _Ambiguous):
             self._add(path, f"{text}, which YAML reads as {value.kind}", value.cure, event)
@@ -276,6 +279,10 @@ class _Reader:
     def _add(self, path: str, found: str, expected: str, event: Any) -> None:  # Any: as above
         self.problems.append(Problem(path or "(top)", found, expected, event.start_mark.line + 1))
 
+    def _rest(self, event: Any) -> str:  # Any: as above
+        """What stands behind a value on its last line."""
+        return _line_of(self.text, event.end_mark.line)[event.end_mark.column :]
+
     def _line(self, event: Any) -> str:  # Any: as above
         return _line_of(self.text, event.start_mark.line)
 
@@ -309,7 +316,7 @@ def _resolved(text: str) -> str | bool | int | float | _Ambiguous | None:
         if text.lstrip("+-").lower() in (".inf", ".nan"):
             return float(text.replace(".", ""))
         return float(text)
-    kinds = {"timestamp": "a date", "merge": "a merge key"}
+    kinds = {"timestamp": "a date", "merge": "a merge key", "value": "a default value"}
     return _Ambiguous(kinds[tag], quoted) if tag in kinds else text
 
 

@@ -475,3 +475,11 @@ def test_a_question_that_may_be_longer_than_its_price_is_for_is_refused(
 
     assert codes == [0, 2]
     assert "the price is known up to 200000" in capsys.readouterr().err
+
+
+def test_a_run_that_brought_no_label_ends_with_1(base: list[str], serve: Callable[..., Server]) -> None:
+    url = f"{serve(Answer('{}', status=500)).url}/v1"
+
+    code = main([*base, "--oracle", "vllm", "--model", "m", "--base-url", url, "--limit", "1", "--attempts", "1"])
+
+    assert code == 1

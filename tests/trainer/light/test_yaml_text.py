@@ -157,6 +157,8 @@ def test_the_command_reads_settings_as_the_config_and_says_how_to_write_them(spe
         ("card.language=&a [*a, *a]", "quotes"),
         ("summary=!!python/name:os.getcwd", "no tag"),
         ("operating_tier=2024-01-01", "a date"),
+        ("operating_tier==", "a default value"),
+        ("summary=All about #wind", "#wind after the text, which YAML reads as a comment"),
     ],
 )
 def test_a_setting_that_cannot_be_read_is_named_with_its_cure(setting: str, problem: str) -> None:
