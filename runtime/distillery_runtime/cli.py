@@ -17,7 +17,7 @@ from distillery_runtime.cascade import running
 from distillery_runtime.command import Parser, news, print_lines, run_command, threads
 from distillery_runtime.cpu import usable_cores
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import file_problem, read_jsonl_file
+from distillery_runtime.jsonl import read_jsonl_file
 from distillery_runtime.panel import load_panel
 from distillery_runtime.part_file import open_output
 from distillery_runtime.pull_command import add_pull_command
@@ -89,22 +89,21 @@ def _score(options: argparse.Namespace) -> int:
     if options.resume and (options.out is None or options.format != "jsonl"):
         raise InputError("--resume", [Problem("output", "not a file of JSON lines", "--out FILE, --format jsonl")])
     refuse_same_file(options.out, [file, *folders])
-    if file is not None and (problem := file_problem(file, or_pipe=True)):
-        raise InputError("articles", [problem])
-    panel = load_panel(
-        folders,
-        provider=options.provider,
-        threads=options.threads,
-        variant=options.variant,
-        expected_ids=options.expected_id,
-    )
-    news(*_running(panel.scorers, options.threads or usable_cores()))
-    tally = Tally(sys.stderr)
     with ExitStack() as stack:
         records = stack.enter_context(closing(read_jsonl_file(file)))
-        first = next(records, None)  # before the output is touched: the file may be of another format, or empty
+        # Before models are opened and the output is touched: the file may be of another format, or empty.
+        first = next(records, None)
         if first is None:
             raise InputError("articles", [Problem(options.file, "no article", "at least one")])
+        panel = load_panel(
+            folders,
+            provider=options.provider,
+            threads=options.threads,
+            variant=options.variant,
+            expected_ids=options.expected_id,
+        )
+        news(*_running(panel.scorers, options.threads or usable_cores()))
+        tally = Tally(sys.stderr)
         bundles = [scorer.bundle for scorer in panel.scorers]
         table = table_of([scorer.spec for scorer in panel.scorers], bundles) if options.format == "table" else None
         identity = identity_of(panel.scorers, file) if options.out and not table else None
