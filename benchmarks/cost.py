@@ -5,7 +5,7 @@
 NAME is that of the run's quality-NAME.json. Trainings are timed by the records of the run's stages, so a fit that was
 interrupted counts the pause too. The bundle answers ARTICLES (JSON lines) on one thread, in rounds: the probe alone,
 the student alone, and the cascade as `distillery score` has it; what is kept is each one's median. The baselines are
-trained anew on the run's articles and answer its test articles, where the labels files are still there.
+trained again on the run's articles and answer its test articles, where the labels files are still there.
 """
 
 import argparse

@@ -50,7 +50,7 @@ python benchmarks/run.py --render-only
 `--models` is a folder of checkpoints in Hugging Face form, each in a folder of its model's name; `--articles`
 JSON Lines with `id`, `title` and `text`; `--bundle`, which may be repeated, a bundle, and `--torch-run` the run
 that it was made from. A part whose inputs are missing is left out with a reason, one whose result is there is
-kept (`--again` measures it anew), and `--quick` tries everything in tiny settings. `pytest benchmarks/suite` by
+kept (`--again` measures it again), and `--quick` tries everything in tiny settings. `pytest benchmarks/suite` by
 itself measures demo bundles that it makes.
 """
 

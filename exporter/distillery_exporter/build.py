@@ -43,7 +43,7 @@ def build(run: Run, out: Path, variants: Sequence[str], parity_articles: int, sa
         variants: names of the variants to ship, where the gate lets them through. Without cpu-fp32 among them it is
             written all the same, to compare with, and shipped only for a stage that has no other variant for a CPU.
         parity_articles: how many texts to compare fp32 with the trained models on.
-        say: hears what happens, a line at a time.
+        say: callback for progress messages.
 
     Raises:
         InputError: the run or `out` is not usable, or a variant is not known.

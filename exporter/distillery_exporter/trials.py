@@ -113,7 +113,7 @@ def try_variants(
         exact: the stages in fp32, cheapest first.
         variants: the names of the others to write.
         evidence: the articles to try on; None where they are gone, and then nothing is written.
-        say: hears what became of each.
+        say: callback for progress messages.
     """
     trials: list[Trial] = []
     if not variants:

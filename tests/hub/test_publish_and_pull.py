@@ -306,7 +306,7 @@ def test_what_is_at_the_place_is_never_replaced(
 
 
 def reseal(folder: Path, role: str = "card", content: bytes = b"Another card.") -> None:
-    """Makes another bundle of it: with one other file, sealed anew."""
+    """Makes another bundle of it: with one other file, and sealed again."""
     manifest = open_bundle(folder).manifest
     changed = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     files = tuple(entry.model_copy(update=changed if entry.role == role else {}) for entry in manifest.files)

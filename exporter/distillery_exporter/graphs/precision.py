@@ -138,7 +138,7 @@ class RowInt8:
         del site
         zero_point = _GELU_ZERO_POINT if after_gelu else _ZERO_POINT
         flat = g.op("Reshape", [states, g.ints(-1, width)])
-        # Two reductions read the rows once each; the maximum of magnitudes wrote them anew first (4 % of a Gemma).
+        # Two reductions read the rows once each; the maximum of magnitudes wrote them again first (4 % of a Gemma).
         top, bottom = (g.op(kind, [flat, g.ints(1)], keepdims=0) for kind in ("ReduceMax", "ReduceMin"))
         if after_gelu:
             above, below = g.floats(1 / (255 - zero_point)), g.floats(-1 / zero_point)

@@ -121,3 +121,12 @@ def rows() -> Callable[[Path], list[dict[str, Any]]]:
 
 def ids(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [row["id"] for row in rows]
+
+
+@pytest.fixture
+def base(topic: Path, articles: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A command for ten articles, without an oracle; its files go to labels/ of an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "OPENAI_API_KEY", "DEEPSEEK_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return ["label", "--filter", "topic", "--articles", str(articles(10))]

@@ -27,7 +27,7 @@ Rows = Sequence[Mapping[str, Any]]  # Any: articles, with labels or without
 
 
 def silent(line: str) -> None:
-    """Hears what a fit says, and forgets it."""
+    """Ignores progress messages."""
 
 
 def write(path: Path, rows: Rows) -> Path:
