@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 
@@ -45,7 +46,8 @@ class Worker:
 
     def kill(self, pid: int, by: int = signal.SIGKILL) -> int:
         """Kills the command and gives its exit code: it may have ended just before."""
-        os.kill(pid, by)
+        with suppress(ProcessLookupError):
+            os.kill(pid, by)
         return self.wait()
 
     def run(self, arguments: Sequence[str]) -> int:

@@ -63,7 +63,7 @@ def killed(
         out = file.with_name("killed.jsonl")
         command = command_for(topic, file, out, server)
         happened = Counter()
-        moments = sorted(chance.sample(range(1, count), kills))
+        moments = sorted(chance.sample(range(1, count // 2), kills))  # later, the command may end before it is killed
         for moment in moments:
             pid = worker.start(command)
             _until(lambda moment=moment: len({ask.message for ask in server.asks}) >= moment)
