@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from distillery_runtime import BundleError
-from distillery_runtime.bundle import open_bundle, open_stages
-from distillery_runtime.golden import ids_digest
+from distillery_runtime.bundles.golden import ids_digest
+from distillery_runtime.bundles.load import open_bundle, open_stages
 from distillery_trainer.labels import read_labels
 
 SYSTEMS = ("constant", "tfidf_ridge", "probe", "student", "cascade")

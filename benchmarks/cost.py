@@ -24,10 +24,10 @@ if __name__ == "__main__":
 from benchmarks.parity_result import command, news
 from benchmarks.quality import RESULTS
 from distillery_runtime import HybridScorer, load
-from distillery_runtime.article import parse_article
-from distillery_runtime.jsonl import read_jsonl
-from distillery_runtime.machine import this_machine
-from distillery_runtime.text import compose
+from distillery_runtime.articles.article import parse_article
+from distillery_runtime.articles.jsonl import read_jsonl
+from distillery_runtime.articles.text import compose
+from distillery_runtime.bench.machine import this_machine
 from distillery_trainer.baselines import static, tfidf_ridge
 from distillery_trainer.finished_run import FinishedRun, labelled_articles, open_finished_run
 from distillery_trainer.pipeline import Pipeline

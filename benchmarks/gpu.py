@@ -26,9 +26,9 @@ from benchmarks.gpu_parity import measure_gate, measure_parity
 from benchmarks.gpu_parts import FORMS, Setting, attempt
 from benchmarks.gpu_speed import measure_compiled, measure_speed
 from benchmarks.parity_result import Row, news, write_result
-from distillery_runtime.cpu import usable_cores
-from distillery_runtime.cuda import cuda_is_installed
-from distillery_runtime.variants import Device
+from distillery_runtime.format.variants import Device
+from distillery_runtime.models.cpu import usable_cores
+from distillery_runtime.models.cuda import cuda_is_installed
 
 OUT = Path("benchmarks/results/gpu.json")
 GPU_SHAPES = ((512, 1), (128, 1), (512, 32), (128, 32), (512, 64), (128, 64), (512, 8), (128, 8))

@@ -17,11 +17,11 @@ from benchmarks.gpu_models import MAX_TOKENS, Subject
 from benchmarks.parity_graphs import OUTPUTS
 from benchmarks.parity_torch import TorchModel
 from benchmarks.peers.models import Kind
-from distillery_runtime.cuda import BoundSession, open_on_cuda, pad_to_bucket
-from distillery_runtime.session import session_options
-from distillery_runtime.stage import INPUTS
-from distillery_runtime.variants import Device
-from distillery_runtime.window import Ids, TokenIds
+from distillery_runtime.format.variants import Device
+from distillery_runtime.models.cuda import BoundSession, open_on_cuda, pad_to_bucket
+from distillery_runtime.models.session import session_options
+from distillery_runtime.models.stage import INPUTS
+from distillery_runtime.tokens.window import Ids, TokenIds
 
 Floats = NDArray[np.float32]
 Batch = tuple[Ids, Ids]

@@ -19,9 +19,9 @@ from distillery_exporter.graphs.checkpoint import Checkpoint
 from distillery_exporter.graphs.gemma import build_gemma_regressor
 from distillery_exporter.graphs.precision import Plain
 from distillery_exporter.models import FLOATS
-from distillery_runtime.calibration import identity
-from distillery_runtime.variants import Device
-from distillery_runtime.window import TokenIds
+from distillery_runtime.format.variants import Device
+from distillery_runtime.spec.calibration import identity
+from distillery_runtime.tokens.window import TokenIds
 
 MAX_TOKENS = 512
 RANDOM_ROWS = 32

@@ -16,11 +16,11 @@ from benchmarks.parity_graphs import OUTPUTS
 from benchmarks.parity_result import Row
 from benchmarks.parity_texts import mixed_batches
 from distillery_exporter.gate import compare, objections, refit
-from distillery_runtime.cuda import bucket_batches
-from distillery_runtime.session import Graph
-from distillery_runtime.stage import BATCH_TOKENS, INPUTS
-from distillery_runtime.variants import REFERENCE
-from distillery_runtime.window import TokenIds, pad, token_batches
+from distillery_runtime.format.variants import REFERENCE
+from distillery_runtime.models.cuda import bucket_batches
+from distillery_runtime.models.session import Graph
+from distillery_runtime.models.stage import BATCH_TOKENS, INPUTS
+from distillery_runtime.tokens.window import TokenIds, pad, token_batches
 
 Rows = Sequence[TokenIds]
 Mask = NDArray[np.bool_]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.parity_result import Row, without_folders
-from distillery_runtime.variants import Device
+from distillery_runtime.format.variants import Device
 
 FORMS = ("cpu-fp32", "cuda-fp16", "cuda-bf16")
 

@@ -22,7 +22,7 @@ from benchmarks.gpu_models import Subject
 from benchmarks.gpu_parity import gap
 from benchmarks.gpu_parts import Setting, attempt
 from benchmarks.parity_result import Row, news
-from distillery_runtime.timing import Task, measure, tail
+from distillery_runtime.bench.timing import Task, measure, tail
 
 WARM_UPS = 3
 REFERENCE_ROWS = 8  # PyTorch in fp32 answers so many rows at once, to keep its memory small

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.calibration import Calibration, CalibrationMap
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.spec_checks import parse_spec
-from distillery_runtime.window import TokenIds
+from distillery_runtime.spec.calibration import Calibration, CalibrationMap
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.reading import parse_spec
+from distillery_runtime.tokens.window import TokenIds
 
 CHECKPOINT, HEAD, SAMPLE, META = "checkpoint", "head.npy", "sample.npz", "student.json"
 

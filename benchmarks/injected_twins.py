@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import distillery_runtime
-from distillery_runtime.spec import TextPolicy
+from distillery_runtime.spec.model import TextPolicy
 from distillery_trainer.curate.injections import Detector
 from distillery_trainer.curate.records import read_records
 

@@ -24,8 +24,8 @@ if __name__ == "__main__":
 from benchmarks.parity_result import command, news
 from benchmarks.quality import RESULTS
 from distillery_runtime import load, load_panel
-from distillery_runtime.jsonl import read_jsonl
-from distillery_runtime.machine import this_machine
+from distillery_runtime.articles.jsonl import read_jsonl
+from distillery_runtime.bench.machine import this_machine
 from distillery_trainer.compare import compare
 from distillery_trainer.finished_run import open_finished_run
 from distillery_trainer.split import SPLIT_VERSION

@@ -21,7 +21,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # run as a script, its own folder would come first
 
 from benchmarks.parity_result import command, news
-from distillery_runtime.machine import this_machine
+from distillery_runtime.bench.machine import this_machine
 from distillery_trainer.split import SPLIT_VERSION
 
 POLL_S = 0.2

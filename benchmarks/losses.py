@@ -25,8 +25,8 @@ if __name__ == "__main__":
 from benchmarks.kills import TRAINER
 from benchmarks.parity_result import command, news
 from benchmarks.quality import RESULTS
-from distillery_runtime.machine import this_machine
-from distillery_runtime.spec import EncoderSettings, Loss
+from distillery_runtime.bench.machine import this_machine
+from distillery_runtime.spec.model import EncoderSettings, Loss
 from distillery_trainer.compare import compare
 from distillery_trainer.finished_run import open_finished_run
 from distillery_trainer.split import SPLIT_VERSION

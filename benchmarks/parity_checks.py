@@ -13,10 +13,10 @@ from benchmarks.parity_rounding import RoundingModel
 from benchmarks.parity_texts import LONG_TOKENS, Rows, Sample, mixed_batches, similar_batches
 from benchmarks.parity_torch import TorchModel
 from benchmarks.peers.models import Kind
-from distillery_runtime.cuda import cuda_is_installed
 from distillery_runtime.errors import ProviderError
-from distillery_runtime.stage import BATCH_TOKENS
-from distillery_runtime.window import token_batches
+from distillery_runtime.models.cuda import cuda_is_installed
+from distillery_runtime.models.stage import BATCH_TOKENS
+from distillery_runtime.tokens.window import token_batches
 
 Floats = NDArray[np.float32]
 Answers = Callable[[Rows], Floats]

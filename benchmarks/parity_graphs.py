@@ -14,10 +14,10 @@ from distillery_exporter.graphs.gemma import build_gemma_regressor
 from distillery_exporter.graphs.precision import Plain
 from distillery_exporter.graphs.watching import RESIDUAL, residual_scale
 from distillery_exporter.models import RESIDUAL_LIMIT, Bert, Gemma, Texts
-from distillery_runtime.session import Graph
-from distillery_runtime.stage import INPUTS
-from distillery_runtime.variants import Device
-from distillery_runtime.window import TokenIds, pad
+from distillery_runtime.format.variants import Device
+from distillery_runtime.models.session import Graph
+from distillery_runtime.models.stage import INPUTS
+from distillery_runtime.tokens.window import TokenIds, pad
 
 MEAN, SPREAD = 5.0, 2.0  # raw scores are about this far from each other, between 0 and 10
 OUTPUTS = {"decoder": ["raw", "scores"], "encoder": ["pooled"]}

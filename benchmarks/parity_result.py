@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from distillery_runtime.machine import this_machine
+from distillery_runtime.bench.machine import this_machine
 
 Value = str | int | float | bool | None
 Row = dict[str, Value]

@@ -17,9 +17,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from distillery_runtime.session import session_options
-from distillery_runtime.stage import INPUTS
-from distillery_runtime.window import TokenIds, pad
+from distillery_runtime.models.session import session_options
+from distillery_runtime.models.stage import INPUTS
+from distillery_runtime.tokens.window import TokenIds, pad
 
 # Nodes that only move numbers, and those whose results are no floats.
 _MOVES = {"Gather", "GatherND", "Reshape", "Slice", "Split", "Concat", "Transpose", "Squeeze", "Unsqueeze", "Where"}

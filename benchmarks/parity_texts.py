@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillery_runtime.article import Article
-from distillery_runtime.spec import TextPolicy, Window
-from distillery_runtime.text import compose
-from distillery_runtime.window import TokenIds, TokenWindow
+from distillery_runtime.articles.article import Article
+from distillery_runtime.articles.text import compose
+from distillery_runtime.spec.model import TextPolicy, Window
+from distillery_runtime.tokens.window import TokenIds, TokenWindow
 
 SMALLEST_BATCH, LARGEST_BATCH = 8, 16
 SIMILAR_BATCH = 12

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from benchmarks.peers.models import Kind
-from distillery_runtime.window import TokenIds, pad
+from distillery_runtime.tokens.window import TokenIds, pad
 from distillery_trainer.torch_loading import quiet
 from distillery_trainer.torch_running import pool
 

@@ -15,7 +15,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # run as a script, its own folder would come first
 
 from benchmarks.parity_result import news, without_folders
-from distillery_runtime.bundle import Bundle, open_bundle
+from distillery_runtime.bundles.load import Bundle, open_bundle
 
 MODELS = ("tfidf_ridge", "probe", "student", "cascade")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.models import MODELS, Model
-from distillery_runtime.integrity import check_folder
+from distillery_runtime.format.integrity import check_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

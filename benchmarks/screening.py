@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.spec import ProbeSettings
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.model import ProbeSettings
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.backends.choose import open_embedder
 from distillery_trainer.curate.screen import similarities
 from distillery_trainer.filters import find_filter, load_filter

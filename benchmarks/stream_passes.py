@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks.parity_result import Row, news
 from distillery_runtime import HybridScorer
-from distillery_runtime.jsonl import read_jsonl
-from distillery_runtime.machine import process_memory
-from distillery_runtime.timing import spread
+from distillery_runtime.articles.jsonl import read_jsonl
+from distillery_runtime.bench.machine import process_memory
+from distillery_runtime.bench.timing import spread
 
 LOOK_S = 0.02  # how often a process's memory is read: its peak is that of the last look
 _MIB = 1 << 20

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from benchmarks.parity_result import Row, news
 from distillery_runtime import HybridScorer, Score
-from distillery_runtime.admission import Refused, read_entry
-from distillery_runtime.bundle import open_bundle
-from distillery_runtime.calibration import Calibration
-from distillery_runtime.cascade import Cascade, Waiting
-from distillery_runtime.jsonl import BadLine, read_jsonl
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.text import compose
-from distillery_runtime.timing import Spread, spread
-from distillery_runtime.variants import REFERENCE
-from distillery_runtime.window import TokenIds, TokenWindow, pad
+from distillery_runtime.articles.admission import Refused, read_entry
+from distillery_runtime.articles.jsonl import BadLine, read_jsonl
+from distillery_runtime.articles.text import compose
+from distillery_runtime.bench.timing import Spread, spread
+from distillery_runtime.bundles.load import open_bundle
+from distillery_runtime.format.variants import REFERENCE
+from distillery_runtime.scoring.cascade import Cascade, Waiting
+from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.tokens.window import TokenIds, TokenWindow, pad
 from distillery_trainer.backends.choose import STATIC, load_merged_decoder, load_student, reopen_embedder
 from distillery_trainer.heads import load_head
 

@@ -27,7 +27,7 @@ from benchmarks.peers.shapes import write_random_gemma
 from benchmarks.peers.sitting import Comparison
 from benchmarks.peers.table import ANCHORS, CONTENDERS, Contender
 from benchmarks.peers.texts import read_texts
-from distillery_runtime.machine import this_machine
+from distillery_runtime.bench.machine import this_machine
 
 OUT = "benchmarks/results/peers-{model}.json"
 JOURNAL = "journal.json"  # in the model's folder of --work, until its file is written

@@ -8,7 +8,7 @@ from benchmarks.peers.models import multiply_adds, read_config
 from benchmarks.peers.sitting import Comparison, Seating, common_head, measure, seat
 from benchmarks.peers.table import ANCHORS, Contender
 from benchmarks.peers.turns import News, Peaks, Row
-from distillery_runtime.timing import rates
+from distillery_runtime.bench.timing import rates
 
 MOST_BESIDE = 5  # contenders of a sitting beside the anchors: a round should not take long
 

@@ -14,7 +14,7 @@ from distillery_exporter.graphs.bert import build_bert_encoder
 from distillery_exporter.graphs.checkpoint import Checkpoint, WeightSource
 from distillery_exporter.models import Bert, Gemma, gemma_regressor
 from distillery_exporter.models import Texts as ModelTexts
-from distillery_runtime.calibration import Calibration, identity
+from distillery_runtime.spec.calibration import Calibration, identity
 
 DIMENSIONS = 6
 HEAD = "score.weight"

@@ -18,8 +18,8 @@ from benchmarks.peers.models import Model, parameters
 from benchmarks.peers.table import CONTENDERS, REFERENCE, Contender
 from benchmarks.peers.texts import Texts
 from benchmarks.peers.turns import News, Peaks, Row, answer_all, gemm_tasks, new_row, take_turns
+from distillery_runtime.bench.machine import Machine
 from distillery_runtime.errors import DistilleryError
-from distillery_runtime.machine import Machine
 
 SPARE_GB = 0.8  # a process with its libraries
 

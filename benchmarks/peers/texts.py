@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from distillery_runtime.article import Article
-from distillery_runtime.spec import TextPolicy
-from distillery_runtime.text import compose
-from distillery_runtime.window import TokenIds
+from distillery_runtime.articles.article import Article
+from distillery_runtime.articles.text import compose
+from distillery_runtime.spec.model import TextPolicy
+from distillery_runtime.tokens.window import TokenIds
 
 # No tokenizer here makes fewer tokens of more characters, so that the rest of a long article need not be read.
 CHARACTERS_PER_TOKEN = 16

@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks.peers.client import Answer, PeerError
 from benchmarks.peers.table import Contender
-from distillery_runtime.gemm import Gemm, Kind
-from distillery_runtime.timing import MAX_BURST_RUNS, Task
+from distillery_runtime.bench.gemm import Gemm, Kind
+from distillery_runtime.bench.timing import MAX_BURST_RUNS, Task
 
 BURST_S = 0.25  # how long a row keeps its turn, one run at least
 GEMM_KINDS: tuple[Kind, ...] = ("fp32", "int8")

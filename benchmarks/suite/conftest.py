@@ -21,9 +21,9 @@ from benchmarks.suite.result import result_record, rows_of  # noqa: E402
 from benchmarks.suite.settings import Settings, add_options, read_settings  # noqa: E402
 from benchmarks.suite.torch_twin import TorchTwin, open_torch_twin  # noqa: E402
 from benchmarks.suite.turns import Turns  # noqa: E402
-from distillery_runtime.bundle import open_bundle  # noqa: E402
-from distillery_runtime.integrity import check_folder  # noqa: E402
-from distillery_runtime.variants import FORMS, REFERENCE  # noqa: E402
+from distillery_runtime.bundles.load import open_bundle  # noqa: E402
+from distillery_runtime.format.integrity import check_folder  # noqa: E402
+from distillery_runtime.format.variants import FORMS, REFERENCE  # noqa: E402
 
 DEMO_STAGES: Mapping[str, tuple[str, ...]] = {"probe": (REFERENCE.name,), "student": (REFERENCE.name,)}
 SKIPPED = pytest.StashKey[Counter[str]]()

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.suite.settings import ROOT
 from distillery_exporter.build import build
 from distillery_exporter.run_reader import open_run
-from distillery_runtime.variants import REFERENCE
+from distillery_runtime.format.variants import REFERENCE
 from distillery_trainer.fit import FitRequest, fit
 
 PANEL = 4

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from benchmarks.suite.rows import rows_of_length
 from benchmarks.suite.settings import Settings
 from distillery_runtime import Article, HybridScorer, load
-from distillery_runtime.article import parse_article
-from distillery_runtime.bench_sample import Record, sample_from_file, sample_from_goldens
-from distillery_runtime.bundle import Bundle, open_bundle
+from distillery_runtime.articles.article import parse_article
+from distillery_runtime.articles.text import ArticleText, compose
+from distillery_runtime.bench.sample import Record, sample_from_file, sample_from_goldens
+from distillery_runtime.bundles.load import Bundle, open_bundle
 from distillery_runtime.errors import ProviderError
-from distillery_runtime.manifest import StageEntry
-from distillery_runtime.shared import Shared
-from distillery_runtime.stage import Stage
-from distillery_runtime.text import ArticleText, compose
-from distillery_runtime.variants import FORMS, REFERENCE
-from distillery_runtime.window import TokenIds
+from distillery_runtime.format.manifest import StageEntry
+from distillery_runtime.format.variants import FORMS, REFERENCE
+from distillery_runtime.models.shared import Shared
+from distillery_runtime.models.stage import Stage
+from distillery_runtime.tokens.window import TokenIds
 
 Floats = NDArray[np.float32]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from distillery_runtime.spec import PrefilterRule, Window
-from distillery_runtime.text import ArticleText
+from distillery_runtime.articles.text import ArticleText
+from distillery_runtime.spec.model import PrefilterRule, Window
 
 
 def matches(rule: PrefilterRule, text: ArticleText) -> bool:

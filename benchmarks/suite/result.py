@@ -6,8 +6,8 @@ from typing import Any
 
 from benchmarks.parity_result import command, without_folders
 from benchmarks.suite.settings import OPTIONS, Settings
-from distillery_runtime.machine import this_machine
-from distillery_runtime.timing import spread
+from distillery_runtime.bench.machine import this_machine
+from distillery_runtime.bench.timing import spread
 
 MS = 1e3
 SCHEMA_VERSION = 1

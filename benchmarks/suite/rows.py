@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from distillery_runtime.window import TokenIds, TokenWindow
+from distillery_runtime.tokens.window import TokenIds, TokenWindow
 
 MAX_CHARS = 4000  # of one article: enough for one row's worth of any tokenizer here, or joined with the next ones
 

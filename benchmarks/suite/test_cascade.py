@@ -3,7 +3,7 @@
 from benchmarks.suite import accuracy
 from benchmarks.suite.lab import Lab
 from benchmarks.suite.turns import Turns
-from distillery_runtime.variants import REFERENCE
+from distillery_runtime.format.variants import REFERENCE
 
 
 def test_cascade(lab: Lab, turns: Turns, variant: str) -> None:

@@ -7,7 +7,7 @@ from benchmarks.suite.lab import Lab, scores_in_groups
 from benchmarks.suite.settings import BATCHES, LENGTHS
 from benchmarks.suite.torch_twin import TorchTwin
 from benchmarks.suite.turns import Turns
-from distillery_runtime.bench_plan import in_turn
+from distillery_runtime.bench.plan import in_turn
 
 
 @pytest.mark.parametrize("tokens", LENGTHS)

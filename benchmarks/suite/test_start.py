@@ -12,7 +12,7 @@ import pytest
 from benchmarks.suite.lab import Lab
 from benchmarks.suite.settings import ROOT
 from benchmarks.suite.turns import Turns
-from distillery_runtime.variants import FORMS
+from distillery_runtime.format.variants import FORMS
 
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "pandas", "onnx")
 

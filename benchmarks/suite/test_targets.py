@@ -5,9 +5,9 @@ import pytest
 from benchmarks.suite import accuracy
 from benchmarks.suite.lab import Lab, scores_in_groups
 from benchmarks.suite.turns import Turns
-from distillery_runtime.bench_plan import in_turn
-from distillery_runtime.cuda import cuda_is_installed
-from distillery_runtime.variants import FORMS
+from distillery_runtime.bench.plan import in_turn
+from distillery_runtime.format.variants import FORMS
+from distillery_runtime.models.cuda import cuda_is_installed
 
 MOST_MS = {"student": 40.0, "probe": 2.0}
 

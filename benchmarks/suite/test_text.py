@@ -5,8 +5,8 @@ import pytest
 from benchmarks.suite.lab import Lab
 from benchmarks.suite.reference import WholeTexts, matches
 from benchmarks.suite.turns import Turns
-from distillery_runtime.prefilter import Prefilter
-from distillery_runtime.variants import REFERENCE
+from distillery_runtime.articles.prefilter import Prefilter
+from distillery_runtime.format.variants import REFERENCE
 
 
 def test_prefilter(lab: Lab, turns: Turns) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distillery_runtime import HybridScorer
-from distillery_runtime.window import TokenIds
+from distillery_runtime.tokens.window import TokenIds
 
 if TYPE_CHECKING:
     from benchmarks.stream_torch import Floats, TorchStage

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.parity_result import Row
-from distillery_runtime.timing import spread
+from distillery_runtime.bench.timing import spread
 
 LEAST_ROUNDS, MOST_ROUNDS = 5, 200
 LEAST_SLOW_ROUNDS, SLOW_S = 3, 10.0  # of what takes so long, fewer rounds

@@ -15,8 +15,8 @@ from collections.abc import Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import distillery_runtime  # noqa: E402
-from distillery_runtime.machine import process_memory  # noqa: E402
-from distillery_runtime.variants import Device  # noqa: E402
+from distillery_runtime.bench.machine import process_memory  # noqa: E402
+from distillery_runtime.format.variants import Device  # noqa: E402
 
 IMPORTED = time.perf_counter()
 _MIB = 1 << 20

@@ -13,12 +13,12 @@ from distillery_exporter.quality import quality_record, reference_record
 from distillery_exporter.run_reader import Run, labelled_articles
 from distillery_exporter.stage_models import PROBE, STUDENT, StageModel, open_probe, open_student, published_spec
 from distillery_exporter.trials import Trial, Written, gather_evidence, open_written, try_variants
-from distillery_runtime.bundle import load
+from distillery_runtime.articles.text import compose
+from distillery_runtime.bundles.golden import CalibrationFile
+from distillery_runtime.bundles.load import load
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.golden import CalibrationFile
-from distillery_runtime.scorer import HybridScorer
-from distillery_runtime.text import compose
-from distillery_runtime.variants import FORMS, REFERENCE
+from distillery_runtime.format.variants import FORMS, REFERENCE
+from distillery_runtime.scoring.scorer import HybridScorer
 from distillery_runtime.version import __version__
 from distillery_trainer.backends.records import BaseRecord, read_joint
 from distillery_trainer.calibration_file import read_calibration

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.integrity import file_digest
-from distillery_runtime.manifest import MANIFEST_NAME, FileEntry, FilterEntry, Manifest, Role, StageEntry, seal
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.format.integrity import file_digest
+from distillery_runtime.format.manifest import MANIFEST_NAME, FileEntry, FilterEntry, Manifest, Role, StageEntry, seal
+from distillery_runtime.spec.model import FilterSpec
 
 ROLES: Mapping[str, Role] = {
     "filter.json": "spec",

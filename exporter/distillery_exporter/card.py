@@ -8,7 +8,7 @@ from distillery_exporter.card_quality import certificate, limits, number, qualit
 from distillery_exporter.origins import Origin
 from distillery_exporter.run_reader import Run
 from distillery_exporter.trials import Trial
-from distillery_runtime.variants import REFERENCE
+from distillery_runtime.format.variants import REFERENCE
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from distillery_exporter.build import PARITY_ARTICLES, VARIANTS, build
 from distillery_exporter.run_reader import latest_run, open_run
 from distillery_exporter.sign import PASSWORD, sign
-from distillery_runtime.cli import main as distillery
-from distillery_runtime.command import Parser, news, positive, print_lines, run_command
-from distillery_runtime.same_file import refuse_replaced
-from distillery_runtime.signature import signature_path
-from distillery_runtime.variants import FORMS
+from distillery_runtime.cli.command import Parser, news, positive, print_lines, run_command
+from distillery_runtime.cli.main import main as distillery
+from distillery_runtime.cli.same_file import refuse_replaced
+from distillery_runtime.format.signature import signature_path
+from distillery_runtime.format.variants import FORMS
 from distillery_runtime.version import __version__
 from distillery_trainer.finished_run import files_of
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from distillery_runtime.calibration import Calibration, CalibrationMap
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.routing import Routing
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import Verdict, decide, round_scores
+from distillery_runtime.spec.calibration import Calibration, CalibrationMap
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.routing import Routing
+from distillery_runtime.spec.verdict import Verdict, decide, round_scores
 
 Scores = NDArray[np.floating]
 

@@ -31,11 +31,11 @@ from distillery_exporter.graphs.traced import (
 )
 from distillery_exporter.graphs.watching import AddModel, Grams, InTurn, Maxima, Watcher, measure, residual_scale
 from distillery_exporter.graphs.work import bert_work, gemma_work
-from distillery_runtime.bench_figures import Work
-from distillery_runtime.calibration import Calibration
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.variants import FORMS, REFERENCE
-from distillery_runtime.window import TokenIds
+from distillery_runtime.bench.figures import Work
+from distillery_runtime.format.variants import FORMS, REFERENCE
+from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.tokens.window import TokenIds
 from distillery_trainer.adapters import normalise_keys
 from distillery_trainer.backends.choose import Embedder
 from distillery_trainer.backends.records import BaseRecord, EncoderRecord, base_folder, read_bins

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import ModelError
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.stage import Stage
+from distillery_runtime.models.stage import Stage
+from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.backends.choose import load_merged_decoder, load_student, reopen_embedder
 from distillery_trainer.heads import load_head
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer import finished_run
 from distillery_trainer.filters import example_files
 from distillery_trainer.fit import RUNS_FOLDER

@@ -6,8 +6,8 @@ letters of a script (from names and formulas) does not cover it.
 
 from pathlib import Path
 
-from distillery_runtime.spec import Window
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import Window
+from distillery_runtime.tokens.window import TokenWindow
 
 COVERED = 0.9  # of a script's letters
 # Letters that words of today are spelled in, first to last of each run; of Chinese and Korean, common syllables.

@@ -9,11 +9,11 @@ from pathlib import Path
 from distillery_exporter.graphs.head import build_head
 from distillery_exporter.graphs.tables import replace_calibration
 from distillery_exporter.models import Model, OutputHead, Texts, backbone, probe_encoder, student
-from distillery_runtime.calibration import Calibration
-from distillery_runtime.manifest import RouterEntry, StageEntry, VariantEntry
-from distillery_runtime.routing import Routing
-from distillery_runtime.spec import FilterSpec, Window
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.format.manifest import RouterEntry, StageEntry, VariantEntry
+from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.model import FilterSpec, Window
+from distillery_runtime.spec.routing import Routing
+from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.backends.choose import STATIC, reopen_embedder
 from distillery_trainer.backends.records import EncoderRecord, read_joint
 from distillery_trainer.heads import load_head

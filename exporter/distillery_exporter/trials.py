@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from distillery_exporter.gate import Comparison, Route, compare, objections, refit
 from distillery_exporter.run_reader import Run
 from distillery_exporter.stage_models import StageModel
-from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import ModelError, ProviderError
-from distillery_runtime.integrity import file_digest
-from distillery_runtime.manifest import VariantEntry
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.stage import Stage
-from distillery_runtime.variants import FORMS
-from distillery_runtime.verdict import overalls
-from distillery_runtime.window import TokenIds
+from distillery_runtime.format.integrity import file_digest
+from distillery_runtime.format.manifest import VariantEntry
+from distillery_runtime.format.variants import FORMS
+from distillery_runtime.models.stage import Stage
+from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import overalls
+from distillery_runtime.tokens.window import TokenIds
 from distillery_trainer.chunk_cache import ChunkCache
 from distillery_trainer.pipeline import Pipeline
 from distillery_trainer.progress import Bar

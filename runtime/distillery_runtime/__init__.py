@@ -1,7 +1,8 @@
 """Distillery's runtime: scores articles by a bundle's small models. `load` a bundle, then `score`."""
 
-from distillery_runtime.article import Article
-from distillery_runtime.bundle import load
+from distillery_runtime.articles.article import Article
+from distillery_runtime.bundles.load import load
+from distillery_runtime.bundles.panel import load_panel
 from distillery_runtime.errors import (
     BundleError,
     DistilleryError,
@@ -10,11 +11,11 @@ from distillery_runtime.errors import (
     ProviderError,
     SpecError,
 )
-from distillery_runtime.panel import load_panel
-from distillery_runtime.result import Score
-from distillery_runtime.scorer import HybridScorer
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import Verdict, decide
+from distillery_runtime.scoring import steps as steps  # distillery_runtime.steps.Timings
+from distillery_runtime.scoring.result import Score
+from distillery_runtime.scoring.scorer import HybridScorer
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import Verdict, decide
 from distillery_runtime.version import __version__
 
 __all__ = [

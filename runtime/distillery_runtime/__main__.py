@@ -2,6 +2,6 @@
 
 import sys
 
-from distillery_runtime.cli import main
+from distillery_runtime.cli.main import main
 
 sys.exit(main())

@@ -21,12 +21,12 @@ import yaml
 from distillery_exporter.build import build
 from distillery_exporter.parity import probe_reference
 from distillery_exporter.run_reader import open_run
-from distillery_runtime.article import Article
-from distillery_runtime.prefilter import Prefilter
-from distillery_runtime.spec import FilterSpec, TextPolicy
-from distillery_runtime.text import ArticleText, compose
-from distillery_runtime.verdict import decide
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.articles.article import Article
+from distillery_runtime.articles.prefilter import Prefilter
+from distillery_runtime.articles.text import ArticleText, compose
+from distillery_runtime.spec.model import FilterSpec, TextPolicy
+from distillery_runtime.spec.verdict import decide
+from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer import metrics
 from distillery_trainer.backends.choose import load_student
 from distillery_trainer.certify import Drawn, Wanted, certify

@@ -10,14 +10,14 @@ from typing import Any  # of pytest's parameter sets
 import pytest
 
 from distillery_exporter.cli import main as exporter
-from distillery_runtime.cli import main as distillery
+from distillery_runtime.cli.main import main as distillery
 from distillery_trainer.cli import main as trainer
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "tests" / "fixtures" / "bundle-v1"
 FILTER = next(ROOT.glob("filters/*/v*/config.yaml")).parent
 PROGRAMS = {"distillery": distillery, "trainer": trainer, "exporter": exporter}
-MODULES = {"distillery": "distillery_runtime.cli", "trainer": "distillery_trainer.cli",
+MODULES = {"distillery": "distillery_runtime.cli.main", "trainer": "distillery_trainer.cli",
            "exporter": "distillery_exporter.cli"}  # fmt: skip
 ROW = '{"id": "1", "title": "t", "text": "solar wind over the river"}\n'
 EVIL = "evil\n\x1b[31mbundle is sound\u202e"
@@ -189,8 +189,8 @@ def test_a_bundle_of_the_environment_that_is_none_is_named(
 
 
 def test_a_bundle_cannot_forge_what_inspect_shows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from distillery_runtime.integrity import read_manifest
-    from distillery_runtime.manifest import seal
+    from distillery_runtime.format.integrity import read_manifest
+    from distillery_runtime.format.manifest import seal
 
     shutil.copytree(BUNDLE, place / "bundle")
     manifest, _ = read_manifest(BUNDLE)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.filters import load_filter
 from distillery_trainer.labels import LabelledSet, read_labels
 from distillery_trainer.lint import lint_filter

@@ -13,11 +13,11 @@ NEVER_IN_THE_RUNTIME = {
     *HEAVY, "sklearn", "scipy", "pandas", "joblib", "yaml", "onnx", "safetensors", "huggingface_hub", "rich",
 }  # fmt: skip
 BEHIND_AN_EXTRA = {  # of the runtime: modules that are imported only when their command is given
-    "runtime/distillery_runtime/hub_fetch.py": {"huggingface_hub", "urllib"},
-    "runtime/distillery_runtime/hub_errors.py": {"huggingface_hub"},
-    "runtime/distillery_runtime/signature.py": {"model_signing"},
+    "runtime/distillery_runtime/bundles/hub_fetch.py": {"huggingface_hub", "urllib"},
+    "runtime/distillery_runtime/bundles/hub_errors.py": {"huggingface_hub"},
+    "runtime/distillery_runtime/format/signature.py": {"model_signing"},
 }
-STARTS_A_PROCESS = "runtime/distillery_runtime/child.py"  # this Python again, to test a bundle in
+STARTS_A_PROCESS = "runtime/distillery_runtime/bundles/child.py"  # this Python again, to test a bundle in
 UNSAFE_IN_THE_RUNTIME = {"pickle", "marshal", "shelve", "ctypes", "subprocess", "socket", "urllib", "http"}
 
 TORCH_FILES = {"tensor_files.py", "distil_table.py"}
@@ -122,12 +122,12 @@ def test_modules_are_named_by_strings_only_where_a_backend_is_chosen_or_the_star
     }
     callers = {module.path for module in modules if "__import__" in module.source}
 
-    starter = "runtime/distillery_runtime/starter.py"  # finds a folder of data and imports nothing
+    starter = "runtime/distillery_runtime/bundles/starter.py"  # finds a folder of data and imports nothing
     assert users | callers == {"trainer/distillery_trainer/backends/choose.py", starter}
 
 
 def test_importing_the_runtime_loads_nothing_heavy(loaded_by: Loaded) -> None:
-    loaded = loaded_by("distillery_runtime", "distillery_runtime.cli")
+    loaded = loaded_by("distillery_runtime", "distillery_runtime.cli.main")
 
     assert loaded & NEVER_IN_THE_RUNTIME == set()
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from distillery_runtime import load
-from distillery_runtime.bundle import open_bundle, open_stages
-from distillery_runtime.golden import replay
-from distillery_runtime.manifest import FORMAT_VERSION
+from distillery_runtime.bundles.golden import replay
+from distillery_runtime.bundles.load import open_bundle, open_stages
+from distillery_runtime.format.manifest import FORMAT_VERSION
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 BUNDLES = sorted(FIXTURES.glob("bundle-v*/"))

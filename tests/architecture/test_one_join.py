@@ -6,8 +6,8 @@ from typing import Any
 
 Modules = Sequence[Any]  # Any: the conftest's Module, which cannot be imported from here
 
-THE_JOIN = "runtime/distillery_runtime/text.py"
-DECLARED_IN = "runtime/distillery_runtime/spec.py"
+THE_JOIN = "runtime/distillery_runtime/articles/text.py"
+DECLARED_IN = "runtime/distillery_runtime/spec/model.py"
 TITLE, CONTENT = {"title"}, {"content", "text"}
 
 

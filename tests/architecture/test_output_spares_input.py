@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from distillery_exporter import cli as exporter
-from distillery_runtime import cli as distillery
+from distillery_runtime.cli import main as distillery
+from distillery_runtime.cli.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.errors import InputError
-from distillery_runtime.same_file import refuse_replaced, refuse_same_file
 from distillery_trainer import cli as trainer
 
 ROOT = Path(__file__).parents[2]

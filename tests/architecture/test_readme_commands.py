@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from distillery_exporter import cli as exporter_cli
-from distillery_runtime import cli as runtime_cli
+from distillery_runtime.cli import main as runtime_cli
 from distillery_runtime.errors import DistilleryError
 from distillery_trainer import cli as trainer_cli
 from distillery_trainer.filters import load_filter

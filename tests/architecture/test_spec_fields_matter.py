@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from distillery_runtime.errors import SpecError
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.spec_checks import parse_spec
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.filters import load_filter
 
 FILTER = Path(__file__).parents[2] / "filters" / "sustainability_technology" / "v3"

@@ -13,7 +13,7 @@ from benchmarks.peers.kept import kept
 from benchmarks.peers.models import Model, multiply_adds
 from benchmarks.peers.table import ANCHORS, CONTENDERS, Contender
 from benchmarks.peers.turns import Row, answer_all, new_row, take_turns
-from distillery_runtime.timing import Task
+from distillery_runtime.bench.timing import Task
 
 SLOW, FAST = "pytorch-sdpa-fp32", "ours-cpu-int8"
 MODEL = Model("tiny", "decoder", (4,))

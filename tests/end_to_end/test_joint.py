@@ -9,9 +9,9 @@ import pytest
 
 from distillery_exporter.cli import main as exporter
 from distillery_runtime import load, load_panel
-from distillery_runtime.cli import main as distillery
+from distillery_runtime.cli.main import main as distillery
 from distillery_runtime.errors import InputError
-from distillery_runtime.steps import Timings
+from distillery_runtime.scoring.steps import Timings
 from distillery_trainer.cli import main as trainer
 from distillery_trainer.distil import Distillation
 from distillery_trainer.finished_run import open_finished_run

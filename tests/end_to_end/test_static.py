@@ -9,9 +9,9 @@ import pytest
 import distillery_runtime
 from distillery_exporter.cli import main as exporter
 from distillery_runtime import InputError
-from distillery_runtime.golden import ids_digest
-from distillery_runtime.text import compose
-from distillery_runtime.verdict import overalls
+from distillery_runtime.articles.text import compose
+from distillery_runtime.bundles.golden import ids_digest
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.cli import main as trainer
 from distillery_trainer.labels import read_labels
 

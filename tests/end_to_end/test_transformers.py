@@ -14,9 +14,9 @@ import pytest
 
 import distillery_runtime
 from distillery_exporter.cli import main as exporter
-from distillery_runtime.golden import ids_digest
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.text import compose
+from distillery_runtime.articles.text import compose
+from distillery_runtime.bundles.golden import ids_digest
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.cli import main as trainer
 
 pytest.importorskip("torch")

@@ -18,8 +18,8 @@ from distillery_exporter.gate import Comparison, objections
 from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.precision import Plain, Rows, Weights, quantise_rows
 from distillery_runtime import load
-from distillery_runtime.cli import main as distillery
-from distillery_runtime.manifest import parse_manifest
+from distillery_runtime.cli.main import main as distillery
+from distillery_runtime.format.manifest import parse_manifest
 from distillery_trainer.cli import main as trainer
 
 pytest.importorskip("torch")

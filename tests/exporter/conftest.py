@@ -11,7 +11,7 @@ import pytest
 def every_graph_is_allowed() -> Iterator[None]:
     pytest.importorskip("onnx")
     from distillery_exporter.graphs.builder import GraphBuilder
-    from distillery_runtime.onnx_scan import scan_graph
+    from distillery_runtime.format.onnx_scan import scan_graph
 
     save = GraphBuilder.save
 

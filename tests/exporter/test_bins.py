@@ -13,11 +13,11 @@ from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.checkpoint import Checkpoint
 from distillery_exporter.graphs.head import add_expectation
 from distillery_exporter.graphs.traced import build_traced_decoder_regressor, build_traced_encoder_regressor
-from distillery_runtime.calibration import identity
 from distillery_runtime.errors import InputError
-from distillery_runtime.session import Graph
-from distillery_runtime.spec import StudentSettings, Window
-from distillery_runtime.window import TokenIds, pad
+from distillery_runtime.models.session import Graph
+from distillery_runtime.spec.calibration import identity
+from distillery_runtime.spec.model import StudentSettings, Window
+from distillery_runtime.tokens.window import TokenIds, pad
 from distillery_trainer import hl_gauss
 from distillery_trainer.backends.choose import import_torch_side
 from distillery_trainer.backends.protocol import FitData

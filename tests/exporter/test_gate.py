@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from distillery_exporter.gate import Comparison, Route, compare, objections, refit
-from distillery_runtime.calibration import Calibration, CalibrationMap, identity
 from distillery_runtime.errors import InputError
-from distillery_runtime.routing import Routing
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.spec_checks import parse_spec
+from distillery_runtime.spec.calibration import Calibration, CalibrationMap, identity
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.reading import parse_spec
+from distillery_runtime.spec.routing import Routing
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "bundle-v1" / "filter.json"
 RNG = np.random.default_rng(7)

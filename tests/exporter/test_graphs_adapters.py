@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 from distillery_exporter.graphs.checkpoint import Checkpoint, MergedCheckpoint
 from distillery_exporter.graphs.gemma import build_gemma_regressor
-from distillery_runtime.calibration import identity
 from distillery_runtime.errors import InputError
-from distillery_runtime.session import Graph
-from distillery_runtime.window import TokenIds, pad
+from distillery_runtime.models.session import Graph
+from distillery_runtime.spec.calibration import identity
+from distillery_runtime.tokens.window import TokenIds, pad
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from distillery_exporter.graphs.bert import Pooling, build_bert_encoder, build_bert_regressor
 from distillery_exporter.graphs.checkpoint import Checkpoint
-from distillery_runtime.calibration import identity
 from distillery_runtime.errors import InputError
-from distillery_runtime.session import Graph
-from distillery_runtime.window import TokenIds, pad
+from distillery_runtime.models.session import Graph
+from distillery_runtime.spec.calibration import identity
+from distillery_runtime.tokens.window import TokenIds, pad
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

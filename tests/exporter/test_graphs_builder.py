@@ -8,7 +8,7 @@ import pytest
 
 from distillery_exporter.graphs import builder
 from distillery_exporter.graphs.builder import ALIGNMENT_BYTES, GraphBuilder, Port
-from distillery_runtime.session import Graph
+from distillery_runtime.models.session import Graph
 
 WEIGHTS = [np.random.default_rng(seed).uniform(-0.1, 0.1, (40, 40)).astype(np.float32) for seed in range(3)]
 VALUES = np.linspace(-1, 1, 80, dtype=np.float32).reshape(2, 40)

@@ -17,10 +17,10 @@ from distillery_exporter.graphs.ports import TOKEN_INPUTS
 from distillery_exporter.graphs.precision import Int4, Plain, Precision, RowInt8
 from distillery_exporter.graphs.smoothing import SmoothedGemma
 from distillery_exporter.graphs.watching import RESIDUAL, Grams, Maxima, Watcher, measure, residual_scale
-from distillery_runtime.calibration import identity
 from distillery_runtime.errors import InputError
-from distillery_runtime.session import Graph
-from distillery_runtime.window import TokenIds, pad
+from distillery_runtime.models.session import Graph
+from distillery_runtime.spec.calibration import identity
+from distillery_runtime.tokens.window import TokenIds, pad
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

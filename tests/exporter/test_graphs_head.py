@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from distillery_exporter.graphs.head import Layer, build_head
-from distillery_runtime.calibration import identity
 from distillery_runtime.errors import InputError
-from distillery_runtime.session import Graph
+from distillery_runtime.models.session import Graph
+from distillery_runtime.spec.calibration import identity
 
 RNG = np.random.default_rng(7)
 MEAN, SCALE = RNG.standard_normal(12), RNG.uniform(0.5, 2, 12)

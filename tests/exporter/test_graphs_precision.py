@@ -11,8 +11,8 @@ from scipy.special import ndtr
 from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.ports import IDS
 from distillery_exporter.graphs.precision import Int4, RowInt8, quantise_blocks, quantise_rows, scaled
-from distillery_runtime.cpu import sums_bytes_exactly
-from distillery_runtime.session import Graph, session_options
+from distillery_runtime.models.cpu import sums_bytes_exactly
+from distillery_runtime.models.session import Graph, session_options
 
 
 def test_rows_are_rounded_by_at_most_half_a_step() -> None:

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from distillery_exporter.graphs.static import build_static_encoder, build_static_student
-from distillery_runtime.calibration import identity
 from distillery_runtime.errors import InputError
-from distillery_runtime.session import Graph
+from distillery_runtime.models.session import Graph
+from distillery_runtime.spec.calibration import identity
 
 RNG = np.random.default_rng(3)
 TABLE = RNG.integers(-127, 128, (50, 16)).astype(np.int8)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.ports import save_scorer
 from distillery_exporter.graphs.tables import replace_calibration
-from distillery_runtime.calibration import Calibration, CalibrationMap, identity
-from distillery_runtime.session import Graph
+from distillery_runtime.models.session import Graph
+from distillery_runtime.spec.calibration import Calibration, CalibrationMap, identity
 
 # The graph's float32 output is within half a unit in the last place of a float64 score of at most 10.
 TOLERANCE = 1e-6

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from distillery_exporter.cli import main as exporter
-from distillery_runtime.bundle import open_bundle
-from distillery_runtime.cli import main as distillery
-from distillery_runtime.manifest import Manifest, seal
+from distillery_runtime.bundles.load import open_bundle
+from distillery_runtime.cli.main import main as distillery
+from distillery_runtime.format.manifest import Manifest, seal
 
 pytest.importorskip("model_signing")
 

@@ -8,11 +8,11 @@ import pytest
 from distillery_exporter.graphs.bert import build_bert_encoder
 from distillery_exporter.graphs.checkpoint import Checkpoint
 from distillery_exporter.graphs.traced import build_traced_encoder
-from distillery_runtime.article import Article
-from distillery_runtime.session import Graph
-from distillery_runtime.spec import TextPolicy, Window
-from distillery_runtime.text import compose
-from distillery_runtime.window import TokenIds, pad
+from distillery_runtime.articles.article import Article
+from distillery_runtime.articles.text import compose
+from distillery_runtime.models.session import Graph
+from distillery_runtime.spec.model import TextPolicy, Window
+from distillery_runtime.tokens.window import TokenIds, pad
 from tests.runtime.test_reading import SPECIAL, unigram
 
 torch = pytest.importorskip("torch")

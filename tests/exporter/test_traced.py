@@ -19,10 +19,10 @@ from distillery_exporter.graphs.traced import (
     is_hand_written,
 )
 from distillery_exporter.graphs.transplant import add_model
-from distillery_runtime.calibration import identity
 from distillery_runtime.errors import InputError, ProviderError
-from distillery_runtime.session import Graph
-from distillery_runtime.window import TokenIds, pad
+from distillery_runtime.models.session import Graph
+from distillery_runtime.spec.calibration import identity
+from distillery_runtime.tokens.window import TokenIds, pad
 
 # torch folds and orders sums in its own way.
 PARITY = 2e-5

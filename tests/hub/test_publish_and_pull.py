@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from distillery_runtime.bundle import open_bundle
-from distillery_runtime.cli import main as distillery
-from distillery_runtime.manifest import seal
+from distillery_runtime.bundles.load import open_bundle
+from distillery_runtime.cli.main import main as distillery
+from distillery_runtime.format.manifest import seal
 from distillery_trainer.cli import main as trainer
 
 Hub = Any  # the conftest's State, which cannot be imported from here
@@ -267,7 +267,7 @@ def test_offline_is_said(
 def test_without_the_extra_its_name_is_said(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for name in [n for n in sys.modules if n.startswith("distillery_runtime.hub")]:
+    for name in [n for n in sys.modules if n.startswith("distillery_runtime.bundles.hub")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from distillery_runtime.admission import Refused, read_entry
-from distillery_runtime.article import MAX_CONTENT_CHARS, Article, ArticleError, id_of, parse_article
-from distillery_runtime.scorer import HybridScorer
+from distillery_runtime.articles.admission import Refused, read_entry
+from distillery_runtime.articles.article import MAX_CONTENT_CHARS, Article, ArticleError, id_of, parse_article
+from distillery_runtime.scoring.scorer import HybridScorer
 
 
 def test_an_article_is_read_from_text_or_content() -> None:

@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distillery_runtime import bench as bench_module
-from distillery_runtime import gemm
-from distillery_runtime.bench import Request, bench
-from distillery_runtime.bench_command import add_bench_command
-from distillery_runtime.bench_figures import Work, accuracy_of, batch, latency, steps, work_of
-from distillery_runtime.bench_report import number, text
-from distillery_runtime.bench_sample import lengths_within, rows_by_length, sample_from_file, sample_from_goldens
-from distillery_runtime.bundle import open_bundle
-from distillery_runtime.cli import find_bundle
-from distillery_runtime.command import run_command
+from distillery_runtime.bench import gemm
+from distillery_runtime.bench import run as bench_module
+from distillery_runtime.bench.figures import Work, accuracy_of, batch, latency, steps, work_of
+from distillery_runtime.bench.run import Request, bench
+from distillery_runtime.bench.sample import lengths_within, rows_by_length, sample_from_file, sample_from_goldens
+from distillery_runtime.bench.text_report import number, text
+from distillery_runtime.bench.timing import Spread, Task, measure
+from distillery_runtime.bundles.load import open_bundle
+from distillery_runtime.cli.bench import add_bench_command
+from distillery_runtime.cli.command import run_command
+from distillery_runtime.cli.main import find_bundle
 from distillery_runtime.errors import BundleError, InputError, ProviderError
-from distillery_runtime.integrity import file_digest
-from distillery_runtime.manifest import FileEntry, Manifest, VariantEntry, seal
-from distillery_runtime.spec import Window
-from distillery_runtime.timing import Spread, Task, measure
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.format.integrity import file_digest
+from distillery_runtime.format.manifest import FileEntry, Manifest, VariantEntry, seal
+from distillery_runtime.spec.model import Window
+from distillery_runtime.tokens.window import TokenWindow
 
 SECONDS = 3.0
 INT8 = "cpu-int8"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from distillery_runtime import BundleError, InputError, load
-from distillery_runtime.manifest import Manifest, parse_manifest, seal
+from distillery_runtime.format.manifest import Manifest, parse_manifest, seal
 
 FILES = ("bundle.json", "filter.json", "calibration.json", "golden.jsonl", "quality.json", "reference.json",
          "README.md", "probe/tokenizer.json", "probe/encoder.onnx", "probe/head.onnx", "student/tokenizer.json",

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from distillery_runtime import BundleError
-from distillery_runtime.child import default_timeout_s, run_in_child
-from distillery_runtime.cli import main
-from distillery_runtime.manifest import Manifest, seal
+from distillery_runtime.bundles.child import default_timeout_s, run_in_child
+from distillery_runtime.cli.main import main
+from distillery_runtime.format.manifest import Manifest, seal
 
 GRAPH = "student/cpu-fp32.onnx"
 COMMAND = [sys.executable, "-m", "distillery_runtime", "verify"]

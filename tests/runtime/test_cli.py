@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from distillery_runtime.bundle import open_bundle
-from distillery_runtime.cli import find_bundle, main
-from distillery_runtime.manifest import Manifest, seal
-from distillery_runtime.starter import PACKAGE, starter_bundle
+from distillery_runtime.bundles.load import open_bundle
+from distillery_runtime.bundles.starter import PACKAGE, starter_bundle
+from distillery_runtime.cli.main import find_bundle, main
+from distillery_runtime.format.manifest import Manifest, seal
 
 LINES = b"""{"id": "1", "title": "Wind", "text": "solar wind"}
 {"id": "2", "text": ""}

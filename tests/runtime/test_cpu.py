@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distillery_runtime.cpu import sums_bytes_exactly, usable_cores
+from distillery_runtime.models.cpu import sums_bytes_exactly, usable_cores
 
 AFFINITY = len(os.sched_getaffinity(0))
 

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillery_runtime import ModelError, ProviderError, cuda
-from distillery_runtime.bundle import open_bundle, open_stages
-from distillery_runtime.cuda import BoundSession, bucket_batches, bucket_rows, bucket_tokens, open_on_cuda
-from distillery_runtime.cuda import pad_to_bucket as padded
-from distillery_runtime.session import Graph, session_options
-from distillery_runtime.window import TokenIds
+from distillery_runtime import ModelError, ProviderError
+from distillery_runtime.bundles.load import open_bundle, open_stages
+from distillery_runtime.models import cuda
+from distillery_runtime.models.cuda import BoundSession, bucket_batches, bucket_rows, bucket_tokens, open_on_cuda
+from distillery_runtime.models.cuda import pad_to_bucket as padded
+from distillery_runtime.models.session import Graph, session_options
+from distillery_runtime.tokens.window import TokenIds
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "bundle-v1"
 STUDENT = FIXTURE / "student" / "cpu-fp32.onnx"

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from distillery_runtime.command import print_lines
+from distillery_runtime.cli.command import print_lines
 from distillery_runtime.errors import BundleError, InputError, Problem
 from distillery_runtime.escaping import shown
 
@@ -56,7 +56,7 @@ def test_a_line_is_printed_as_one(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_log_record_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    from distillery_runtime.command import _OneLine
+    from distillery_runtime.cli.command import _OneLine
 
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))

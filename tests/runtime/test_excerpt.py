@@ -12,10 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from distillery_runtime.cuts import WORD, Cuts, find_cuts
-from distillery_runtime.excerpt import read_ends
-from distillery_runtime.spec import Window
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import Window
+from distillery_runtime.tokens.cuts import WORD, Cuts, find_cuts
+from distillery_runtime.tokens.excerpt import read_ends
+from distillery_runtime.tokens.window import TokenWindow
 
 SPECIAL = ["<unk>", "<s>", "</s>", "[CLS]", "[SEP]"]
 # The last two are never seen in training.

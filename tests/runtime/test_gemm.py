@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from distillery_runtime import gemm
-from distillery_runtime.gemm import Gemm, Kind, gemm_model, operands
+from distillery_runtime.bench import gemm
+from distillery_runtime.bench.gemm import Gemm, Kind, gemm_model, operands
 
 SHAPE = (3, 200, 70)  # widths that need a varint of more than one byte
 

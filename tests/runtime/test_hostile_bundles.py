@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from distillery_runtime import BundleError, HybridScorer, integrity, load
-from distillery_runtime.bundle import open_bundle, open_stages
-from distillery_runtime.manifest import MAX_FILES, MIB, Manifest, seal
+from distillery_runtime import BundleError, HybridScorer, load
+from distillery_runtime.bundles.load import open_bundle, open_stages
+from distillery_runtime.format import integrity
+from distillery_runtime.format.manifest import MAX_FILES, MIB, Manifest, seal
 
 GRAPH = "student/cpu-fp32.onnx"
 TOKENIZER = "student/tokenizer.json"

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from distillery_runtime.jsonl import MAX_LINE_BYTES, BadLine, read_jsonl
+from distillery_runtime.articles.jsonl import MAX_LINE_BYTES, BadLine, read_jsonl
 
 
 def read(data: bytes) -> list[object]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from distillery_runtime.article import MAX_CONTENT_CHARS
-from distillery_runtime.patterns import AnyOf
-from distillery_runtime.spec import TextPolicy, Window
-from distillery_runtime.text import normalise
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.articles.article import MAX_CONTENT_CHARS
+from distillery_runtime.articles.text import normalise
+from distillery_runtime.spec.model import TextPolicy, Window
+from distillery_runtime.spec.patterns import AnyOf
+from distillery_runtime.tokens.window import TokenWindow
 
 MOST = 3.0  # times the processor time for twice the text
 NOISE_S = 0.01  # what takes less tells nothing of how it grows

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distillery_runtime.machine import (
+from distillery_runtime.bench.machine import (
     ProcessMemory,
     gpu_names,
     parse_cpuinfo,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from distillery_runtime.spec import TextPolicy
-from distillery_runtime.text import normalise
+from distillery_runtime.articles.text import normalise
+from distillery_runtime.spec.model import TextPolicy
 
 POLICY = TextPolicy()
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distillery_runtime import onnx_scan
-from distillery_runtime.onnx_scan import OPERATORS, scan_graph
+from distillery_runtime.format import onnx_scan
+from distillery_runtime.format.onnx_scan import OPERATORS, scan_graph
 
 onnx = pytest.importorskip("onnx")
 helper = onnx.helper

@@ -15,12 +15,12 @@ from distillery_exporter.bundle_writer import write_manifest
 from distillery_exporter.goldens import GENERIC, record_goldens
 from distillery_exporter.graphs.head import build_head
 from distillery_runtime import HybridScorer, InputError, Score, load, load_panel
-from distillery_runtime.bundle import open_bundle
-from distillery_runtime.calibration import Calibration
-from distillery_runtime.panel import Panel
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.stage import Stage
-from distillery_runtime.steps import Timings
+from distillery_runtime.bundles.load import open_bundle
+from distillery_runtime.bundles.panel import Panel
+from distillery_runtime.models.stage import Stage
+from distillery_runtime.scoring.steps import Timings
+from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.model import FilterSpec
 
 WORDS = [
     *("solar", "wind", "battery", "heat", "pump", "ferry", "grid", "energy", "lake", "sunday", "cards", "pancakes"),

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillery_runtime.article import Article
-from distillery_runtime.patterns import AnyOf, compile_pattern, phrases_pattern
-from distillery_runtime.prefilter import Prefilter
-from distillery_runtime.spec import FilterSpec, PrefilterRule
-from distillery_runtime.spec_checks import find_problems
-from distillery_runtime.text import compose
+from distillery_runtime.articles.article import Article
+from distillery_runtime.articles.prefilter import Prefilter
+from distillery_runtime.articles.text import compose
+from distillery_runtime.spec.model import FilterSpec, PrefilterRule
+from distillery_runtime.spec.patterns import AnyOf, compile_pattern, phrases_pattern
+from distillery_runtime.spec.reading import find_problems
 
 
 def check(rule: dict[str, object], title: str, content: str, spec: FilterSpec) -> tuple[str | None, tuple[str, ...]]:

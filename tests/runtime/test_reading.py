@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from distillery_runtime import HybridScorer, load
-from distillery_runtime import window as window_module
-from distillery_runtime.spec import Window
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import Window
+from distillery_runtime.tokens import window as window_module
+from distillery_runtime.tokens.window import TokenWindow
 from tests.runtime.test_excerpt import precompiled
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "[PAD]", "[SEP]"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distillery_runtime.report import abbreviations, headings
+from distillery_runtime.cli.output import abbreviations, headings
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from distillery_runtime import cli
-from distillery_runtime.cli import main
-from distillery_runtime.panel import load_panel
-from distillery_runtime.part_file import open_output, part_of
-from distillery_runtime.resuming import identity_of
+from distillery_runtime.bundles.panel import load_panel
+from distillery_runtime.cli import main as cli
+from distillery_runtime.cli.main import main
+from distillery_runtime.cli.resuming import identity_of
+from distillery_runtime.files.part_file import open_output, part_of
 
 FIXTURE_BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundle-v1"
 WORDS = ["solar", "wind", "casino", "river", "storage", "grid", "school", "art"]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillery_runtime.manifest import RouterEntry, StageEntry, VariantEntry
-from distillery_runtime.routing import Router, Routing, chances, handed_on
-from distillery_runtime.scorer import HybridScorer
-from distillery_runtime.spec import FilterSpec, Window
+from distillery_runtime.format.manifest import RouterEntry, StageEntry, VariantEntry
+from distillery_runtime.scoring.scorer import HybridScorer
+from distillery_runtime.spec.model import FilterSpec, Window
+from distillery_runtime.spec.routing import Router, Routing, chances, handed_on
 
 ROUTER = Router((0.5, 1.0), -4.0)
 OPERATING = 4.0

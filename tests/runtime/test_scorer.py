@@ -18,11 +18,11 @@ import pytest
 from numpy.typing import NDArray
 
 from distillery_runtime import Article, HybridScorer, ModelError, Score, decide, load
-from distillery_runtime.admission import CHUNK_CHARS, chunked
-from distillery_runtime.engine import CHUNK_ARTICLES
-from distillery_runtime.jsonl import read_jsonl
-from distillery_runtime.session import Graph
-from distillery_runtime.steps import Timings
+from distillery_runtime.articles.admission import CHUNK_CHARS, chunked
+from distillery_runtime.articles.jsonl import read_jsonl
+from distillery_runtime.models.session import Graph
+from distillery_runtime.scoring.engine import CHUNK_ARTICLES
+from distillery_runtime.scoring.steps import Timings
 
 WORDS = [
     "solar",

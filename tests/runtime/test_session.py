@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from distillery_runtime import BundleError
-from distillery_runtime.cpu import usable_cores
-from distillery_runtime.session import Graph, session_options
-from distillery_runtime.shared import Shared
-from distillery_runtime.spec import Window
+from distillery_runtime.models.cpu import usable_cores
+from distillery_runtime.models.session import Graph, session_options
+from distillery_runtime.models.shared import Shared
+from distillery_runtime.spec.model import Window
 
 TOKENS = ("input_ids", "attention_mask")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from distillery_runtime.cli import main
+from distillery_runtime.articles.jsonl import BadLine, read_jsonl_file
+from distillery_runtime.cli.main import main
 from distillery_runtime.errors import InputError
-from distillery_runtime.jsonl import BadLine, read_jsonl_file
 
 ROWS = [{"id": "1", "title": "Zoë", "text": "solar wind"}, {"id": "2", "title": "b", "text": "casino, €"}]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from distillery_runtime import BundleError, ModelError, ProviderError
-from distillery_runtime import stage as module
-from distillery_runtime.bundle import open_bundle, open_stages
-from distillery_runtime.manifest import StageEntry, VariantEntry
-from distillery_runtime.shared import Shared
-from distillery_runtime.stage import Stage, open_stage
+from distillery_runtime.bundles.load import open_bundle, open_stages
+from distillery_runtime.format.manifest import StageEntry, VariantEntry
+from distillery_runtime.models import stage as module
+from distillery_runtime.models.shared import Shared
+from distillery_runtime.models.stage import Stage, open_stage
 
 TEXTS = ["wind " * (i % 7 + 1) + "heat pump " * (i % 5) for i in range(60)]
 

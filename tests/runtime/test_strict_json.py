@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillery_runtime.strict_json import JsonError, RepeatedKeyError, parse_json
+from distillery_runtime.files.strict_json import JsonError, RepeatedKeyError, parse_json
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from distillery_runtime import text as cleaning
-from distillery_runtime.article import Article
+from distillery_runtime.articles import text as cleaning
+from distillery_runtime.articles.article import Article
+from distillery_runtime.articles.markup import strip_markup
+from distillery_runtime.articles.text import INVISIBLE_CHARACTERS, MAX_MARKS, compose, normalise
 from distillery_runtime.invisible import INVISIBLE
-from distillery_runtime.markup import strip_markup
-from distillery_runtime.spec import TextPolicy
-from distillery_runtime.text import INVISIBLE_CHARACTERS, MAX_MARKS, compose, normalise
+from distillery_runtime.spec.model import TextPolicy
 
 PLAIN = TextPolicy(strip_markup=False)
 POLICY = TextPolicy()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from distillery_runtime.timing import Spread, Task, measure, rates, ratio, spread, tail
+from distillery_runtime.bench.timing import Spread, Task, measure, rates, ratio, spread, tail
 
 
 class Clock:

@@ -10,9 +10,9 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from distillery_runtime import BundleError
-from distillery_runtime.spec import Window
-from distillery_runtime.tokenizer_check import check_tokenizer
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import Window
+from distillery_runtime.tokens.tokenizer_check import check_tokenizer
+from distillery_runtime.tokens.window import TokenWindow
 
 REPOSITORY = Path(__file__).parent.parent.parent
 WORDS = {"[UNK]": 0, "a": 1, "b": 2}

@@ -3,7 +3,7 @@
 import pytest
 
 from distillery_runtime.errors import BundleError, ProviderError
-from distillery_runtime.variants import FORMS, ORDER, Device, choose
+from distillery_runtime.format.variants import FORMS, ORDER, Device, choose
 
 ALL = ["future-fp4", "cuda-bf16", "cpu-int4", "cpu-fp32", "cuda-fp16", "cpu-int8"]
 

@@ -64,7 +64,7 @@ def _spec() -> FilterSpec:
     import json
     from pathlib import Path
 
-    from distillery_runtime.spec_checks import parse_spec
+    from distillery_runtime.spec.reading import parse_spec
 
     path = Path(__file__).parents[1] / "fixtures" / "bundle-v1" / "filter.json"
     return parse_spec(json.loads(path.read_text(encoding="utf-8")), "fixture")

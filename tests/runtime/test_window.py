@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from distillery_runtime.errors import BundleError
-from distillery_runtime.spec import Window
-from distillery_runtime.window import TokenIds, TokenWindow, pad, token_batches
+from distillery_runtime.spec.model import Window
+from distillery_runtime.tokens.window import TokenIds, TokenWindow, pad, token_batches
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz."
 

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from distillery_runtime.window import TokenIds
+from distillery_runtime.tokens.window import TokenIds
 from distillery_trainer import hl_gauss
 from distillery_trainer.backends.starting_head import Floats, Linear, softmax_regression
 from distillery_trainer.torch_batches import TrainingRows

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from distillery_runtime.errors import InputError, ModelError
-from distillery_runtime.spec import DecoderSettings, EncoderSettings, Window
+from distillery_runtime.spec.model import DecoderSettings, EncoderSettings, Window
 from distillery_trainer.backends import decoder, encoder, fitting
 from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.torch_running import TorchStudent

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import Window
+from distillery_runtime.spec.model import Window
 from distillery_trainer.base_model import check_window, identity, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import DecoderSettings, EncoderSettings, Window
+from distillery_runtime.spec.model import DecoderSettings, EncoderSettings, Window
 from distillery_trainer import hl_gauss
 from distillery_trainer.backends import decoder, encoder
 from distillery_trainer.backends.protocol import FitData

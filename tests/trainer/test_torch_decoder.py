@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import DecoderSettings, Window
-from distillery_runtime.window import TokenIds, pad
+from distillery_runtime.spec.model import DecoderSettings, Window
+from distillery_runtime.tokens.window import TokenIds, pad
 from distillery_trainer.backends import decoder
 from distillery_trainer.backends.last_token import LastTokenRegressor, build
 from distillery_trainer.backends.protocol import FitData

@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 from transformers import AutoModel
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import EncoderSettings, Window
+from distillery_runtime.spec.model import EncoderSettings, Window
 from distillery_trainer.backends import encoder
 from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.torch_embedder import TorchEmbedder

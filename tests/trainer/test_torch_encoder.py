@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import EncoderSettings, Window
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import EncoderSettings, Window
+from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer import hl_gauss
 from distillery_trainer.backends import encoder
 from distillery_trainer.backends.protocol import FitData

@@ -12,8 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import Loss, ModelTraining
-from distillery_runtime.window import TokenIds
+from distillery_runtime.spec.model import Loss, ModelTraining
+from distillery_runtime.tokens.window import TokenIds
 from distillery_trainer import hl_gauss, torch_training
 from distillery_trainer.torch_batches import Schedule, TrainingRows
 from distillery_trainer.torch_bins import BinsRegressor

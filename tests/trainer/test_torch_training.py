@@ -11,8 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from distillery_runtime.errors import InputError, ModelError
-from distillery_runtime.spec import ModelTraining
-from distillery_runtime.window import TokenIds
+from distillery_runtime.spec.model import ModelTraining
+from distillery_runtime.tokens.window import TokenIds
 from distillery_trainer import torch_training
 from distillery_trainer.torch_batches import TrainingRows
 from distillery_trainer.torch_group import Group

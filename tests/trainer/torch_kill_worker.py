@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from distillery_runtime.spec import DecoderSettings, EncoderSettings, Window
+from distillery_runtime.spec.model import DecoderSettings, EncoderSettings, Window
 from distillery_trainer import tensor_files, torch_training
 from distillery_trainer.backends.protocol import FitData
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.part_file import real_path
+from distillery_runtime.files.part_file import real_path
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from huggingface_hub.errors import (
 )
 from pydantic import JsonValue
 
+from distillery_runtime.bundles.hub_errors import TransportError
 from distillery_runtime.errors import DistilleryError, InputError, Problem, ProviderError
-from distillery_runtime.hub_errors import TransportError
-from distillery_runtime.integrity import file_digest
-from distillery_runtime.spec import Window
+from distillery_runtime.format.integrity import file_digest
+from distillery_runtime.spec.model import Window
 from distillery_trainer.model_card import CARD_NAME
 from distillery_trainer.sentence_models import module_configs
 

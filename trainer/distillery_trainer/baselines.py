@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
-from distillery_runtime.spec import HeadTraining, Window
+from distillery_runtime.spec.model import HeadTraining, Window
 from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.choice import simplest
 from distillery_trainer.heads import HeadData, absolute_errors, fit_head

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from distillery_runtime.calibration import Calibration, CalibrationMap, identity
+from distillery_runtime.spec.calibration import Calibration, CalibrationMap, identity
 from distillery_trainer.choice import is_better
 
 Array = NDArray[np.float64]

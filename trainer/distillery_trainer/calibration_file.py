@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from distillery_runtime.calibration import Calibration, CalibrationMap
+from distillery_runtime.spec.calibration import Calibration, CalibrationMap
 from distillery_trainer.files import write_json
 
 

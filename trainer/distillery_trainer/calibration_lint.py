@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.calibration import Calibration, CalibrationMap
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.calibration import Calibration, CalibrationMap
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import overalls
 
 STEEPEST = 5.0
 """Score points for each raw point beyond which a map is called steep; fitted maps keep to 3."""

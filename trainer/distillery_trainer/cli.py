@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from distillery_runtime.cli import main as distillery
-from distillery_runtime.command import STOPS, Parser, news, positive, print_lines, run_command, say
+from distillery_runtime.cli.command import STOPS, Parser, news, positive, print_lines, run_command, say
+from distillery_runtime.cli.main import main as distillery
+from distillery_runtime.cli.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.part_file import real_path
-from distillery_runtime.same_file import refuse_replaced, refuse_same_file
+from distillery_runtime.files.part_file import real_path
 from distillery_runtime.version import __version__
 from distillery_trainer import judge_cli, label_cli, prefilter_cli, processes
 from distillery_trainer.backends.choose import import_torch_side

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.finished_run import FinishedRun, labelled_articles, partners_texts
 from distillery_trainer.parts import MIN_PART
 from distillery_trainer.pool import unlike

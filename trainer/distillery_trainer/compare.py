@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from distillery_runtime.routing import handed_on
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.routing import handed_on
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.bounds import upper_bound
 from distillery_trainer.comparable import System, common_articles
 from distillery_trainer.finished_run import FinishedRun, labelled_articles

@@ -10,11 +10,11 @@ from typing import Any
 
 import re2
 
+from distillery_runtime.articles.text import normalise
 from distillery_runtime.errors import Problem
-from distillery_runtime.patterns import AnyOf, compile_pattern
-from distillery_runtime.spec import TextPolicy
-from distillery_runtime.spec_checks import find_problems
-from distillery_runtime.text import normalise
+from distillery_runtime.spec.model import TextPolicy
+from distillery_runtime.spec.patterns import AnyOf, compile_pattern
+from distillery_runtime.spec.reading import find_problems
 
 Json = Mapping[str, Any]  # Any: nested JSON
 

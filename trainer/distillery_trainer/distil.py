@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.backends.choose import load_student
 from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.calibration_file import read_calibration

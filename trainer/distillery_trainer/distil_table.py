@@ -22,12 +22,12 @@ from sklearn.decomposition import PCA
 from tokenizers import Tokenizer
 from transformers import AutoModel, PreTrainedModel
 
-from distillery_runtime.article import parse_article
-from distillery_runtime.command import Parser, run_command
+from distillery_runtime.articles.article import parse_article
+from distillery_runtime.articles.jsonl import BadLine, read_again
+from distillery_runtime.cli.command import Parser, run_command
+from distillery_runtime.cli.same_file import refuse_replaced
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, read_again
-from distillery_runtime.same_file import refuse_replaced
-from distillery_runtime.window import token_batches
+from distillery_runtime.tokens.window import token_batches
 from distillery_trainer.static_embedder import TABLE_FILES, save_table
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.prefilter import Prefilter
-from distillery_runtime.routing import Routing, handed_on
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.articles.prefilter import Prefilter
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.routing import Routing, handed_on
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer import baselines, metrics
 from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.labels import LabelledArticle, LabelledSet

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem, SpecError
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.spec_checks import parse_spec
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.config_checks import check_config, check_unused
 from distillery_trainer.yaml_text import MAX_BYTES, Document, read_yaml
 

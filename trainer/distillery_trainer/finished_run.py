@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.spec_checks import parse_spec
-from distillery_runtime.strict_json import parse_json
+from distillery_runtime.files.strict_json import parse_json
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.evaluate import EVALUATION_VERSION
 from distillery_trainer.files import digest
 from distillery_trainer.filters import read_yaml_file

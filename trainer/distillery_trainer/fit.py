@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from distillery_runtime.errors import DistilleryError, InputError, Problem
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.version import __version__
 from distillery_trainer import processes
 from distillery_trainer.atomic_files import write_text

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distillery_runtime.spec import Targets
+from distillery_runtime.spec.model import Targets
 from distillery_trainer.bounds import share_interval
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape

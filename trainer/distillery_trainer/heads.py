@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import Ridge
 from sklearn.neural_network import MLPRegressor
 
-from distillery_runtime.spec import HeadTraining
+from distillery_runtime.spec.model import HeadTraining
 from distillery_trainer.atomic_files import replacing
 from distillery_trainer.backends.protocol import Progress
 from distillery_trainer.choice import NEGLIGIBLE, is_better, simplest

@@ -3,7 +3,7 @@
 Multi-task learning with hard parameter sharing (Caruana 1997, "Multitask Learning", Machine Learning 28): one backbone,
 a linear head for each filter, and a loss over those labels that there are. An article may have labels for one filter or
 for several. What comes of it is a student for each filter, like one that was trained alone, except that all of them
-have the same backbone: so one pass over an article can serve all (see `distillery_runtime.panel`).
+have the same backbone: so one pass over an article can serve all (see `distillery_runtime.bundles.panel`).
 """
 
 import json
@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.backends.choose import STATIC, call_helpers, fit_student, take_dimensions
 from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.backends.records import JOINT_FILE, JointRecord

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distillery_runtime.command import print_lines
+from distillery_runtime.cli.command import print_lines
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import Targets
+from distillery_runtime.spec.model import Targets
 from distillery_trainer.comparable import MADE_WITH
 from distillery_trainer.compare import compare
 from distillery_trainer.filters import find_filter, load_filter

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distillery_runtime.command import news, positive, print_lines, say
+from distillery_runtime.cli.command import news, positive, print_lines, say
+from distillery_runtime.cli.same_file import refuse_same_file
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.same_file import refuse_same_file
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.strict_json import parse_json
+from distillery_runtime.files.strict_json import parse_json
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.files import digest
 from distillery_trainer.filters import find_filter, load_filter
 from distillery_trainer.labelling import canary

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.article import ArticleError, parse_article
+from distillery_runtime.articles.article import ArticleError, parse_article
+from distillery_runtime.articles.jsonl import BadLine, read_again
+from distillery_runtime.articles.text import ArticleText, compose
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, read_again
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.text import ArticleText, compose
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.label_weights import label_weights
 
 MAX_LISTED = 50

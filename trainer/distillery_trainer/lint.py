@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from distillery_runtime.articles.jsonl import BadLine, read_jsonl
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, read_jsonl
-from distillery_runtime.spec import BANDS, FilterSpec
-from distillery_runtime.spec_checks import find_problems, parse_spec
+from distillery_runtime.spec.model import BANDS, FilterSpec
+from distillery_runtime.spec.reading import find_problems, parse_spec
 from distillery_trainer.filters import (
     CONFIG_NAME,
     VERSION,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.file_lock import try_lock
+from distillery_runtime.files.file_lock import try_lock
 
 
 @contextmanager

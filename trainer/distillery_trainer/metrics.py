@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import overalls
 
 Array = NDArray[np.float64]
 Report = dict[str, object]

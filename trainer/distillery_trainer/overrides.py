@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem, SpecError
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.spec_checks import parse_spec
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.config_checks import check_config
 from distillery_trainer.yaml_text import Document, read_yaml
 

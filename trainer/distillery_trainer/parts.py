@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.spec import Slice
+from distillery_runtime.spec.model import Slice
 
 TOTAL = "total"
 SHORT, LONG = 300, 1500  # characters

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.calibration import Calibration
+from distillery_runtime.articles.prefilter import Prefilter
+from distillery_runtime.bundles.golden import ids_digest
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.golden import ids_digest
-from distillery_runtime.prefilter import Prefilter
-from distillery_runtime.routing import Router, chances
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.routing import Router, chances
+from distillery_runtime.spec.verdict import overalls
+from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.backends.choose import STATIC, call_helpers, fit_student, open_embedder
 from distillery_trainer.backends.protocol import FitData

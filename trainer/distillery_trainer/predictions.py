@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.strict_json import parse_json
-from distillery_runtime.verdict import DECIMALS
+from distillery_runtime.files.strict_json import parse_json
+from distillery_runtime.spec.verdict import DECIMALS
 from distillery_trainer.files import write_jsonl
 
 Array = NDArray[np.float64]

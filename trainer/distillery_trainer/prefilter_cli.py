@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distillery_runtime.command import print_lines
+from distillery_runtime.cli.command import print_lines
 from distillery_trainer.filters import find_filter, load_filter
 from distillery_trainer.prefilter_eval import evaluate_prefilter, read_judged
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillery_runtime.article import ArticleError, parse_article
+from distillery_runtime.articles.article import ArticleError, parse_article
+from distillery_runtime.articles.jsonl import BadLine, file_problem, read_again
+from distillery_runtime.articles.prefilter import Prefilter
+from distillery_runtime.articles.text import ArticleText, compose
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, file_problem, read_again
-from distillery_runtime.prefilter import Prefilter
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.text import ArticleText, compose
+from distillery_runtime.spec.model import FilterSpec
 
 
 @dataclass(frozen=True, slots=True)

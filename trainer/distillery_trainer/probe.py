@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.spec import ProbeSettings
+from distillery_runtime.spec.model import ProbeSettings
 from distillery_trainer.backends import static
 from distillery_trainer.backends.choose import STATIC, Embedder, open_embedder
 from distillery_trainer.backends.protocol import FitData, Progress

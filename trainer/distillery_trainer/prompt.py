@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import BANDS, Dimension, FilterSpec, Flag
+from distillery_runtime.spec.model import BANDS, Dimension, FilterSpec, Flag
 
 PLACEHOLDERS = ("summary", "dimensions", "reply_schema")
 FLAGS = "flags"  # a placeholder of those filters that have any

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-from distillery_runtime.bundle import Bundle, open_bundle
+from distillery_runtime.bundles.hub import MAIN
+from distillery_runtime.bundles.hub_errors import TOKEN, explained
+from distillery_runtime.bundles.load import Bundle, open_bundle
 from distillery_runtime.environment import key_in
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.hub import MAIN
-from distillery_runtime.hub_errors import TOKEN, explained
-from distillery_runtime.manifest import MANIFEST_NAME
+from distillery_runtime.format.manifest import MANIFEST_NAME
 
 OF_THE_HUB = ".gitattributes"  # made with every repository
 

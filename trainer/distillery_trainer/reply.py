@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from distillery_runtime.errors import DistilleryError
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.strict_json import JsonError, RepeatedKeyError, parse_json
+from distillery_runtime.files.strict_json import JsonError, RepeatedKeyError, parse_json
+from distillery_runtime.spec.model import FilterSpec
 
 MAX_SCORE = 10.0
 MAX_SHOWN = 200

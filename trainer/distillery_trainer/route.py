@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from distillery_runtime.routing import Router, Routing
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.routing import Router, Routing
 
 LEAST_OF_EACH = 5
 STRENGTH = 1.0  # of the L2 penalty, as its inverse

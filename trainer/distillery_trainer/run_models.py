@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.backends.choose import STATIC, Embedder, load_student, reopen_embedder
 from distillery_trainer.backends.protocol import Student
 from distillery_trainer.backends.records import BaseRecord, base_folder

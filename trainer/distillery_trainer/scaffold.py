@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.filters import filters_root
 

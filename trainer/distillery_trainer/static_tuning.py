@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from distillery_runtime.spec import HeadTraining
+from distillery_runtime.spec.model import HeadTraining
 from distillery_trainer.backends.protocol import Progress
 from distillery_trainer.choice import NEGLIGIBLE
 from distillery_trainer.heads import Head, HeadData

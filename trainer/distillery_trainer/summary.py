@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.spec_checks import parse_spec
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.bounds import share_interval
 from distillery_trainer.calibration_file import read_calibration
 from distillery_trainer.calibration_lint import lint_calibration

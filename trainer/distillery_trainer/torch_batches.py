@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.window import TokenIds, token_batches
+from distillery_runtime.tokens.window import TokenIds, token_batches
 from distillery_trainer.torch_steps import Batch, Plan
 
 

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillery_runtime.spec import Window
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import Window
+from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.base_model import check_window, resolve
 from distillery_trainer.sentence_models import check_sentence_model
 from distillery_trainer.torch_loading import load_encoder

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distillery_runtime.spec import Loss
+from distillery_runtime.spec.model import Loss
 from distillery_trainer import hl_gauss
 
 HUBER_DELTA = 1.0

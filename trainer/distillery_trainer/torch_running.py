@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillery_runtime.cpu import usable_cores
 from distillery_runtime.errors import InputError, ModelError, Problem
-from distillery_runtime.window import TokenIds, TokenWindow, pad, token_batches
+from distillery_runtime.models.cpu import usable_cores
+from distillery_runtime.tokens.window import TokenIds, TokenWindow, pad, token_batches
 from distillery_trainer.hl_gauss import Distributions
 from distillery_trainer.torch_bins import BinsRegressor
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from distillery_runtime.errors import ModelError
-from distillery_runtime.spec import Loss, ModelTraining
-from distillery_runtime.window import TokenIds
+from distillery_runtime.spec.model import Loss, ModelTraining
+from distillery_runtime.tokens.window import TokenIds
 from distillery_trainer.torch_group import Group
 from distillery_trainer.torch_losses import losses
 from distillery_trainer.torch_running import device, to_tensors

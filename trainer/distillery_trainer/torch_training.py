@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from distillery_runtime.errors import DistilleryError, InputError, Problem
-from distillery_runtime.spec import Loss, ModelTraining
+from distillery_runtime.spec.model import Loss, ModelTraining
 from distillery_trainer import torch_checkpoint
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.backends.protocol import Progress

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.workers.protocol import Opening, Vector, serve
-from distillery_runtime.session import Graph
-from distillery_runtime.stage import INPUTS
+from distillery_runtime.models.session import Graph
+from distillery_runtime.models.stage import INPUTS
 
 Inputs = Mapping[str, NDArray[np.int64]]
 OUTPUTS = {"decoder": ["raw", "scores"], "encoder": ["pooled"]}

@@ -19,8 +19,8 @@ from distillery_exporter.graphs.pooling import l2_normalise, mean_weights, weigh
 from distillery_exporter.graphs.ports import IDS, MASK, TOKEN_INPUTS, save_encoder, save_scorer
 from distillery_exporter.graphs.precision import Plain, Precision, lowest, scaled
 from distillery_exporter.graphs.settings import read_settings
-from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec.calibration import Calibration
 
 Pooling = Literal["mean", "cls"]
 

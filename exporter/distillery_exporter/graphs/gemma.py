@@ -20,8 +20,8 @@ from distillery_exporter.graphs.head import Floats, add_linear_head
 from distillery_exporter.graphs.ports import MASK, TOKEN_INPUTS, save_encoder, save_scorer
 from distillery_exporter.graphs.precision import Plain, Precision, Rows, joined, scaled
 from distillery_exporter.graphs.settings import read_settings
-from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec.calibration import Calibration
 
 _ADD_NORM = "SkipSimplifiedLayerNormalization"
 

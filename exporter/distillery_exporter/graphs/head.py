@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.ports import POOLED, pooled_port, save_scorer
-from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec.calibration import Calibration
 
 Floats = NDArray[np.floating[Any]]  # Any: of whatever precision it was trained in
 Layer = tuple[Floats, Floats]

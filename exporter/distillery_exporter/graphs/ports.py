@@ -7,7 +7,7 @@ import numpy as np
 
 from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.tables import add_calibration
-from distillery_runtime.calibration import Calibration
+from distillery_runtime.spec.calibration import Calibration
 
 IDS = "input_ids"
 MASK = "attention_mask"

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec_checks import describe
+from distillery_runtime.spec.reading import describe
 
 Settings = TypeVar("Settings", bound=BaseModel)
 

@@ -11,8 +11,8 @@ from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.head import Floats, Layer, add_head, check_outputs
 from distillery_exporter.graphs.pooling import l2_normalise, mean_weights, weighted_sum
 from distillery_exporter.graphs.ports import IDS, MASK, TOKEN_INPUTS, save_encoder, save_scorer
-from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec.calibration import Calibration
 
 
 def build_static_encoder(path: Path, table_q8: NDArray[np.int8], scale: NDArray[np.float32]) -> tuple[Path, ...]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from distillery_exporter.graphs.builder import GraphBuilder, replace_tables
-from distillery_runtime.calibration import Calibration, CalibrationMap
+from distillery_runtime.spec.calibration import Calibration, CalibrationMap
 
 EDGES, LINES = "calibration_edges", "calibration_lines"
 

@@ -23,8 +23,8 @@ from distillery_exporter.graphs.head import Floats, add_linear_head, check_outpu
 from distillery_exporter.graphs.pooling import l2_normalise, mean_weights, weighted_sum
 from distillery_exporter.graphs.ports import MASK, TOKEN_INPUTS, save_encoder, save_scorer
 from distillery_exporter.graphs.transplant import add_model
-from distillery_runtime.calibration import Calibration
 from distillery_runtime.errors import InputError, Problem, ProviderError
+from distillery_runtime.spec.calibration import Calibration
 from distillery_trainer.backends.choose import import_torch_side
 
 

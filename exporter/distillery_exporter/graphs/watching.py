@@ -16,10 +16,10 @@ from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.gptq import Weights
 from distillery_exporter.graphs.ports import TOKEN_INPUTS
 from distillery_exporter.graphs.precision import Plain, Precision, Rows
-from distillery_runtime.cuda import Arrays
-from distillery_runtime.session import Graph
-from distillery_runtime.stage import INPUTS
-from distillery_runtime.window import TokenIds, pad
+from distillery_runtime.models.cuda import Arrays
+from distillery_runtime.models.session import Graph
+from distillery_runtime.models.stage import INPUTS
+from distillery_runtime.tokens.window import TokenIds, pad
 
 RESIDUAL = ".residual"
 # A wider input's products of channels are kept in equal blocks no wider than this: they grow with its square.

@@ -7,7 +7,7 @@ from distillery_exporter.graphs.bert_settings import BertSettings
 from distillery_exporter.graphs.gemma_attention import CHUNKS
 from distillery_exporter.graphs.gemma_settings import GemmaSettings
 from distillery_exporter.graphs.settings import read_settings
-from distillery_runtime.bench_figures import Work
+from distillery_runtime.bench.figures import Work
 
 
 def bert_work(config: Mapping[str, object], where: Path) -> Work:

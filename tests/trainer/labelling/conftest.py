@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.spec_checks import parse_spec
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.labelling.driving import JobSize, Pace, Patience
 from distillery_trainer.labelling.job import LabelJob, Money, Questions
 from distillery_trainer.labelling.label import Labelled, label

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.cli import main
 from distillery_trainer.labelling.agreement import agreement, weighted_alpha
 from distillery_trainer.labels import read_labels

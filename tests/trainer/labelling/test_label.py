@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from oracle_server import Answer
 
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.labelling.job import LabelJob, Questions
 from distillery_trainer.labelling.label import Labelled
 from distillery_trainer.labels import read_labels

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from oracle_server import Answer
 
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.cli import main
 from distillery_trainer.labels import read_labels
 from distillery_trainer.oracle.services import SERVICES, is_free

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from oracle_server import Answer
 
-from distillery_runtime.spec_checks import parse_spec
+from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError, TerminalError
 from distillery_trainer.oracle.gemini import GeminiOracle
 from distillery_trainer.oracle.openai_compatible import ChatOracle

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.spec_checks import parse_spec
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.scaffold import CONFIG, init_filter
 
 REPOSITORY = Path(__file__).parents[3]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from distillery_runtime.calibration import Calibration, CalibrationMap, identity
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.calibration import Calibration, CalibrationMap, identity
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.calibration_lint import (
     Finding,
     highest_overall,

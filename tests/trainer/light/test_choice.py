@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillery_runtime.spec import HeadTraining, StaticSettings, Window
+from distillery_runtime.spec.model import HeadTraining, StaticSettings, Window
 from distillery_trainer import baselines, calibrate
 from distillery_trainer.backends import static
 from distillery_trainer.backends.protocol import FitData

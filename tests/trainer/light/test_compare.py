@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.compare import combined, compare, outcome_of
 from distillery_trainer.files import digest, tree_digest, write_json, write_jsonl
 from distillery_trainer.finished_run import FinishedRun, open_finished_run

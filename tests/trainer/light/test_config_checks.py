@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distillery_runtime.prefilter import Prefilter
-from distillery_runtime.spec import FilterSpec, TextPolicy
-from distillery_runtime.spec_checks import parse_spec
-from distillery_runtime.text import ArticleText, normalise
+from distillery_runtime.articles.prefilter import Prefilter
+from distillery_runtime.articles.text import ArticleText, normalise
+from distillery_runtime.spec.model import FilterSpec, TextPolicy
+from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.cli import main
 from distillery_trainer.config_checks import check_config, check_unused
 from distillery_trainer.filters import CONFIG_NAME, all_filters, is_litter

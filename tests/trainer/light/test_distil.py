@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.distil import Distillation
 from distillery_trainer.finished_run import open_finished_run
 from distillery_trainer.fit import FitRequest, fit

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distillery_runtime.routing import Routing, handed_on
-from distillery_runtime.spec import FilterSpec, Slice
-from distillery_runtime.text import ArticleText
+from distillery_runtime.articles.text import ArticleText
+from distillery_runtime.spec.model import FilterSpec, Slice
+from distillery_runtime.spec.routing import Routing, handed_on
 from distillery_trainer.backends.protocol import FitData
 from distillery_trainer.evaluate import Evidence, evaluate
 from distillery_trainer.labels import LabelledArticle, LabelledSet

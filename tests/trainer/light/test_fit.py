@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec_checks import parse_spec
+from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.fit import MIN_ARTICLES, FitRequest, fit
 from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.scaffold import init_filter

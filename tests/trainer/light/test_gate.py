@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from distillery_runtime.spec import Targets
+from distillery_runtime.spec.model import Targets
 from distillery_trainer.gate import check_targets
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from distillery_runtime.article import Article
-from distillery_runtime.spec import TextPolicy
-from distillery_runtime.text import ArticleText, compose
+from distillery_runtime.articles.article import Article
+from distillery_runtime.articles.text import ArticleText, compose
+from distillery_runtime.spec.model import TextPolicy
 from distillery_trainer.cli import main
 from distillery_trainer.curate.guard import sort_articles
 from distillery_trainer.curate.guards import TABLE, Guards, read_table

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neural_network import MLPRegressor
 
-from distillery_runtime.spec import HeadTraining
+from distillery_runtime.spec.model import HeadTraining
 from distillery_trainer import heads
 from distillery_trainer.heads import FittedHead, Head, HeadData, fit_head, load_head, save_head
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distillery_runtime.articles.text import ArticleText
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.text import ArticleText
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.joint import Joint, Part
 from distillery_trainer.labels import LabelledArticle, LabelledSet
 from distillery_trainer.overrides import apply_overrides

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer import metrics
 from distillery_trainer.cli import main
 from distillery_trainer.fit import FitRequest, fit

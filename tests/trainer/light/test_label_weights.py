@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.label_weights import PRIOR_ANSWERS, STUDENT_VARIANCE, label_weights
 from distillery_trainer.labels import read_labels
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.labels import MAX_LISTED, files_digest, label_notes, read_labels
 
 Row = Callable[..., dict[str, Any]]

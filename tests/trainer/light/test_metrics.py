@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score, mean_absolute_error, precision_score, recall_score, root_mean_squared_error
 
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer import metrics
 
 ROUNDING = 1e-6  # reports carry six decimals

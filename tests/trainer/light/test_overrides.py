@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distillery_runtime.errors import InputError, SpecError
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.overrides import apply_overrides, named_overrides
 
 UNSET: dict[str, Any] = dict.fromkeys(("backend", "base_model", "embedder", "max_tokens", "epochs"))

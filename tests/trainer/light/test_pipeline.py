@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.labels import LabelledSet, read_labels
 from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.pipeline import Pipeline

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import FilterSpec, PrefilterRule, TextPolicy
+from distillery_runtime.spec.model import FilterSpec, PrefilterRule, TextPolicy
 from distillery_trainer.pool import admitted, new_texts, read_pool
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.cli import main
 from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.prefilter_eval import evaluate_prefilter, read_judged

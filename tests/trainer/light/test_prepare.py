@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.cli import main
 from distillery_trainer.curate.prepare import divided_groups, prepare, read_splits
 from distillery_trainer.labels import LabelledSet, read_labels

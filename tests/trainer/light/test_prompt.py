@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.prompt import PLACEHOLDERS, check_placeholders, render_prompt, reply_schema
 

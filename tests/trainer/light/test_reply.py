@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.overrides import apply_overrides
 from distillery_trainer.prompt import reply_schema
 from distillery_trainer.reply import ParsedReply, ReplyError, applied, parse_reply

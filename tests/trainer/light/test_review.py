@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import BANDS
+from distillery_runtime.spec.model import BANDS
 from distillery_trainer.curate.inference import classical_mean, powered_mean
 from distillery_trainer.curate.review import export_sheet, import_sheet, read_sheet
 from distillery_trainer.curate.sheet import is_filled_in, read_scores

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from distillery_runtime.routing import Router, Routing, chances
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.routing import Router, Routing, chances
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.route import fit_router, read_routing, router_record
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distillery_runtime.errors import InputError
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.filters import all_filters, load_filter, stray_configs
 from distillery_trainer.lint import lint_filter
 from distillery_trainer.prompt import render_prompt

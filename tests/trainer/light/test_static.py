@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillery_runtime.errors import ProviderError
-from distillery_runtime.spec import FilterSpec, HeadTraining, ProbeSettings, StaticSettings, Window
+from distillery_runtime.spec.model import FilterSpec, HeadTraining, ProbeSettings, StaticSettings, Window
 from distillery_trainer.backends import static
 from distillery_trainer.backends.choose import fit_student, import_torch_side, load_student, open_embedder
 from distillery_trainer.backends.protocol import FitData

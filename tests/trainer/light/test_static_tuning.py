@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from distillery_runtime.spec import HeadTraining
+from distillery_runtime.spec.model import HeadTraining
 from distillery_trainer import static_tuning
 from distillery_trainer.heads import Head
 from distillery_trainer.static_tuning import Tuned, Words, count_tokens, tune

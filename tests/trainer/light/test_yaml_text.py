@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillery_runtime.errors import InputError, SpecError
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.spec_checks import find_problems
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.reading import find_problems
 from distillery_trainer.filters import load_filter
 from distillery_trainer.lint import lint_filter, located
 from distillery_trainer.overrides import apply_overrides, read_settings

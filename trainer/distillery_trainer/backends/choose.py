@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.errors import DistilleryError, ProviderError
-from distillery_runtime.spec import FilterSpec, ProbeSettings, Window
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import FilterSpec, ProbeSettings, Window
+from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer import processes
 from distillery_trainer.backends import static
 from distillery_trainer.backends.protocol import FitData, Progress, Student

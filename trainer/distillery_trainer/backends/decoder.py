@@ -8,8 +8,8 @@ import torch
 from peft import LoraConfig, PeftConfig
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import DecoderSettings, Window
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import DecoderSettings, Window
+from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.adapters import check_pairs, normalise_keys
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.backends.fitting import PROOF_TEXTS, check_reload, copy_dimensions, prepare, proof_texts

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import EncoderSettings, Window
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import EncoderSettings, Window
+from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.adapters import check_pairs
 from distillery_trainer.backends.fitting import (
     PROOF_TEXTS,

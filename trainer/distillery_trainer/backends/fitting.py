@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from distillery_runtime.errors import ModelError
-from distillery_runtime.spec import DecoderSettings, EncoderSettings, Loss, Window
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import DecoderSettings, EncoderSettings, Loss, Window
+from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer import hl_gauss
 from distillery_trainer.atomic_files import replacing
 from distillery_trainer.backends.protocol import FitData, Student

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.tokens.window import TokenWindow
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec_checks import describe
+from distillery_runtime.spec.reading import describe
 from distillery_trainer import base_model
 from distillery_trainer.atomic_files import write_text
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.spec import ProbeSettings, StaticSettings, Window
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import ProbeSettings, StaticSettings, Window
+from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.backends.protocol import FitData, Progress
 from distillery_trainer.choice import is_better
 from distillery_trainer.files import write_json

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.curate.audit_labels import check_finds, check_redundancy, check_spread
 from distillery_trainer.curate.audit_residuals import check_residuals
 from distillery_trainer.curate.audit_texts import (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.curate.findings import Finding, graded
 from distillery_trainer.metrics import rounded
 

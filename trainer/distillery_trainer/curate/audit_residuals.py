@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from distillery_runtime.spec import Window
+from distillery_runtime.spec.model import Window
 from distillery_trainer.curate.duplicates import linked
 from distillery_trainer.curate.findings import Finding, graded
 from distillery_trainer.static_embedder import StaticEmbedder

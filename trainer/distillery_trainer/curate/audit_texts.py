@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from distillery_runtime.articles.text import ArticleText
 from distillery_runtime.invisible import INVISIBLE, character_class
-from distillery_runtime.spec import Window
-from distillery_runtime.text import ArticleText
-from distillery_runtime.window import TokenWindow
+from distillery_runtime.spec.model import Window
+from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.curate.findings import Finding, graded
 from distillery_trainer.curate.guards import Guards
 from distillery_trainer.curate.injections import Detector

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distillery_runtime.command import positive, print_lines
+from distillery_runtime.cli.command import positive, print_lines
+from distillery_runtime.cli.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.same_file import refuse_replaced, refuse_same_file
-from distillery_runtime.spec import FilterSpec, ProbeSettings, TextPolicy
+from distillery_runtime.spec.model import FilterSpec, ProbeSettings, TextPolicy
 from distillery_trainer.backends.choose import STATIC
 from distillery_trainer.curate.audit import audit, read_audited, report
 from distillery_trainer.curate.findings import as_text

@@ -10,8 +10,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from distillery_runtime.spec import TextPolicy
-from distillery_runtime.text import normalise
+from distillery_runtime.articles.text import normalise
+from distillery_runtime.spec.model import TextPolicy
 
 _LOOKALIKES = str.maketrans(
     "аеорсухѕіјԁһԛԝмтнвкгзпиАЕОРСУХЅІЈМТНВКοανερικτυΟΑΝΕΡΙΚΤΥΒΗΜΧΖᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢıℓ_",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillery_runtime.spec import TextPolicy
+from distillery_runtime.spec.model import TextPolicy
 from distillery_trainer.curate.duplicates import near_duplicate_groups, representatives
 from distillery_trainer.curate.guards import Dropped, Guards
 from distillery_trainer.curate.records import Receipt, Received, read_records

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from distillery_runtime.patterns import compile_pattern, phrases_pattern
-from distillery_runtime.text import ArticleText
+from distillery_runtime.articles.text import ArticleText
+from distillery_runtime.spec.patterns import compile_pattern, phrases_pattern
 from distillery_trainer.curate.guard_words import beyond_title, garbled_share, letter_share, sentences, words
 
 TABLE = Path(__file__).parent / "guards.yaml"

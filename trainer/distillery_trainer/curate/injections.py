@@ -13,8 +13,8 @@ from typing import Any
 import re2
 import yaml
 
-from distillery_runtime.patterns import compile_pattern, phrases_pattern
-from distillery_runtime.text import INVISIBLE_CHARACTERS
+from distillery_runtime.articles.text import INVISIBLE_CHARACTERS
+from distillery_runtime.spec.patterns import compile_pattern, phrases_pattern
 from distillery_trainer.curate.disguises import squeezed, views
 
 TABLE = Path(__file__).parent / "injections.yaml"

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.bundle import load
+from distillery_runtime.articles.prefilter import Prefilter
+from distillery_runtime.bundles.load import load
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.prefilter import Prefilter
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.curate.records import Received, read_records
 from distillery_trainer.curate.sampling import Chosen, Request, draw, write_chosen
 from distillery_trainer.finished_run import open_finished_run

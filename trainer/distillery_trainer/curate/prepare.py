@@ -9,10 +9,10 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from distillery_runtime.articles.jsonl import BadLine, read_again
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, read_again
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.curate.duplicates import near_duplicate_groups
 from distillery_trainer.files import write_json, write_jsonl
 from distillery_trainer.labels import LabelledSet, files_digest, read_labels

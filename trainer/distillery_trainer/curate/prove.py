@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from distillery_runtime.text import ArticleText
+from distillery_runtime.articles.text import ArticleText
 from distillery_trainer.curate.audit import CHECKS, Audited
 from distillery_trainer.curate.duplicates import near_duplicate_pairs
 from distillery_trainer.curate.findings import Finding

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import BANDS, FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.model import BANDS, FilterSpec
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.atomic_files import write_text
 from distillery_trainer.curate.inference import Estimate, classical_mean, powered_mean
 from distillery_trainer.curate.sheet import SHEET, is_filled_in, read_scores, sheet_text

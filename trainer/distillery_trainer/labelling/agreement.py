@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import VerdictRules, overalls, round_scores
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import VerdictRules, overalls, round_scores
 from distillery_trainer.curate.duplicates import near_duplicate_groups
 from distillery_trainer.labels import LabelledSet
 from distillery_trainer.metrics import (

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillery_runtime.article import ArticleError, parse_article
+from distillery_runtime.articles.article import ArticleError, parse_article
+from distillery_runtime.articles.jsonl import BadLine, file_problem, read_again
+from distillery_runtime.articles.text import compose
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, file_problem, read_again
-from distillery_runtime.spec import TextPolicy
-from distillery_runtime.text import compose
+from distillery_runtime.spec.model import TextPolicy
 from distillery_trainer.files import is_writable
 
 Record = Mapping[str, object]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
-from distillery_runtime.command import STOPS
+from distillery_runtime.cli.command import STOPS
 from distillery_runtime.errors import Problem
 from distillery_trainer.labelling.batches import BatchDriver
 from distillery_trainer.labelling.budget import Budget

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.filters import load_filter
 from distillery_trainer.labelling.articles import Articles, read_articles
 from distillery_trainer.labelling.asking import Asking, make_asking

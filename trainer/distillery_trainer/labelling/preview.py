@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from distillery_runtime.article import ArticleError, parse_article
+from distillery_runtime.articles.article import ArticleError, parse_article
+from distillery_runtime.articles.jsonl import BadLine, file_problem, read_jsonl, sniffed
+from distillery_runtime.articles.sniffing import STDIN
+from distillery_runtime.articles.text import compose
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.jsonl import BadLine, file_problem, read_jsonl, sniffed
-from distillery_runtime.sniffing import STDIN
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.strict_json import JsonError, parse_json
-from distillery_runtime.text import compose
+from distillery_runtime.files.strict_json import JsonError, parse_json
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.labelling.asking import make_asking
 from distillery_trainer.labelling.budget import Terms
 from distillery_trainer.labelling.estimate import max_frame_tokens

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.labelling.articles import Article
 from distillery_trainer.labelling.plan import Plan
 from distillery_trainer.labelling.standing import Standing

@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import VerdictRules, round_scores
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import VerdictRules, round_scores
 from distillery_runtime.version import __version__
 from distillery_trainer.files import digest
 from distillery_trainer.labelling.asked import Asked

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from google.genai import errors, types
 
-from distillery_runtime.jsonl import BadLine, read_jsonl
+from distillery_runtime.articles.jsonl import BadLine, read_jsonl
 from distillery_trainer.oracle.errors import OracleError, RetryError
 from distillery_trainer.oracle.gemini import GeminiOracle
 from distillery_trainer.oracle.gemini_wire import read_line_error, read_reply, request_body

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from distillery_runtime.spec import FilterSpec
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.labels import LabelledArticle, read_labels
 from distillery_trainer.oracle.errors import RefusedError
 from distillery_trainer.oracle.protocol import Reply, Request

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.calibration import CalibrationMap
+from distillery_runtime.spec.calibration import CalibrationMap
 from distillery_trainer.predictions import Predictions
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import binned, legend, multiples

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.spec import Tier
+from distillery_runtime.spec.model import Tier
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import legend, multiples, single
 from distillery_trainer.report.facts import Facts, in_words, percent

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.calibration import Calibration
-from distillery_runtime.spec import FilterSpec
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.calibration_file import read_calibration
 from distillery_trainer.labels import LabelledSet
 from distillery_trainer.predictions import Predictions, read_predictions

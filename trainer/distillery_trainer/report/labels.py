@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.verdict import overalls
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import multiples, single
 from distillery_trainer.report.facts import Facts, in_words

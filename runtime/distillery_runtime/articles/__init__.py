@@ -1,0 +1,1 @@
+"""Articles: read, admitted, cleaned, and checked against the prefilter."""

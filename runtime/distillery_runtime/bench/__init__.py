@@ -1,0 +1,1 @@
+"""The benchmark of a bundle on this machine."""

@@ -1,0 +1,1 @@
+"""Bundles: loaded, replayed, joined in a panel, and fetched from the Hub."""

@@ -1,0 +1,47 @@
+"""The command `distillery pull`: its options, and what it prints of the bundle that came from the Hub."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distillery_runtime.cli.command import news, positive, print_lines
+from distillery_runtime.cli.verify import EXPECTED_ID
+from distillery_runtime.errors import ProviderError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_pull_command(commands: "Commands", bundles: Path) -> None:
+    """Adds `pull` to a parser's commands.
+
+    Args:
+        commands: what `add_subparsers` gave.
+        bundles: the folder where a bundle goes without `--out`.
+    """
+    parser = commands.add_parser("pull", help="fetch a bundle from the Hugging Face Hub and check every byte of it")
+    parser.add_argument("repository", metavar="OWNER/NAME[@REVISION]", help="a branch, tag or commit (default: main)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"the bundle's folder (default: {bundles}/<filter>-<version>)"
+    )
+    parser.add_argument("--expected-id", metavar="ID", help=EXPECTED_ID)
+    parser.add_argument(
+        "--timeout-s",
+        type=positive,
+        metavar="S",
+        help="seconds for fetching, and as many for testing (default for each: by size, at least 60)",
+    )
+    parser.set_defaults(run=lambda options: _pull(options, bundles))
+
+
+def _pull(options: argparse.Namespace, bundles: Path) -> int:
+    try:
+        from distillery_runtime.bundles.hub import pull
+    except ModuleNotFoundError as error:
+        raise ProviderError(
+            f"distillery pull: no package {error.name}, expected the extra hub: pip install 'distillery-runtime[hub]'"
+        ) from error
+    found = pull(options.repository, options.out, bundles, options.expected_id, news, options.timeout_s)
+    pinned = f"pinned: distillery pull {found.pin} --expected-id {found.bundle_id}"
+    print_lines(f"{found.folder}: id {found.bundle_id}", pinned)
+    return 0

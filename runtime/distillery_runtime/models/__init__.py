@@ -1,0 +1,1 @@
+"""Models at work: sessions, devices, and one stage of a cascade."""

@@ -1,0 +1,1 @@
+"""Scoring: from articles through the stages of a cascade to results."""

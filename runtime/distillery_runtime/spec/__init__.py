@@ -1,0 +1,1 @@
+"""A filter: its spec, its rules as patterns, calibration, verdict and routing."""
