@@ -19,7 +19,7 @@ from distillery_runtime.models.cuda import pad_to_bucket as padded
 from distillery_runtime.models.session import Graph, session_options
 from distillery_runtime.tokens.window import TokenIds
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "bundle-v1"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "bundle-v1"
 STUDENT = FIXTURE / "student" / "cpu-fp32.onnx"
 OUTPUTS = ("raw", "scores")
 

@@ -93,7 +93,7 @@ def rules() -> AnyOf:
 @cache
 def window() -> TokenWindow:
     """The starter's: a Unigram vocabulary, of texts whose ends are tokenised alone where that is safe."""
-    (tokenizer,) = Path(__file__).parents[2].glob("starter/distillery_starter/*/student/tokenizer.json")
+    (tokenizer,) = Path(__file__).parents[3].glob("starter/distillery_starter/*/student/tokenizer.json")
     return TokenWindow(tokenizer, Window())
 
 

@@ -13,7 +13,7 @@ from distillery_runtime.format.onnx_scan import OPERATORS, scan_graph
 onnx = pytest.importorskip("onnx")
 helper = onnx.helper
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "bundle-v1" / "student" / "cpu-fp32.onnx"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "bundle-v1" / "student" / "cpu-fp32.onnx"
 Model = Any  # ModelProto: onnx has no types here
 
 

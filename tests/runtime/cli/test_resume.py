@@ -20,7 +20,7 @@ from distillery_runtime.cli.main import main
 from distillery_runtime.cli.resuming import identity_of
 from distillery_runtime.files.part_file import open_output, part_of
 
-FIXTURE_BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundle-v1"
+FIXTURE_BUNDLE = Path(__file__).parents[2] / "fixtures" / "bundle-v1"
 WORDS = ["solar", "wind", "casino", "river", "storage", "grid", "school", "art"]
 MANY = 400  # more than three chunks
 

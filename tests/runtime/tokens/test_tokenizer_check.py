@@ -14,7 +14,7 @@ from distillery_runtime.spec.model import Window
 from distillery_runtime.tokens.tokenizer_check import check_tokenizer
 from distillery_runtime.tokens.window import TokenWindow
 
-REPOSITORY = Path(__file__).parent.parent.parent
+REPOSITORY = Path(__file__).parents[3]
 WORDS = {"[UNK]": 0, "a": 1, "b": 2}
 
 # Patterns as the tokenizers of GPT-2, GPT-4, GPT-4o, Qwen, DeepSeek and CodeLlama's kin have them.

@@ -66,5 +66,5 @@ def _spec() -> FilterSpec:
 
     from distillery_runtime.spec.reading import parse_spec
 
-    path = Path(__file__).parents[1] / "fixtures" / "bundle-v1" / "filter.json"
+    path = Path(__file__).parents[2] / "fixtures" / "bundle-v1" / "filter.json"
     return parse_spec(json.loads(path.read_text(encoding="utf-8")), "fixture")
