@@ -19,7 +19,7 @@ from pathlib import Path
 from distillery_runtime import BundleError
 from distillery_runtime.bundles.golden import ids_digest
 from distillery_runtime.bundles.load import open_bundle, open_stages
-from distillery_trainer.labels import read_labels
+from distillery_trainer.data.labels import read_labels
 
 SYSTEMS = ("constant", "tfidf_ridge", "probe", "student", "cascade")
 

@@ -28,9 +28,9 @@ from distillery_runtime.articles.article import parse_article
 from distillery_runtime.articles.jsonl import read_jsonl
 from distillery_runtime.articles.text import compose
 from distillery_runtime.bench.machine import this_machine
-from distillery_trainer.baselines import static, tfidf_ridge
-from distillery_trainer.finished_run import FinishedRun, labelled_articles, open_finished_run
-from distillery_trainer.pipeline import Pipeline
+from distillery_trainer.evaluate.baselines import static, tfidf_ridge
+from distillery_trainer.runs.pipeline import Pipeline
+from distillery_trainer.runs.run import FinishedRun, labelled_articles, open_finished_run
 
 THREADS = 1
 BEFORE = {"fit": "split", "probe": "calibrate"}  # a stage begins when the one before it has ended

@@ -31,9 +31,9 @@ from distillery_exporter.models import RESIDUAL_LIMIT, Texts, gemma_regressor
 from distillery_exporter.run_reader import Run, labelled_articles, open_run
 from distillery_exporter.stage_models import published_spec
 from distillery_runtime.tokens.window import TokenIds, TokenWindow
-from distillery_trainer.backends.records import BaseRecord, base_folder
-from distillery_trainer.calibration_file import read_calibration
-from distillery_trainer.pipeline import Pipeline
+from distillery_trainer.certify.calibration_file import read_calibration
+from distillery_trainer.models.records import BaseRecord, base_folder
+from distillery_trainer.runs.pipeline import Pipeline
 
 TABLE = "model.embed_tokens.weight"
 MAX_TOKENS = 512

@@ -26,9 +26,9 @@ from benchmarks.quality import RESULTS
 from distillery_runtime import load, load_panel
 from distillery_runtime.articles.jsonl import read_jsonl
 from distillery_runtime.bench.machine import this_machine
-from distillery_trainer.compare import compare
-from distillery_trainer.finished_run import open_finished_run
-from distillery_trainer.split import SPLIT_VERSION
+from distillery_trainer.data.split import SPLIT_VERSION
+from distillery_trainer.runs.compare import compare
+from distillery_trainer.runs.run import open_finished_run
 
 THREADS = 1
 

@@ -22,10 +22,10 @@ if __name__ == "__main__":
 
 from benchmarks.parity_result import command, news
 from distillery_runtime.bench.machine import this_machine
-from distillery_trainer.split import SPLIT_VERSION
+from distillery_trainer.data.split import SPLIT_VERSION
 
 POLL_S = 0.2
-TRAINER = [sys.executable, "-c", "import sys; from distillery_trainer.cli import main; sys.exit(main())", "fit"]
+TRAINER = [sys.executable, "-c", "import sys; from distillery_trainer.cli.main import main; sys.exit(main())", "fit"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,9 +27,9 @@ from benchmarks.parity_result import command, news
 from benchmarks.quality import RESULTS
 from distillery_runtime.bench.machine import this_machine
 from distillery_runtime.spec.model import EncoderSettings, Loss
-from distillery_trainer.compare import compare
-from distillery_trainer.finished_run import open_finished_run
-from distillery_trainer.split import SPLIT_VERSION
+from distillery_trainer.data.split import SPLIT_VERSION
+from distillery_trainer.runs.compare import compare
+from distillery_trainer.runs.run import open_finished_run
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 REFERENCE: Loss = EncoderSettings().loss  # the default, which the others are compared with

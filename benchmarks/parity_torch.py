@@ -11,8 +11,8 @@ from transformers import AutoModel
 
 from benchmarks.peers.models import Kind
 from distillery_runtime.tokens.window import TokenIds, pad
-from distillery_trainer.torch_loading import quiet
-from distillery_trainer.torch_running import pool
+from distillery_trainer.neural.loading import quiet
+from distillery_trainer.neural.running import pool
 
 Floats = NDArray[np.float32]
 

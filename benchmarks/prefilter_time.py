@@ -26,7 +26,7 @@ from distillery_runtime.articles.prefilter import Prefilter
 from distillery_runtime.articles.text import ArticleText
 from distillery_runtime.bench.machine import this_machine
 from distillery_runtime.spec.model import FilterSpec, PrefilterRule
-from distillery_trainer.filters import find_filter, load_filter
+from distillery_trainer.filters.find import find_filter, load_filter
 
 SIZES = (4_000, 64_000, 250_000, 1_000_000)
 REPEATS = 5

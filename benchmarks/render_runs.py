@@ -6,7 +6,7 @@ from itertools import pairwise
 from benchmarks.render_results import Json, Result, Results
 from benchmarks.render_text import fixed, percent, table
 from benchmarks.render_training import sections
-from distillery_trainer.certify import statements
+from distillery_trainer.certify.certificate import statements
 
 PAGE = "results.md"
 BASELINES = ("constant", "tfidf_ridge", "static")

@@ -27,8 +27,8 @@ from distillery_runtime.scoring.cascade import Cascade, Waiting
 from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.tokens.window import TokenIds, TokenWindow, pad
-from distillery_trainer.backends.choose import STATIC, load_merged_decoder, load_student, reopen_embedder
-from distillery_trainer.heads import load_head
+from distillery_trainer.models.choose import STATIC, load_merged_decoder, load_student, reopen_embedder
+from distillery_trainer.models.heads import load_head
 
 TARGET = 2.5
 

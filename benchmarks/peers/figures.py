@@ -10,7 +10,7 @@ from benchmarks.peers.models import Kind, Model
 from benchmarks.peers.table import OURS, REFERENCE
 from benchmarks.peers.turns import Output, Peaks, Row
 from distillery_runtime.bench.timing import Spread, Task, rates, ratio, spread
-from distillery_trainer.metrics import spearman
+from distillery_trainer.evaluate.metrics import spearman
 
 RANDOM = "random weights: speed only"
 

@@ -9,7 +9,7 @@ from benchmarks.suite.settings import ROOT
 from distillery_exporter.build import build
 from distillery_exporter.run_reader import open_run
 from distillery_runtime.format.variants import REFERENCE
-from distillery_trainer.fit import FitRequest, fit
+from distillery_trainer.runs.fit import FitRequest, fit
 
 PANEL = 4
 PARITY_ARTICLES = 8

@@ -20,12 +20,12 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.format.variants import FORMS, REFERENCE
 from distillery_runtime.scoring.scorer import HybridScorer
 from distillery_runtime.version import __version__
-from distillery_trainer.backends.records import BaseRecord, read_joint
-from distillery_trainer.calibration_file import read_calibration
-from distillery_trainer.files import write_json
-from distillery_trainer.labels import LabelledSet
-from distillery_trainer.pipeline import Pipeline
-from distillery_trainer.route import read_routing
+from distillery_trainer.certify.calibration_file import read_calibration
+from distillery_trainer.certify.route import read_routing
+from distillery_trainer.data.labels import LabelledSet
+from distillery_trainer.models.records import BaseRecord, read_joint
+from distillery_trainer.runs.pipeline import Pipeline
+from distillery_trainer.store.files import write_json
 
 PARITY_ARTICLES = 32
 MEASURED_TEXTS = 96  # which a variant is fitted to

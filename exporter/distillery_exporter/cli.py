@@ -13,7 +13,7 @@ from distillery_runtime.cli.same_file import refuse_replaced
 from distillery_runtime.format.signature import signature_path
 from distillery_runtime.format.variants import FORMS
 from distillery_runtime.version import __version__
-from distillery_trainer.finished_run import files_of
+from distillery_trainer.runs.run import files_of
 
 BUNDLES_FOLDER = Path("bundles")
 

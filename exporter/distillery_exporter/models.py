@@ -36,11 +36,11 @@ from distillery_runtime.format.variants import FORMS, REFERENCE
 from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.tokens.window import TokenIds
-from distillery_trainer.adapters import normalise_keys
-from distillery_trainer.backends.choose import Embedder
-from distillery_trainer.backends.records import BaseRecord, EncoderRecord, base_folder, read_bins
-from distillery_trainer.heads import Head, load_head
-from distillery_trainer.static_embedder import StaticEmbedder
+from distillery_trainer.models.adapters import normalise_keys
+from distillery_trainer.models.choose import Embedder
+from distillery_trainer.models.heads import Head, load_head
+from distillery_trainer.models.records import BaseRecord, EncoderRecord, base_folder, read_bins
+from distillery_trainer.models.static_embedder import StaticEmbedder
 
 FLOATS: Mapping[str, type[np.generic]] = {
     "cpu-fp32": np.float32,

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillery_trainer.backends.records import BaseRecord
-from distillery_trainer.model_card import stated
-from distillery_trainer.static_embedder import TABLE_FOLDER
+from distillery_trainer.models.model_card import stated
+from distillery_trainer.models.records import BaseRecord
+from distillery_trainer.models.static_embedder import TABLE_FOLDER
 
 TABLE_NAME = "the static token table of distillery-trainer"
 

@@ -10,8 +10,8 @@ from distillery_runtime.errors import ModelError
 from distillery_runtime.models.stage import Stage
 from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.backends.choose import load_merged_decoder, load_student, reopen_embedder
-from distillery_trainer.heads import load_head
+from distillery_trainer.models.choose import load_merged_decoder, load_student, reopen_embedder
+from distillery_trainer.models.heads import load_head
 
 RAW_TOLERANCE = 1e-3
 CALIBRATION_TOLERANCE = 1e-6

@@ -10,7 +10,7 @@ from distillery_exporter.run_reader import Run
 from distillery_exporter.stage_models import StageModel
 from distillery_exporter.trials import Trial, Written
 from distillery_runtime.spec.verdict import decide
-from distillery_trainer.pipeline import Pipeline
+from distillery_trainer.runs.pipeline import Pipeline
 
 BINS = 20
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer import finished_run
-from distillery_trainer.filters import example_files
-from distillery_trainer.fit import RUNS_FOLDER
-from distillery_trainer.labels import LabelledSet, files_digest, read_labels
-from distillery_trainer.run import RunFolder
+from distillery_trainer.data.labels import LabelledSet, files_digest, read_labels
+from distillery_trainer.filters.find import example_files
+from distillery_trainer.runs import run as finished_run
+from distillery_trainer.runs.fit import RUNS_FOLDER
+from distillery_trainer.runs.tasks import RunFolder
 
 NEEDED = ("manifest.json", "config.resolved.yaml", "splits.jsonl", "student", "probe", "calibration.json",
           "certificate.json", "eval.json")  # fmt: skip

@@ -14,9 +14,9 @@ from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec, Window
 from distillery_runtime.spec.routing import Routing
 from distillery_runtime.tokens.window import TokenWindow
-from distillery_trainer.backends.choose import STATIC, reopen_embedder
-from distillery_trainer.backends.records import EncoderRecord, read_joint
-from distillery_trainer.heads import load_head
+from distillery_trainer.models.choose import STATIC, reopen_embedder
+from distillery_trainer.models.heads import load_head
+from distillery_trainer.models.records import EncoderRecord, read_joint
 
 PROBE, STUDENT = "probe", "student"
 

@@ -19,9 +19,9 @@ from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import overalls
 from distillery_runtime.tokens.window import TokenIds
-from distillery_trainer.chunk_cache import ChunkCache
-from distillery_trainer.pipeline import Pipeline
-from distillery_trainer.progress import Bar
+from distillery_trainer.runs.pipeline import Pipeline
+from distillery_trainer.store.chunk_cache import ChunkCache
+from distillery_trainer.store.progress import Bar
 
 FALLBACKS = {"cuda-bf16": "cuda-fp16"}  # written only where the other one is refused
 INVARIANCE_ROWS, INVARIANCE_BATCH = 32, 16

@@ -27,20 +27,20 @@ from distillery_runtime.articles.text import ArticleText, compose
 from distillery_runtime.spec.model import FilterSpec, TextPolicy
 from distillery_runtime.spec.verdict import decide
 from distillery_runtime.tokens.window import TokenWindow
-from distillery_trainer import metrics
-from distillery_trainer.backends.choose import load_student
-from distillery_trainer.certify import Drawn, Wanted, certify
-from distillery_trainer.files import digest
-from distillery_trainer.filters import load_filter
-from distillery_trainer.fit import FitRequest, fit
-from distillery_trainer.gate import check_targets
-from distillery_trainer.labels import LabelledSet, read_labels
-from distillery_trainer.overrides import apply_overrides
-from distillery_trainer.pipeline import Pipeline
-from distillery_trainer.prompt import render_prompt
-from distillery_trainer.reply import ParsedReply, applied
-from distillery_trainer.run import Stage, stage_keys
-from distillery_trainer.static_embedder import TABLE_FOLDER
+from distillery_trainer.certify.certificate import Drawn, Wanted, certify
+from distillery_trainer.data.labels import LabelledSet, read_labels
+from distillery_trainer.evaluate import metrics
+from distillery_trainer.evaluate.gate import check_targets
+from distillery_trainer.filters.find import load_filter
+from distillery_trainer.filters.overrides import apply_overrides
+from distillery_trainer.filters.prompt import render_prompt
+from distillery_trainer.filters.reply import ParsedReply, applied
+from distillery_trainer.models.choose import load_student
+from distillery_trainer.models.static_embedder import TABLE_FOLDER
+from distillery_trainer.runs.fit import FitRequest, fit
+from distillery_trainer.runs.pipeline import Pipeline
+from distillery_trainer.runs.tasks import Stage, stage_keys
+from distillery_trainer.store.files import digest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny models are slower on several threads
 

@@ -11,13 +11,13 @@ import pytest
 
 from distillery_exporter.cli import main as exporter
 from distillery_runtime.cli.main import main as distillery
-from distillery_trainer.cli import main as trainer
+from distillery_trainer.cli.main import main as trainer
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "tests" / "fixtures" / "bundle-v1"
 FILTER = next(ROOT.glob("filters/*/v*/config.yaml")).parent
 PROGRAMS = {"distillery": distillery, "trainer": trainer, "exporter": exporter}
-MODULES = {"distillery": "distillery_runtime.cli.main", "trainer": "distillery_trainer.cli",
+MODULES = {"distillery": "distillery_runtime.cli.main", "trainer": "distillery_trainer.cli.main",
            "exporter": "distillery_exporter.cli"}  # fmt: skip
 ROW = '{"id": "1", "title": "t", "text": "solar wind over the river"}\n'
 EVIL = "evil\n\x1b[31mbundle is sound\u202e"

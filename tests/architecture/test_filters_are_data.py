@@ -9,9 +9,9 @@ import pytest
 
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import overalls
-from distillery_trainer.filters import load_filter
-from distillery_trainer.labels import LabelledSet, read_labels
-from distillery_trainer.lint import lint_filter
+from distillery_trainer.data.labels import LabelledSet, read_labels
+from distillery_trainer.filters.find import load_filter
+from distillery_trainer.filters.lint import lint_filter
 
 ROOT = Path(__file__).parents[2]
 DATA_SUFFIXES = {".yaml", ".md", ".jsonl", ".json"}

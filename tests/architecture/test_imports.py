@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
+
 Modules = Sequence[Any]  # Any: the conftest's Module, which cannot be imported from here
 Loaded = Callable[..., set[str]]
 
@@ -20,17 +22,22 @@ BEHIND_AN_EXTRA = {  # of the runtime: modules that are imported only when their
 STARTS_A_PROCESS = "runtime/distillery_runtime/bundles/child.py"  # this Python again, to test a bundle in
 UNSAFE_IN_THE_RUNTIME = {"pickle", "marshal", "shelve", "ctypes", "subprocess", "socket", "urllib", "http"}
 
-TORCH_FILES = {"tensor_files.py", "distil_table.py"}
-TORCH_BACKENDS = {
-    f"trainer/distillery_trainer/backends/{name}.py"
-    for name in ("encoder", "decoder", "last_token", "fitting", "starting_head")
+NEURAL = "distillery_trainer.neural"  # the only folder that imports torch
+FLOORS = {  # a folder imports only from those before it; modules beside the folders are first
+    "distillery_runtime": "files spec articles tokens format models scoring bundles bench cli",
+    "distillery_trainer": "store data filters models certify evaluate neural oracle report labelling runs curate cli",
 }
 
 
-def wants_torch(path: str) -> bool:
-    """Whether a module of the trainer is on the side that needs torch; its name says so."""
-    name = path.rpartition("/")[2]
-    return name.startswith("torch_") or name in TORCH_FILES or path in TORCH_BACKENDS
+def is_inside_a_folder(module: Any) -> bool:  # Any: as above
+    """Whether a module is in a folder of its package, and not beside the folders."""
+    return module.path.count("/") > 2
+
+
+def folder(name: str) -> str:
+    """The folder that holds what an import names, or none for what is beside the folders."""
+    first = name.split(".")[1]
+    return first if any(first in floors.split() for floors in FLOORS.values()) else ""
 
 
 def found(modules: Modules, package: str, forbidden: Callable[[Any, str], bool]) -> list[str]:
@@ -71,36 +78,42 @@ def test_the_runtime_imports_only_its_five_dependencies_and_the_standard_library
     assert wrong == []
 
 
-def test_only_the_torch_side_of_the_trainer_imports_torch(modules: Modules) -> None:
-    wrong = found(modules, "distillery_trainer", lambda module, top: top in HEAVY and not wants_torch(module.path))
+def test_only_one_folder_imports_torch(modules: Modules) -> None:
+    wrong = found(
+        modules,
+        "distillery_trainer",
+        lambda module, top: top in HEAVY and not module.name.startswith(f"{NEURAL}."),
+    )
 
     assert wrong == []
 
 
-def test_modules_that_need_no_torch_import_none_of_the_torch_side(modules: Modules) -> None:
-    names = {module.name for module in modules if wants_torch(module.path)}
-
+def test_no_other_folder_imports_the_one_that_imports_torch(modules: Modules) -> None:
     wrong = [
         f"{module.path}:{line}: imports {name}"
         for module in modules
-        if not wants_torch(module.path)
+        if not module.name.startswith(f"{NEURAL}.")
         for line, name in module.imports()
-        if name in names or name.rpartition(".")[0] in names
+        if f"{name}.".startswith(f"{NEURAL}.")
     ]
 
     assert wrong == []
 
 
-def test_every_module_named_for_torch_needs_it(modules: Modules) -> None:
-    torch_side = {module.name: module for module in modules if wants_torch(module.path)}
+@pytest.mark.parametrize("package", FLOORS)
+def test_a_folder_imports_only_from_the_folders_below_it(modules: Modules, package: str) -> None:
+    floors = ["", *FLOORS[package].split()]
+    own = [module for module in modules if module.package == package and is_inside_a_folder(module)]
 
-    idle = [
-        module.path
-        for module in torch_side.values()
-        if not any(n.partition(".")[0] in HEAVY or n.rpartition(".")[0] in torch_side for _, n in module.imports())
+    upward = [
+        f"{module.path}:{line}: imports {name}"
+        for module in own
+        for line, name in module.imports()
+        if name.partition(".")[0] == package and floors.index(folder(name)) > floors.index(folder(module.name))
     ]
 
-    assert idle == []
+    assert {folder(module.name) for module in own} == set(floors[1:])
+    assert upward == []
 
 
 def test_the_exporter_never_imports_torch(modules: Modules) -> None:
@@ -123,7 +136,7 @@ def test_modules_are_named_by_strings_only_where_a_backend_is_chosen_or_the_star
     callers = {module.path for module in modules if "__import__" in module.source}
 
     starter = "runtime/distillery_runtime/bundles/starter.py"  # finds a folder of data and imports nothing
-    assert users | callers == {"trainer/distillery_trainer/backends/choose.py", starter}
+    assert users | callers == {"trainer/distillery_trainer/models/choose.py", starter}
 
 
 def test_importing_the_runtime_loads_nothing_heavy(loaded_by: Loaded) -> None:
@@ -133,7 +146,7 @@ def test_importing_the_runtime_loads_nothing_heavy(loaded_by: Loaded) -> None:
 
 
 def test_importing_the_trainers_command_loads_no_torch(loaded_by: Loaded) -> None:
-    loaded = loaded_by("distillery_trainer.cli", "distillery_trainer.pipeline")
+    loaded = loaded_by("distillery_trainer.cli.main", "distillery_trainer.runs.pipeline")
 
     assert loaded & HEAVY == set()
 

@@ -12,7 +12,7 @@ from distillery_exporter import cli as exporter
 from distillery_runtime.cli import main as distillery
 from distillery_runtime.cli.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.errors import InputError
-from distillery_trainer import cli as trainer
+from distillery_trainer.cli import main as trainer
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "tests" / "fixtures" / "bundle-v1"

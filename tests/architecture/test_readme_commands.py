@@ -16,9 +16,9 @@ import pytest
 from distillery_exporter import cli as exporter_cli
 from distillery_runtime.cli import main as runtime_cli
 from distillery_runtime.errors import DistilleryError
-from distillery_trainer import cli as trainer_cli
-from distillery_trainer.filters import load_filter
-from distillery_trainer.overrides import apply_overrides, read_settings
+from distillery_trainer.cli import main as trainer_cli
+from distillery_trainer.filters.find import load_filter
+from distillery_trainer.filters.overrides import apply_overrides, read_settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]

@@ -19,7 +19,7 @@ import pytest
 from distillery_runtime.errors import SpecError
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.reading import parse_spec
-from distillery_trainer.filters import load_filter
+from distillery_trainer.filters.find import load_filter
 
 FILTER = Path(__file__).parents[2] / "filters" / "sustainability_technology" / "v3"
 SPEC = load_filter(FILTER)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distillery_trainer.scaffold import CONFIG, PROMPT, README
+from distillery_trainer.filters.scaffold import CONFIG, PROMPT, README
 
 GREEN = ("river", "wind", "tree", "sun")
 TOWN = ("city", "school", "art", "old")

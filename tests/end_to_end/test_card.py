@@ -14,9 +14,9 @@ from distillery_exporter.card_metadata import card_metadata
 from distillery_exporter.cli import main as exporter
 from distillery_exporter.origins import Origin, origin
 from distillery_exporter.run_reader import open_run
-from distillery_trainer.backends.records import BaseRecord
-from distillery_trainer.cli import main as trainer
-from distillery_trainer.files import digest
+from distillery_trainer.cli.main import main as trainer
+from distillery_trainer.models.records import BaseRecord
+from distillery_trainer.store.files import digest
 
 STATED = ["--set", "card.license=apache-2.0", "--set", "card.language=[en, nl]"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distillery_trainer.cli import main as trainer
+from distillery_trainer.cli.main import main as trainer
 
 pytest.importorskip("torch")
 
@@ -21,7 +21,7 @@ ROUNDING = 1e-5
 NO_GRADIENT = "key.bias"
 SCRIPT = """
 import sys
-from distillery_trainer.cli import main
+from distillery_trainer.cli.main import main
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 """

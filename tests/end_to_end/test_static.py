@@ -12,8 +12,8 @@ from distillery_runtime import InputError
 from distillery_runtime.articles.text import compose
 from distillery_runtime.bundles.golden import ids_digest
 from distillery_runtime.spec.verdict import overalls
-from distillery_trainer.cli import main as trainer
-from distillery_trainer.labels import read_labels
+from distillery_trainer.cli.main import main as trainer
+from distillery_trainer.data.labels import read_labels
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from distillery_exporter.cli import main as exporter
 from distillery_runtime.articles.text import compose
 from distillery_runtime.bundles.golden import ids_digest
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.cli import main as trainer
+from distillery_trainer.cli.main import main as trainer
 
 pytest.importorskip("torch")
 
@@ -120,7 +120,7 @@ def test_a_kill_in_any_stage_changes_nothing_in_the_end(made: Path, arguments: l
     command = [
         sys.executable,
         "-c",
-        "import sys; from distillery_trainer.cli import main; sys.exit(main(sys.argv[1:]))",
+        "import sys; from distillery_trainer.cli.main import main; sys.exit(main(sys.argv[1:]))",
     ]
     for stage in STAGES:
         process = subprocess.Popen([*command, *arguments, "--run-dir", str(run)], stderr=subprocess.DEVNULL)

@@ -20,7 +20,7 @@ from distillery_exporter.graphs.precision import Plain, Rows, Weights, quantise_
 from distillery_runtime import load
 from distillery_runtime.cli.main import main as distillery
 from distillery_runtime.format.manifest import parse_manifest
-from distillery_trainer.cli import main as trainer
+from distillery_trainer.cli.main import main as trainer
 
 pytest.importorskip("torch")
 

@@ -18,9 +18,9 @@ from distillery_runtime.models.session import Graph
 from distillery_runtime.spec.calibration import identity
 from distillery_runtime.spec.model import StudentSettings, Window
 from distillery_runtime.tokens.window import TokenIds, pad
-from distillery_trainer import hl_gauss
-from distillery_trainer.backends.choose import import_torch_side
-from distillery_trainer.backends.protocol import FitData
+from distillery_trainer.models import hl_gauss
+from distillery_trainer.models.choose import import_torch_side
+from distillery_trainer.models.protocol import FitData
 
 # Fused operators add up in another order than PyTorch.
 PARITY = 5e-5
@@ -61,7 +61,7 @@ def test_a_fitted_student_of_bins_answers_alike_as_a_graph_in_fp32(
     backend: str, encoder_base: Path, decoder_base: Path, tmp_path: Path
 ) -> None:
     base = {"encoder": encoder_base, "decoder": decoder_base}[backend]
-    settings, module = student_settings(backend, base), import_torch_side(f"distillery_trainer.backends.{backend}")
+    settings, module = student_settings(backend, base), import_torch_side(f"distillery_trainer.neural.{backend}")
     data = some_articles()
     module.fit(getattr(settings, backend), WINDOW, data, tmp_path / "student", 1, None)
     student = module.load(tmp_path / "student", WINDOW)
@@ -133,7 +133,7 @@ def test_a_traced_encoder_of_bins_gives_what_its_logits_expect(tmp_path: Path) -
 def test_a_head_without_its_bins_is_refused(encoder_base: Path, tmp_path: Path) -> None:
     settings, module = (
         student_settings("encoder", encoder_base),
-        import_torch_side("distillery_trainer.backends.encoder"),
+        import_torch_side("distillery_trainer.neural.encoder"),
     )
     module.fit(settings.encoder, WINDOW, some_articles(), tmp_path / "student", 1, None)
     (tmp_path / "student" / "bins.json").unlink()

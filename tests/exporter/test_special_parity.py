@@ -18,8 +18,8 @@ from tests.runtime.tokens.test_reading import SPECIAL, unigram
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from distillery_trainer.torch_embedder import TorchEmbedder  # noqa: E402 - needs torch
-from distillery_trainer.torch_loading import load_encoder  # noqa: E402 - needs torch
+from distillery_trainer.neural.embedder import TorchEmbedder  # noqa: E402 - needs torch
+from distillery_trainer.neural.loading import load_encoder  # noqa: E402 - needs torch
 
 PARITY = 5e-5  # fused operators add up in another order than torch
 TEXTS = [

@@ -197,7 +197,7 @@ def test_a_missing_package_is_named_with_what_installs_it(
     tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny("modernbert", tmp_path)
-    monkeypatch.delitem(sys.modules, "distillery_trainer.torch_trace", raising=False)
+    monkeypatch.delitem(sys.modules, "distillery_trainer.neural.trace", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
 
     with pytest.raises(ProviderError, match=rf"{package} is not installed.*pip install 'distillery-exporter\[torch\]'"):

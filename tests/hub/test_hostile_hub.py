@@ -135,7 +135,7 @@ def test_a_line_that_breaks_again_and_again_is_taken_up_each_time(hub: Hub, comm
 def test_a_bundle_that_hangs_its_libraries_does_not_get_its_place(
     hub: Hub, commit: str, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("distillery_runtime.cli.verify.default_timeout_s", lambda size_bytes: 0.01)
+    monkeypatch.setattr("distillery_runtime.bundles.child.default_timeout_s", lambda size_bytes: 0.01)
 
     assert distillery(["pull", REPOSITORY, "--out", "mine"]) == 2
 

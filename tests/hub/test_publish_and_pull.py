@@ -13,7 +13,7 @@ import pytest
 from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.cli.main import main as distillery
 from distillery_runtime.format.manifest import seal
-from distillery_trainer.cli import main as trainer
+from distillery_trainer.cli.main import main as trainer
 
 Hub = Any  # the conftest's State, which cannot be imported from here
 

@@ -62,7 +62,7 @@ class Worker:
 
 def _serve() -> None:
     import distillery_trainer.oracle.gemini_batch  # noqa: F401 - so that no child has to
-    from distillery_trainer.cli import main
+    from distillery_trainer.cli.main import main
 
     for line in sys.stdin:
         pid = os.fork()

@@ -1,35 +1,121 @@
-"""Articles for the tiny transformers of the root conftest to learn from."""
+"""A small filter, labelled articles and folders for the half of the trainer that needs no torch."""
 
-from types import SimpleNamespace
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
-GREEN = ["river", "wind", "tree", "sun"]
-TOWN = ["city", "school", "art", "old"]
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.reading import parse_spec
+from distillery_trainer.filters.scaffold import CONFIG, init_filter
+
+REPOSITORY = Path(__file__).parents[2]
+FOUND = (8.0, 8.0)
+PASSED_OVER = (2.0, 8.0)
+
+
+@pytest.fixture
+def spec() -> FilterSpec:
+    """The filter that `trainer init` writes: relevance (0.6) and evidence_quality (0.4, gatekeeper), tiers 7, 4, 0."""
+    return parse_spec(yaml.safe_load(CONFIG.format(name="topic")), "config.yaml")
+
+
+@pytest.fixture
+def filters_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder where filters live."""
+    root = tmp_path / "filters"
+    monkeypatch.setenv("DISTILLERY_FILTERS", str(root))
+    return root
+
+
+@pytest.fixture
+def new_filter(filters_root: Path) -> Path:
+    """The folder of a filter just started: topic/v1."""
+    return init_filter("topic")
+
+
+@pytest.fixture
+def row() -> Callable[..., dict[str, Any]]:
+    """Makes one labelled article's record; keyword arguments replace its parts."""
+
+    def make(article_id: str, **changes: object) -> dict[str, Any]:
+        labels = {"relevance": 5.0, "evidence_quality": 4.5}
+        return {"id": article_id, "title": "A title", "text": f"The text of {article_id}.", "labels": labels} | changes
+
+    return make
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """Writes records (or lines as they are) into a JSON lines file of the test's folder."""
+
+    def write(name: str, rows: Sequence[Mapping[str, object] | str]) -> Path:
+        path = tmp_path / name
+        lines = [line if isinstance(line, str) else json.dumps(line) for line in rows]
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")
-def articles() -> SimpleNamespace:
-    """Texts of 2 to 30 words, labelled by how green and how urban their words are; the error of a constant answer."""
-    rng = np.random.default_rng(7)
-    texts = [_text(rng) for _ in range(48)]
-    labels = np.array([_labels(text) for text in texts], dtype=np.float32)
-    constant_mae = float(np.abs(labels[36:] - labels[:36].mean(axis=0)).mean())
-    return SimpleNamespace(
-        train_texts=texts[:36],
-        train_labels=labels[:36],
-        val_texts=texts[36:],
-        val_labels=labels[36:],
-        constant_mae=constant_mae,
-    )
+def topic_rows() -> Callable[[int], list[dict[str, Any]]]:
+    """Makes N articles of random words, every other of them about `solar` and labelled high for it."""
+
+    def make(count: int) -> list[dict[str, Any]]:
+        rng = np.random.default_rng(11)
+        words = [f"word{i}" for i in range(400)]
+        rows = []
+        for place in range(count):
+            text = [str(word) for word in rng.choice(words, size=40)]
+            relevance, evidence = FOUND if place % 2 else PASSED_OVER
+            text += ["solar"] * 5 if place % 2 else []
+            labels = {"relevance": relevance, "evidence_quality": evidence}
+            rows.append({"id": f"a{place:03}", "title": "", "text": " ".join(text), "labels": labels})
+        return rows
+
+    return make
 
 
-def _labels(text: str) -> list[float]:
-    words = text.split()
-    return [10 * sum(word in group for word in words) / len(words) for group in (GREEN, TOWN)]
+@pytest.fixture(scope="session")
+def quick() -> dict[str, object]:
+    """Overrides for a fit without torch that is over in a second."""
+    return {
+        "student.backend": "static",
+        "student.static.training.epochs": 2,
+        "cascade.probe.embedder": "static",
+        "cascade.probe.training.epochs": 2,
+        "cascade.probe.hidden": [4],
+    }
 
 
-def _text(rng: np.random.Generator) -> str:
-    group = GREEN if rng.random() < 0.5 else TOWN
-    return " ".join(rng.choice([*group, "a"], size=int(rng.integers(2, 30))))
+@pytest.fixture(scope="session")
+def articles() -> Callable[..., list[dict[str, Any]]]:
+    """Makes N articles of a seed's random words; every other is about `solar`, and labelled high for it."""
+
+    def make(count: int, seed: int, evidence: float = 8.0) -> list[dict[str, Any]]:
+        generator = np.random.default_rng(seed)
+        rows = []
+        for place in range(count):
+            words = [f"word{i}" for i in generator.integers(0, 400, size=40)] + ["solar"] * (5 * (place % 2))
+            labels = {"relevance": 8.0 if place % 2 else 2.0, "evidence_quality": evidence}
+            rows.append({"id": f"a{seed}-{place}", "title": "", "text": " ".join(words), "labels": labels})
+        return rows
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shipped_filter() -> Path:
+    """The filter with labelled examples that the repository ships."""
+    return REPOSITORY / "filters" / "sustainability_technology" / "v3"
+
+
+@pytest.fixture(scope="session")
+def shipped_labels(shipped_filter: Path) -> list[Path]:
+    """Its example articles."""
+    return sorted((shipped_filter / "examples").glob("*.jsonl"))

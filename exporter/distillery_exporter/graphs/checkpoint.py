@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from distillery_exporter.graphs.adapter_settings import CONFIG_NAME, WEIGHTS_NAME, AdapterSettings
 from distillery_exporter.graphs.settings import read_json, read_settings
 from distillery_exporter.graphs.tensors import TensorFiles
-from distillery_trainer.adapters import check_pairs, normalise_keys
+from distillery_trainer.models.adapters import check_pairs, normalise_keys
 
 _PREFIXES = ("", "model.", "bert.", "roberta.")
 HEAD = "score.weight"

@@ -25,7 +25,7 @@ from distillery_exporter.graphs.ports import MASK, TOKEN_INPUTS, save_encoder, s
 from distillery_exporter.graphs.transplant import add_model
 from distillery_runtime.errors import InputError, Problem, ProviderError
 from distillery_runtime.spec.calibration import Calibration
-from distillery_trainer.backends.choose import import_torch_side
+from distillery_trainer.models.choose import import_torch_side
 
 
 def is_hand_written(config: Mapping[str, object]) -> bool:
@@ -150,7 +150,7 @@ def _add_states(g: GraphBuilder, path: Path, trace: Callable[[Path, int], None])
 
 def _torch_side() -> ModuleType:
     try:
-        return import_torch_side("distillery_trainer.torch_trace")
+        return import_torch_side("distillery_trainer.neural.trace")
     except ProviderError as error:
         missing = cast(ModuleNotFoundError, error.__cause__).name  # cast: that is what import_torch_side turns around
         raise ProviderError(

@@ -6,15 +6,18 @@ what its user may.
 """
 
 import faulthandler
+import math
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import IO
 
 from distillery_runtime.errors import BundleError, ProviderError
+from distillery_runtime.format.integrity import check_id, read_manifest
 
 # Checking a bundle and replaying its golden articles on every variant takes about a second for each 10 MB on one core
 # of a slow laptop.
@@ -31,6 +34,52 @@ Say = Callable[[str], object]
 def default_timeout_s(size_bytes: int) -> float:
     """A generous deadline for the test of a bundle of this size."""
     return FIXED_S + S_PER_MB * size_bytes / 1e6
+
+
+def load_in_child(folder: Path, expected_id: str, timeout_s: float | None, say: Say) -> None:
+    """Loads a bundle on the CPU, in a child process.
+
+    Args:
+        folder: the bundle's.
+        expected_id: as in `load`.
+        timeout_s: when to end it; None: by the bundle's size.
+        say: callback for progress messages.
+
+    Raises:
+        BundleError: it does not load, or not in time.
+    """
+    found: list[str] = []
+    if verify_in_child(folder, expected_id, "cpu", "shortest", timeout_s, (found.append, found.append, say)):
+        raise BundleError(*found)
+
+
+def verify_in_child(
+    folder: Path,
+    expected_id: str | None,
+    provider: str,
+    goldens: str,
+    timeout_s: float | None,
+    sinks: tuple[Say, Say, Say],
+) -> int:
+    """Runs `distillery verify` on a bundle in a child process and gives its exit code.
+
+    Args:
+        folder: the bundle's.
+        expected_id: as in `load`.
+        provider: where to run.
+        goldens: which golden articles to replay, `all` or only the `shortest`, as `load` does.
+        timeout_s: when to end it; None: by the bundle's size.
+        sinks: take its stdout, its stderr and progress messages.
+
+    Raises:
+        BundleError: the manifest is not sound; it did not end in time, or a library ended the process.
+    """
+    manifest, bundle_id = read_manifest(folder)
+    check_id(str(folder), bundle_id, expected_id)
+    timeout_s = timeout_s or default_timeout_s(manifest.size_bytes)
+    arguments = ["verify", str(folder), "--provider", provider, "--expected-id", bundle_id]
+    arguments += ["--in-this-process", goldens, "--timeout-s", str(math.ceil(timeout_s))]
+    return run_in_child(arguments, str(folder), timeout_s, *sinks)
 
 
 def run_in_child(arguments: Sequence[str], where: str, timeout_s: float, out: Say, err: Say, say: Say) -> int:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from distillery_runtime.bundles.child import load_in_child
 from distillery_runtime.bundles.hub_errors import TOKEN
 from distillery_runtime.bundles.hub_fetch import Download, Revision, default_timeout_s, within
 from distillery_runtime.bundles.load import open_bundle
-from distillery_runtime.cli.verify import load_in_child
 from distillery_runtime.environment import key_in
 from distillery_runtime.errors import BundleError, InputError, Problem
 from distillery_runtime.format.integrity import MAX_MANIFEST_BYTES, check_id, read_manifest
@@ -71,9 +71,8 @@ def pull(
         target = out or bundles / f"{manifest.filter.name}-{manifest.filter.version}"
         if not _is_there(target, bundle_id):
             _expect_sizes(repo_id, manifest, found)
-            size_bytes = sum(entry.size_bytes for entry in manifest.files)
-            say(f"{repo_id}@{found.commit}: {size_bytes / 1e6:,.1f} MB")
-            waiting(lambda: _fetch_files(download, found.commit, manifest, part), size_bytes)
+            say(f"{repo_id}@{found.commit}: {manifest.size_bytes / 1e6:,.1f} MB")
+            waiting(lambda: _fetch_files(download, found.commit, manifest, part), manifest.size_bytes)
             load_in_child(part, bundle_id, timeout_s, say)
             part.replace(target)
         shutil.rmtree(part, ignore_errors=True)

@@ -1,17 +1,15 @@
 """The command `distillery verify`: check every byte of a bundle and replay its golden articles, in a child process."""
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distillery_runtime.bundles.child import Say, default_timeout_s, limit_this_process, run_in_child
+from distillery_runtime.bundles.child import limit_this_process, verify_in_child
 from distillery_runtime.bundles.golden import replay
 from distillery_runtime.bundles.load import Bundle, load, open_bundle, open_stages
 from distillery_runtime.cli.command import news, positive, print_lines
-from distillery_runtime.errors import BundleError, InputError, Problem, ProviderError
+from distillery_runtime.errors import InputError, Problem, ProviderError
 from distillery_runtime.format.integrity import check_id, read_manifest
-from distillery_runtime.format.manifest import Manifest
 from distillery_runtime.format.signature import signed_id
 from distillery_runtime.models.cuda import cuda_is_installed
 from distillery_runtime.models.session import Provider
@@ -44,23 +42,6 @@ def add_verify_command(commands: "Commands") -> None:
     parser.set_defaults(run=_verify)
 
 
-def load_in_child(folder: Path, expected_id: str, timeout_s: float | None, say: Say) -> None:
-    """Loads a bundle on the CPU, in a child process.
-
-    Args:
-        folder: the bundle's.
-        expected_id: as in `load`.
-        timeout_s: when to end it; None: by the bundle's size.
-        say: callback for progress messages.
-
-    Raises:
-        BundleError: it does not load, or not in time.
-    """
-    found: list[str] = []
-    if _run_child(folder, expected_id, "cpu", "shortest", timeout_s, (found.append, found.append, say)):
-        raise BundleError(*found)
-
-
 def _verify(options: argparse.Namespace) -> int:
     if options.in_this_process:
         return _verify_in_this_process(options)
@@ -73,34 +54,13 @@ def _verify(options: argparse.Namespace) -> int:
     elif options.issuer or options.signature:
         raise InputError("verify", [Problem("--signed-by", "not given", "by whom the bundle is to be signed")])
     given = options.bundle, expected_id, options.provider, "all", options.timeout_s
-    return _run_child(*given, (print_lines, news, news))
-
-
-def _run_child(
-    folder: Path,
-    expected_id: str | None,
-    provider: str,
-    goldens: str,
-    timeout_s: float | None,
-    sinks: tuple[Say, Say, Say],
-) -> int:
-    """Runs `verify` in a child process; `sinks` take its stdout, its stderr and progress messages."""
-    manifest, bundle_id = read_manifest(folder)
-    check_id(str(folder), bundle_id, expected_id)
-    timeout_s = timeout_s or default_timeout_s(_size(manifest))
-    arguments = ["verify", str(folder), "--provider", provider, "--expected-id", bundle_id]
-    arguments += ["--in-this-process", goldens, "--timeout-s", str(math.ceil(timeout_s))]
-    return run_in_child(arguments, str(folder), timeout_s, *sinks)
-
-
-def _size(manifest: Manifest) -> int:
-    return sum(entry.size_bytes for entry in manifest.files)
+    return verify_in_child(*given, (print_lines, news, news))
 
 
 def _verify_in_this_process(options: argparse.Namespace) -> int:
     manifest, _ = read_manifest(options.bundle)
     limit_this_process(
-        options.timeout_s, _size(manifest) if options.provider == "cpu" or not cuda_is_installed() else None
+        options.timeout_s, manifest.size_bytes if options.provider == "cpu" or not cuda_is_installed() else None
     )
     if options.in_this_process == "shortest":
         load(options.bundle, provider=options.provider, expected_id=options.expected_id)

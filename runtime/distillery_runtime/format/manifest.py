@@ -155,6 +155,11 @@ class Manifest(_Part):
             raise ValueError("a threshold above 0 and below 1 beside a router")
         return self
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of all files together."""
+        return sum(entry.size_bytes for entry in self.files)
+
     def path_of(self, role: Role) -> str:
         """The path of the one file with this role."""
         return next(entry.path for entry in self.files if entry.role == role)

@@ -13,14 +13,14 @@ import yaml
 
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.reading import parse_spec
+from distillery_trainer.filters.prompt import reply_schema
+from distillery_trainer.filters.scaffold import CONFIG, init_filter
 from distillery_trainer.labelling.driving import JobSize, Pace, Patience
 from distillery_trainer.labelling.job import LabelJob, Money, Questions
 from distillery_trainer.labelling.label import Labelled, label
 from distillery_trainer.labelling.prepared import prepare
 from distillery_trainer.oracle.protocol import Settings
 from distillery_trainer.oracle.services import Access
-from distillery_trainer.prompt import reply_schema
-from distillery_trainer.scaffold import CONFIG, init_filter
 
 ROOT = Path(__file__).parents[3]
 if str(ROOT / "tests" / "servers") not in sys.path:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.cli import main
-from distillery_trainer.labelling.agreement import agreement, weighted_alpha
-from distillery_trainer.labels import read_labels
+from distillery_trainer.cli.main import main
+from distillery_trainer.data.labels import read_labels
+from distillery_trainer.evaluate.agreement import agreement, weighted_alpha
 
 Score = st.integers(0, 20).map(lambda half: half / 2)
 Pairs = st.lists(st.tuples(Score, Score), min_size=2, max_size=12)

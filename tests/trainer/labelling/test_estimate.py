@@ -6,7 +6,6 @@ import sys
 import unicodedata
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +14,13 @@ from hypothesis import strategies as st
 from oracle_server import Answer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-import distillery_trainer
 from distillery_trainer.labelling.estimate import max_frame_tokens, max_tokens, most
 from distillery_trainer.labelling.job import LabelJob
 from distillery_trainer.labelling.label import Labelled
+from distillery_trainer.models.static_embedder import TABLE_FOLDER
 from distillery_trainer.oracle.protocol import Request, Settings
 
-TABLE = Path(distillery_trainer.__file__).parent / "static_table" / "tokenizer.json"
+TABLE = TABLE_FOLDER / "tokenizer.json"
 BYTES = [f"<0x{value:02X}>" for value in range(256)]
 # U+FDFA has 18 characters in NFKD; U+0390 three; U+1D160 is 4 bytes and 12 in NFC; U+0958 is excluded from composition.
 BOMBS = (

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from oracle_server import Answer, completion
 
+from distillery_trainer.filters.reply import parse_reply
 from distillery_trainer.labelling.job import LabelJob
 from distillery_trainer.labelling.label import Labelled
 from distillery_trainer.labelling.ledger import Outcome, Past
 from distillery_trainer.labelling.standing import standing_of
 from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError, TerminalError
 from distillery_trainer.oracle.openai_compatible import read_completion
-from distillery_trainer.reply import parse_reply
 
 Serve = Callable[..., Any]  # Any: OracleServer
 Job = Callable[..., LabelJob]

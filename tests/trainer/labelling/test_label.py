@@ -9,9 +9,9 @@ import pytest
 from oracle_server import Answer
 
 from distillery_runtime.spec.model import FilterSpec
+from distillery_trainer.data.labels import read_labels
 from distillery_trainer.labelling.job import LabelJob, Questions
 from distillery_trainer.labelling.label import Labelled
-from distillery_trainer.labels import read_labels
 
 CALL_USD = (1000 * 1 + 50 * 10) / 1e6
 Serve = Callable[..., Any]  # Any: OracleServer

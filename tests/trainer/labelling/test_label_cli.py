@@ -10,8 +10,8 @@ import pytest
 from oracle_server import Answer
 
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.cli import main
-from distillery_trainer.labels import read_labels
+from distillery_trainer.cli.main import main
+from distillery_trainer.data.labels import read_labels
 from distillery_trainer.oracle.services import SERVICES, is_free
 
 Server = Any  # Any: OracleServer

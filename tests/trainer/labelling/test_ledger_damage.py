@@ -14,7 +14,7 @@ import pytest
 from oracle_server import Answer
 
 from distillery_runtime.errors import InputError
-from distillery_trainer.cli import main
+from distillery_trainer.cli.main import main
 from distillery_trainer.labelling import ledger_tables
 from distillery_trainer.labelling.driving import Pace
 from distillery_trainer.labelling.job import LabelJob

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distillery_trainer.cli import main
+from distillery_trainer.cli.main import main
 
 pytestmark = pytest.mark.slow
 

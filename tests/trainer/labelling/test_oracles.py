@@ -11,6 +11,8 @@ import yaml
 from oracle_server import Answer
 
 from distillery_runtime.spec.reading import parse_spec
+from distillery_trainer.filters.prompt import reply_schema
+from distillery_trainer.filters.scaffold import CONFIG
 from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError, TerminalError
 from distillery_trainer.oracle.gemini import GeminiOracle
 from distillery_trainer.oracle.openai_compatible import ChatOracle
@@ -18,8 +20,6 @@ from distillery_trainer.oracle.protocol import Reply, Request, Settings
 from distillery_trainer.oracle.reply_schema import plain_schema
 from distillery_trainer.oracle.services import CHAT_SERVICES, Access, sent
 from distillery_trainer.oracle.usage import Usage
-from distillery_trainer.prompt import reply_schema
-from distillery_trainer.scaffold import CONFIG
 
 KEY = "a-key-that-nobody-may-see"
 REQUEST = Request("key-1", "a1", "Score it.", "An article.")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from oracle_server import OracleServer as Server
 
-from distillery_trainer.cli import main
+from distillery_trainer.cli.main import main
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from distillery_trainer.curate.audit_texts import (
     check_leaks,
     check_truncation,
 )
-from distillery_trainer.curate.duplicates import near_duplicate_pairs
 from distillery_trainer.curate.findings import Finding
 from distillery_trainer.curate.records import read_records
-from distillery_trainer.labels import LabelledSet, files_digest, read_labels
+from distillery_trainer.data.duplicates import near_duplicate_pairs
+from distillery_trainer.data.labels import LabelledSet, files_digest, read_labels
 
 
 @dataclass(frozen=True)

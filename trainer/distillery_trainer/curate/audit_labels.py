@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.curate.findings import Finding, graded
-from distillery_trainer.metrics import rounded
+from distillery_trainer.evaluate.metrics import rounded
 
 MOST_ALIKE = 0.8  # share of articles with the same label
 FEWEST_FINDS = 100

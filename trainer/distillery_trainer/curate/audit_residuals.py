@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
 from distillery_runtime.spec.model import Window
-from distillery_trainer.curate.duplicates import linked
 from distillery_trainer.curate.findings import Finding, graded
-from distillery_trainer.static_embedder import StaticEmbedder
+from distillery_trainer.data.duplicates import linked
+from distillery_trainer.models.static_embedder import StaticEmbedder
 
 FOLDS = 5
 PENALTY = 1.0

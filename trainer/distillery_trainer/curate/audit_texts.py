@@ -14,7 +14,7 @@ from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.curate.findings import Finding, graded
 from distillery_trainer.curate.guards import Guards
 from distillery_trainer.curate.injections import Detector
-from distillery_trainer.static_embedder import TABLE_FOLDER
+from distillery_trainer.models.static_embedder import TABLE_FOLDER
 
 CONFLICT = 2.0  # points of the overall between two tellings of the same news
 MOST_CUT = 0.2

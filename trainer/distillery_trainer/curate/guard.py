@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distillery_runtime.spec.model import TextPolicy
-from distillery_trainer.curate.duplicates import near_duplicate_groups, representatives
 from distillery_trainer.curate.guards import Dropped, Guards
 from distillery_trainer.curate.records import Receipt, Received, read_records
-from distillery_trainer.files import write_jsonl
+from distillery_trainer.data.duplicates import near_duplicate_groups, representatives
+from distillery_trainer.store.files import write_jsonl
 
 UNREADABLE, DUPLICATE, NEAR_DUPLICATE = "unreadable", "duplicate", "near_duplicate"
 

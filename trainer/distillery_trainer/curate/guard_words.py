@@ -2,7 +2,7 @@
 
 import re
 
-from distillery_trainer.curate.duplicates import tokens
+from distillery_trainer.data.duplicates import tokens
 
 _SENTENCE = re.compile(r"(?<=[.!?…»。！？])\s+|\n+")
 LETTERS_FROM = 2000  # characters

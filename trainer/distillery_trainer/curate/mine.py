@@ -13,9 +13,9 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.curate.records import Received, read_records
 from distillery_trainer.curate.sampling import Chosen, Request, draw, write_chosen
-from distillery_trainer.finished_run import open_finished_run
-from distillery_trainer.pool import unlike
-from distillery_trainer.run_models import RunModels
+from distillery_trainer.data.pool import unlike
+from distillery_trainer.runs.run import open_finished_run
+from distillery_trainer.runs.run_models import RunModels
 
 NEAR_TIER, DISAGREEMENT, TOP = "near_tier", "disagreement", "top"
 

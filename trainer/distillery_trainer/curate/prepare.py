@@ -4,19 +4,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.articles.jsonl import BadLine, read_again
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import overalls
-from distillery_trainer.curate.duplicates import near_duplicate_groups
-from distillery_trainer.files import write_json, write_jsonl
-from distillery_trainer.labels import LabelledSet, files_digest, read_labels
-from distillery_trainer.split import SHARES, Assignment, Split, shuffle_key, split_by_group
+from distillery_trainer.data.duplicates import near_duplicate_groups
+from distillery_trainer.data.labels import LabelledSet, files_digest, read_labels
+from distillery_trainer.data.split import SHARES, Assignment, Split, shuffle_key, split_by_group
+from distillery_trainer.store.files import write_json, write_jsonl
 
 HELD_OUT: tuple[Split, ...] = ("test", "calibration", "val")  # in the order in which they need finds
 FLOOR = 20
@@ -68,50 +66,6 @@ def prepare(labelled: LabelledSet, spec: FilterSpec, floor: int, seed: int) -> P
     short = tuple(name for name, count in counts.items() if count < floor)
     assigned = [Assignment(i, found_by.split[group], group) for i, group in zip(ids, groups, strict=True)]
     return Prepared(tuple(assigned), values, counts, short)
-
-
-def read_splits(path: Path, ids: Sequence[str], whole: bool = True) -> list[Assignment]:
-    """A split that `trainer prepare` wrote, for these articles in this order.
-
-    Raises:
-        InputError: it is not readable, lacks an article, or (if it must be `whole`) lacks a part or divides a group.
-    """
-    known: dict[str, Assignment] = {}
-    unread = []
-    for number, row in enumerate(read_again(path), start=1):
-        found = row.reason if isinstance(row, BadLine) else _assignment(row)
-        if isinstance(found, str) or found.id in known:
-            what = found if isinstance(found, str) else f"id {found.id!r} given twice"
-            unread.append(Problem(f"{path}: row {number}", what, "a row as `trainer prepare` writes it"))
-        else:
-            known[found.id] = found
-    if unread:
-        raise InputError("--splits", unread[:10])
-    own = [known[i] for i in ids if i in known]
-    problems = [Problem(f"{path}: {i}", "missing", "every labelled article") for i in ids if i not in known][:10]
-    problems += [Problem(f"{path}: {a.id}", repr(a.split), ", ".join(SHARES)) for a in own if a.split not in SHARES]
-    faults = [Problem(f"{path}: {n}", "no article", "at least 1") for n in SHARES if all(a.split != n for a in own)]
-    faults += [Problem(f"{path}: group {g}", "in several splits", "in one") for g in sorted(divided_groups(own))]
-    if problems or (whole and faults):
-        raise InputError("--splits", [*problems, *(faults if whole else ())])
-    return own
-
-
-def _assignment(row: Mapping[str, object]) -> Assignment | str:
-    """The row's content, or what is wrong with it."""
-    values = [row.get(name) for name in ("id", "split", "group")]
-    article, split, group = values
-    if not all(isinstance(value, str) for value in values):
-        return "not an object with id, split and group"
-    return Assignment(str(article), cast(Split, split), str(group))  # cast: its name is checked by the caller
-
-
-def divided_groups(assigned: Sequence[Assignment]) -> set[str]:
-    """The groups whose articles are in more than one part."""
-    parts: dict[str, set[str]] = defaultdict(set)
-    for one in assigned:
-        parts[one.group].add(one.split)
-    return {group for group, names in parts.items() if len(names) > 1}
 
 
 class _Finds:

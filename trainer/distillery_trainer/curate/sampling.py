@@ -8,7 +8,7 @@ import numpy as np
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_trainer.curate.records import Received
-from distillery_trainer.files import write_jsonl
+from distillery_trainer.store.files import write_jsonl
 
 RANDOM = "random"
 RANDOM_SHARE = 0.2

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import ProbeSettings, TextPolicy
-from distillery_trainer.backends.choose import open_embedder
 from distillery_trainer.curate.records import Received, read_records
 from distillery_trainer.curate.sampling import Chosen, Request, draw, write_chosen
+from distillery_trainer.models.choose import open_embedder
 
 SIMILAR = "similar"
 MIN_NORM = 1e-9

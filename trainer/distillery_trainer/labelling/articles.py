@@ -10,7 +10,7 @@ from distillery_runtime.articles.jsonl import BadLine, file_problem, read_again
 from distillery_runtime.articles.text import compose
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import TextPolicy
-from distillery_trainer.files import is_writable
+from distillery_trainer.store.files import is_writable
 
 Record = Mapping[str, object]
 

@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from distillery_trainer.files import digest
 from distillery_trainer.oracle.protocol import Request, Settings
+from distillery_trainer.store.files import digest
 
 MARK_DIGITS = 20
 

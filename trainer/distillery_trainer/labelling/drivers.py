@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from distillery_runtime.cli.command import STOPS
 from distillery_runtime.errors import Problem
+from distillery_trainer.data.labels import LabelledArticle
+from distillery_trainer.filters.reply import ReplyError
 from distillery_trainer.labelling.batches import BatchDriver
 from distillery_trainer.labelling.budget import Budget
 from distillery_trainer.labelling.driving import Driver, Patience, Say
@@ -17,12 +19,10 @@ from distillery_trainer.labelling.ledger_tables import LedgerError
 from distillery_trainer.labelling.live import LiveDriver
 from distillery_trainer.labelling.prepared import Prepared
 from distillery_trainer.labelling.watch import Watch
-from distillery_trainer.labels import LabelledArticle
 from distillery_trainer.oracle.protocol import Oracle
 from distillery_trainer.oracle.rates import Rates
 from distillery_trainer.oracle.recorded import RecordedOracle
 from distillery_trainer.oracle.services import RECORDED, open_batches, open_oracle
-from distillery_trainer.reply import ReplyError
 
 
 @asynccontextmanager

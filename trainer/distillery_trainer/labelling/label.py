@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distillery_runtime.errors import Problem
-from distillery_trainer.files import write_json, write_jsonl
 from distillery_trainer.labelling.asked import Asked
 from distillery_trainer.labelling.driving import Say, Stop
 from distillery_trainer.labelling.job import LabelJob
@@ -17,6 +16,7 @@ from distillery_trainer.labelling.prepared import Prepared
 from distillery_trainer.labelling.results import Results, collect
 from distillery_trainer.labelling.summary import summarise
 from distillery_trainer.oracle.services import RECORDED
+from distillery_trainer.store.files import write_json, write_jsonl
 
 ROUNDING = 1e-5  # US dollars, of a summary's figures
 

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from distillery_runtime.errors import Problem
 from distillery_trainer.labelling.ledger_tables import connect, reported
-from distillery_trainer.locks import only_process
 from distillery_trainer.oracle.protocol import Request
 from distillery_trainer.oracle.usage import Usage
+from distillery_trainer.store.locks import only_process
 
 Mode = Literal["live", "batch"]
 MODES: tuple[Mode, ...] = ("live", "batch")

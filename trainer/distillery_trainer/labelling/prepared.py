@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.filters import load_filter
+from distillery_trainer.filters.find import load_filter
+from distillery_trainer.filters.prompt import read_template, render_prompt, reply_schema
+from distillery_trainer.filters.reply import ParsedReply, parse_reply
 from distillery_trainer.labelling.articles import Articles, read_articles
 from distillery_trainer.labelling.asking import Asking, make_asking
 from distillery_trainer.labelling.budget import Terms
@@ -18,8 +20,6 @@ from distillery_trainer.labelling.standing import Standing, standings
 from distillery_trainer.oracle.prices import Price
 from distillery_trainer.oracle.protocol import Request, Settings
 from distillery_trainer.oracle.services import RECORDED, check_access, price_of
-from distillery_trainer.prompt import read_template, render_prompt, reply_schema
-from distillery_trainer.reply import ParsedReply, parse_reply
 
 # Fields of a request's body.
 OURS = ("model", "messages", "stream")

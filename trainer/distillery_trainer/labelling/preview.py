@@ -14,6 +14,7 @@ from distillery_runtime.articles.text import compose
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.files.strict_json import JsonError, parse_json
 from distillery_runtime.spec.model import FilterSpec
+from distillery_trainer.filters.prompt import read_template, render_prompt, reply_schema
 from distillery_trainer.labelling.asking import make_asking
 from distillery_trainer.labelling.budget import Terms
 from distillery_trainer.labelling.estimate import max_frame_tokens
@@ -23,7 +24,6 @@ from distillery_trainer.labelling.plan import Estimate, estimate
 from distillery_trainer.oracle.prices import FREE, Price
 from distillery_trainer.oracle.protocol import Request
 from distillery_trainer.oracle.services import Access, price_of, sent
-from distillery_trainer.prompt import read_template, render_prompt, reply_schema
 
 PLACEHOLDER = "(the article's title and text)"
 FROM_STDIN = "-"

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from distillery_runtime.spec.model import FilterSpec
+from distillery_trainer.filters.reply import applied
 from distillery_trainer.labelling.articles import Article
 from distillery_trainer.labelling.plan import Plan
 from distillery_trainer.labelling.standing import Standing
-from distillery_trainer.reply import applied
 
 COST_DECIMALS = 9
 SCORE_DECIMALS = 4

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from distillery_trainer.filters.reply import ParsedReply, ReplyError
 from distillery_trainer.labelling.ledger import Past
-from distillery_trainer.reply import ParsedReply, ReplyError
 
 Judge = Callable[[str], ParsedReply]
 NOT_OF_THE_SCHEMA = "not of the schema"

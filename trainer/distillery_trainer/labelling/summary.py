@@ -10,12 +10,12 @@ import numpy as np
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import VerdictRules, round_scores
 from distillery_runtime.version import __version__
-from distillery_trainer.files import digest
+from distillery_trainer.evaluate.noise import noise_floor
 from distillery_trainer.labelling.asked import Asked
 from distillery_trainer.labelling.ledger import Past, Spent
 from distillery_trainer.labelling.prepared import Prepared
 from distillery_trainer.labelling.results import Results, Row, repeats_of
-from distillery_trainer.noise import noise_floor
+from distillery_trainer.store.files import digest
 
 SCHEMA_VERSION = 1
 DECIMALS = 6

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.labels import LabelledArticle, read_labels
+from distillery_trainer.data.labels import LabelledArticle, read_labels
+from distillery_trainer.filters.reply import lowest_caps
 from distillery_trainer.oracle.errors import RefusedError
 from distillery_trainer.oracle.protocol import Reply, Request
 from distillery_trainer.oracle.usage import Usage
-from distillery_trainer.reply import lowest_caps
 
 NOTHING = Usage(0, 0)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distillery_trainer.bounds import share_interval
+from distillery_trainer.certify.bounds import share_interval
 from distillery_trainer.report.facts import Facts, in_words, percent
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape

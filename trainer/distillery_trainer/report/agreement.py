@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.spec.calibration import CalibrationMap
-from distillery_trainer.predictions import Predictions
+from distillery_trainer.data.predictions import Predictions
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import binned, legend, multiples
 from distillery_trainer.report.facts import Facts, in_words

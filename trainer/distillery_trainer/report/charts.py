@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_trainer import metrics
+from distillery_trainer.evaluate import metrics
 from distillery_trainer.report.svg import CHARACTER, HOLLOW, Axis, Drawing, Panel
 
 WIDTH = 720.0

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_trainer.labels import LabelledArticle
+from distillery_trainer.data.labels import LabelledArticle
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import mean_of, single
 from distillery_trainer.report.facts import Facts, in_words

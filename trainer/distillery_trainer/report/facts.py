@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import overalls
-from distillery_trainer.calibration_file import read_calibration
-from distillery_trainer.labels import LabelledSet
-from distillery_trainer.predictions import Predictions, read_predictions
+from distillery_trainer.certify.calibration_file import read_calibration
+from distillery_trainer.data.labels import LabelledSet
+from distillery_trainer.data.predictions import Predictions, read_predictions
 from distillery_trainer.report.learning import Lesson
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_trainer import baselines, metrics
-from distillery_trainer.backends.protocol import FitData
-from distillery_trainer.heads import HeadData, fit_ridge
+from distillery_trainer.evaluate import baselines, metrics
+from distillery_trainer.models.heads import HeadData, fit_ridge
+from distillery_trainer.models.protocol import FitData
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 MIN_ARTICLES = 8

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distillery_trainer.bounds import share_interval
-from distillery_trainer.parts import LONG, SHORT, TOTAL
+from distillery_trainer.certify.bounds import share_interval
+from distillery_trainer.evaluate.parts import LONG, SHORT, TOTAL
 from distillery_trainer.report import page
 from distillery_trainer.report.advice import hits, recall_interval
 from distillery_trainer.report.charts import LEFT, WIDTH

@@ -1,0 +1,283 @@
+"""The routing threshold's certificate: exact bounds, a ladder tested from below, and the promise it makes."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from distillery_trainer.certify.bounds import upper_bound
+from distillery_trainer.certify.certificate import (
+    LADDER,
+    Certificate,
+    Drawn,
+    Wanted,
+    certificate,
+    certify,
+    curve,
+    statements,
+)
+
+FEW = settings(derandomize=True, max_examples=25, deadline=None)
+FOUND, PASSED_OVER = 9.5, 0.05
+EVEN = LADDER[-1]  # odds, beyond which no threshold is tried
+
+
+def certified(
+    probe_of_positives: np.ndarray, negatives: int = 50, target: float = 0.05, **changes: float
+) -> Certificate:
+    """A certificate for positives of these chances, and negatives that the probe sees too."""
+    student = np.concatenate([np.full(len(probe_of_positives), FOUND), np.full(negatives, PASSED_OVER)])
+    probe = np.concatenate([probe_of_positives, np.full(negatives, 0.0001)])
+    return certify(
+        Drawn(probe, student),
+        Wanted(**{"operating_overall": 4.0, "target_miss_rate": target, "confidence": 0.95} | changes),
+    )
+
+
+@pytest.mark.parametrize(("count", "threshold"), [(58, None), (59, EVEN)])
+def test_with_59_positives_above_it_the_highest_threshold_is_certified_for_5_percent(
+    count: int, threshold: float | None
+) -> None:
+    assert certified(np.full(count, 0.7)).threshold == threshold
+
+
+def test_too_few_positives_give_no_threshold_and_say_how_many_are_needed() -> None:
+    certificate = certified(np.full(12, 0.7), target=0.02)
+
+    assert (certificate.threshold, certificate.share_below) == (None, 0.0)
+    assert certificate.statement() == (
+        "No threshold is certified: 12 articles that the student places at the operating tier are too few, or too many "
+        "of them were missed; "
+        "149 without a miss would certify a miss rate of 2 % at 95 % confidence. Every article goes to the student."
+    )
+
+
+def test_without_any_positive_the_bound_is_1() -> None:
+    certificate = certified(np.array([]))
+
+    assert (certificate.threshold, certificate.positives, certificate.upper_bound) == (None, 0, 1.0)
+
+
+def test_the_statement_of_a_threshold_names_bound_confidence_and_numbers() -> None:
+    probe = np.concatenate([np.full(197, 0.7), np.full(3, 0.3)])
+
+    statement = certified(probe).statement()
+
+    bound = binomtest(3, 200, alternative="less").proportion_ci(0.95, method="exact").high
+    assert statement == (
+        "Of articles that the student places at the operating tier or above, the probe drops at most "
+        f"{math.ceil(bound * 1000) / 10:g} % (95 % confidence; 3 missed of 200)."
+    )
+
+
+@FEW
+@given(st.integers(0, 10_000), st.integers(60, 300))
+def test_the_ladder_stops_at_its_first_failure(seed: int, count: int) -> None:
+    probe = np.random.default_rng(seed).normal(0.6, 0.25, size=count).clip(0, 1)
+
+    found = certified(probe).threshold
+
+    def passes(threshold: float) -> bool:
+        return upper_bound(int(np.sum(probe < threshold)), count, 0.95) <= 0.05
+
+    passed = [step for step in LADDER if passes(step)]
+    assert found == (max(passed) if passed else None)
+    assert all(passes(step) for step in LADDER if found is not None and step <= found)
+
+
+def test_no_threshold_lies_above_even_odds() -> None:
+    assert max(LADDER) == certified(np.ones(80)).threshold == 0.5
+
+
+@FEW
+@given(st.integers(0, 10_000))
+def test_misses_and_share_are_those_of_the_threshold(seed: int) -> None:
+    probe = np.random.default_rng(seed).normal(0.7, 0.2, size=150).clip(0, 1)
+
+    certificate = certified(probe, negatives=50)
+
+    below = np.sum(probe < certificate.threshold)
+    assert (certificate.articles, certificate.positives, certificate.misses) == (200, 150, below)
+    assert certificate.share_below == pytest.approx((below + 50) / 200)  # negatives have a chance of 0.0001
+
+
+def test_a_chance_exactly_at_the_threshold_goes_to_the_student() -> None:
+    certificate = certified(np.full(80, EVEN))
+
+    assert (certificate.threshold, certificate.misses) == (EVEN, 0)
+
+
+def test_a_student_overall_exactly_at_the_operating_tier_is_a_positive() -> None:
+    certificate = certify(Drawn(np.full(70, 0.9), np.full(70, 4.0)), Wanted(4.0, 0.05, 0.95))
+
+    assert certificate.positives == 70
+
+
+def test_the_record_is_the_certificate_with_its_statement() -> None:
+    certificate = certified(np.full(80, 0.9))
+
+    record = certificate.to_record()
+
+    assert (record["schema_version"], record["threshold"], record["statement"]) == (1, EVEN, certificate.statement())
+
+
+CONFIDENCE, TARGET = 0.9, 0.1
+
+
+@pytest.fixture(scope="module")
+def population() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """4,000 articles' chances, student overalls and probabilities of being drawn: finds are drawn more often."""
+    generator = np.random.default_rng(3)
+    student = generator.uniform(0, 10, 4000)
+    probe = 1 / (1 + np.exp(4 - student + generator.normal(0, 2.0, 4000)))
+    return probe, student, np.where(probe > 0.3, 1.0, 0.3)
+
+
+def exceeded(drawn: Drawn, true_rates: np.ndarray) -> bool:
+    """Whether the certified threshold's true miss rate is above the target."""
+    threshold = certify(drawn, Wanted(4.0, TARGET, CONFIDENCE)).threshold
+    return threshold is not None and true_rates[LADDER.index(threshold)] > TARGET
+
+
+def rates_of(probe: np.ndarray, student: np.ndarray) -> np.ndarray:
+    """The true miss rate of each threshold of the ladder."""
+    return np.array([np.mean(probe[student >= 4] < step) for step in LADDER])
+
+
+@pytest.mark.parametrize("count", [120, 300])
+def test_over_2000_draws_the_certified_rate_is_exceeded_no_more_often_than_stated(
+    population: tuple[np.ndarray, ...], count: int
+) -> None:
+    probe, student, _ = population
+    rates, generator = rates_of(probe, student), np.random.default_rng(count)
+
+    draws = (generator.integers(0, len(probe), count) for _ in range(2000))
+    failures = sum(exceeded(Drawn(probe[chosen], student[chosen]), rates) for chosen in draws)
+
+    assert rates[-1] > TARGET > rates[0]  # some thresholds are too high
+    assert 0 < failures / 2000 <= 1 - CONFIDENCE + 3 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / 2000)  # Monte Carlo
+
+
+def test_over_2000_weighted_draws_it_is_not_exceeded_more_often_either(population: tuple[np.ndarray, ...]) -> None:
+    probe, student, inclusion = population
+    rates, generator = rates_of(probe, student), np.random.default_rng(7)
+
+    draws = [generator.choice(len(probe), 300, p=inclusion / inclusion.sum()) for _ in range(2000)]
+    failures = sum(exceeded(Drawn(probe[c], student[c], 1 / inclusion[c]), rates) for c in draws)
+    unweighted = sum(exceeded(Drawn(probe[c], student[c]), rates) for c in draws)
+
+    most = 1 - CONFIDENCE + 3 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / 2000)
+    assert failures / 2000 <= most < unweighted / 2000  # without the weights it would be
+
+
+def test_weighted_articles_certify_where_there_are_enough() -> None:
+    generator = np.random.default_rng(1)
+    weights = generator.choice([1.0, 4.0], 400)
+
+    certificate = certify(Drawn(np.full(400, 0.9), np.full(400, 9.0), weights), Wanted(4.0, 0.05, 0.95))
+
+    assert certificate.threshold == EVEN
+
+
+def test_of_weighted_articles_it_is_not_said_how_many_would_certify() -> None:
+    weights = np.where(np.arange(59) % 2, 4.0, 1.0)
+
+    found = certify(Drawn(np.full(59, 0.9), np.full(59, 9.0), weights), Wanted(4.0, 0.05, 0.95))
+
+    assert (found.threshold, found.positives_needed) == (None, None)
+    assert "59 articles" in found.statement()
+    assert "would certify" not in found.statement()
+    assert "a miss rate of 5 % at 95 % confidence" in found.statement()
+
+
+def test_a_weight_that_the_draw_happens_not_to_hold_makes_the_bound_wider() -> None:
+    drawn = Drawn(np.full(200, 0.9), np.full(200, 9.0), np.where(np.arange(200) % 2, 2.0, 1.0))
+    wanted = Wanted(4.0, 0.05, 0.95)
+
+    alone, of_a_wider_source = certify(drawn, wanted), certify(replace(drawn, most=20.0), wanted)
+
+    assert alone.upper_bound < of_a_wider_source.upper_bound
+
+
+def test_the_share_below_counts_articles_by_their_weight() -> None:
+    probe = np.array([0.0] * 100 + [0.9] * 300)
+    weights = np.array([3.0] * 100 + [1.0] * 300)
+
+    certificate = certify(Drawn(probe, 10 * probe, weights), Wanted(4.0, 0.2, 0.95))
+
+    assert certificate.share_below == pytest.approx(0.5)
+
+
+def test_the_statement_names_its_judge() -> None:
+    drawn = Drawn(np.full(80, 0.9), np.full(80, 9.0))
+
+    statement = certify(drawn, Wanted(4.0, 0.05, 0.95), "oracle").statement()
+
+    assert statement.startswith("Of articles that the oracle places at the operating tier or above")
+
+
+def test_the_curve_has_every_threshold_with_what_it_saves_and_may_miss() -> None:
+    probe = np.concatenate([np.full(95, 0.7), np.full(5, 0.2), np.full(100, 0.0001)])
+    student = np.concatenate([np.full(100, FOUND), np.full(100, PASSED_OVER)])
+
+    rows = curve(Drawn(probe, student), Wanted(4.0, 0.05, 0.95))
+
+    assert [row["threshold"] for row in rows] == list(LADDER)
+    below, above = rows[26], rows[27]  # log odds of -1.5 and -1.25: chances of 0.18 and 0.22
+    assert (below["misses"], below["share_below"]) == (0, 0.5)
+    assert (above["misses"], above["share_below"]) == (5, 0.525)
+    assert above["upper_bound"] == pytest.approx(upper_bound(5, 100, 0.95), abs=1e-6)
+
+
+def test_the_curve_says_how_many_positives_would_certify_and_where_none_would() -> None:
+    probe = np.concatenate([np.full(95, 0.7), np.full(5, 0.2)])
+
+    rows = curve(Drawn(probe, np.full(100, FOUND)), Wanted(4.0, 0.05, 0.95))
+
+    assert (rows[0]["positives_planned"], rows[-1]["positives_planned"]) == (59, None)
+
+
+NEVER = "No threshold is certified"
+# Chances of a judge's finds: what it certifies, and what its sentence has to say.
+JUDGED = {
+    "certifies": (np.full(120, 0.7), "drops at most"),
+    "certifies less": (np.concatenate([np.full(100, 0.7), np.full(20, 0.01)]), "drops at most"),
+    "too few": (np.full(20, 0.7), "too few"),
+    "too many missed": (np.concatenate([np.full(60, 0.7), np.full(60, 0.0001)]), "misses too many"),
+    "none": (np.array([]), "none of 50 articles"),
+}
+
+
+@pytest.mark.parametrize("oracle", JUDGED)
+@pytest.mark.parametrize("student", JUDGED)
+def test_each_judge_has_a_sentence_of_its_own_that_is_true(student: str, oracle: str) -> None:
+    drawn = {}
+    for name, case in (("student", student), ("oracle", oracle)):
+        finds = JUDGED[case][0]
+        others = 50 if not len(finds) else 1
+        judge = np.concatenate([np.full(len(finds), FOUND), np.full(others, PASSED_OVER)])
+        drawn[name] = Drawn(np.concatenate([finds, np.full(others, 0.0001)]), judge)
+
+    record = certificate(drawn, Wanted(4.0, 0.05, 0.95), "calibration")
+
+    own, other, both = str(record["statement"]), str(record["oracle"]["statement"]), statements(record)
+    finds = {"student": own, "oracle": other}
+    for name, case in (("student", student), ("oracle", oracle)):
+        assert JUDGED[case][1] in finds[name]
+        assert f"the {name}" in finds[name]
+        assert ("too few" in finds[name]) == (case == "too few")
+        assert (NEVER in finds[name]) == (not case.startswith("certifies"))
+    answers = record["threshold"] is not None
+    assert ("Every article goes to the student" in both) == (not answers)
+    assert "Every article" not in other
+    assert both.startswith(own)
+    assert other in both
+    used = "It is not used" not in both
+    assert used == (answers or NEVER in other)
+    if answers and NEVER not in other:
+        higher = record["threshold"] > record["oracle"]["threshold"]
+        assert ("it may drop more" in both, "holds for it too" in both) == (higher, not higher)

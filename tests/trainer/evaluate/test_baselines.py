@@ -1,0 +1,60 @@
+"""Baselines: the training mean, and a bag of words with ridge regression."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distillery_trainer.evaluate import baselines
+from distillery_trainer.models.protocol import FitData
+
+WORDS = ["about", "after", "before", "between", "during", "under"]
+
+
+def worded(dimensions: int = 1) -> FitData:
+    """Texts of common words in which `solar` alone says what the label is."""
+    rng = np.random.default_rng(0)
+    texts = [" ".join([*rng.choice(WORDS, size=6), "solar" if i % 2 else "football"]) for i in range(60)]
+    labels = np.repeat([[9.0] if i % 2 else [1.0] for i in range(60)], dimensions, axis=1).astype(np.float32)
+    return FitData(texts[:40], labels[:40], texts[40:], labels[40:])
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 1000), st.integers(1, 5))
+def test_the_constant_is_the_training_mean_for_every_text(seed: int, count: int) -> None:
+    labels = np.random.default_rng(seed).uniform(0, 10, size=(7, 3)).astype(np.float32)
+    data = FitData(["a"] * 7, labels, [], labels[:0])
+
+    found = baselines.constant(data, ["text"] * count)
+
+    assert found == pytest.approx(np.array([labels.mean(axis=0)] * count), abs=1e-6)
+
+
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_a_word_that_tells_the_label_is_learned(dimensions: int) -> None:
+    found = baselines.tfidf_ridge(worded(dimensions), ["solar after under", "football after under"])
+
+    assert found.shape == (2, dimensions)
+    assert np.all(found[0] > found[1] + 4)
+
+
+def test_predictions_stay_inside_0_to_10() -> None:
+    found = baselines.tfidf_ridge(worded(), ["solar " * 50, "football " * 50, "", "unheard"])
+
+    assert np.all((found >= 0) & (found <= 10))
+
+
+def test_the_same_data_gives_the_same_bits() -> None:
+    first, second = (baselines.tfidf_ridge(worded(2), WORDS).tobytes() for _ in range(2))
+
+    assert first == second
+
+
+def test_articles_without_a_word_in_common_do_not_break_the_baseline() -> None:
+    # Text without spaces between words, as Chinese or Japanese has it, is one long word to the vectorizer.
+    texts = ["太阳能发电厂昨天开业", "足球比赛结果公布", "海上风电价格下降", "市政厅举行音乐会"]
+    labels = np.array([[9.0], [1.0], [8.0], [2.0]], dtype=np.float32)
+
+    found = baselines.tfidf_ridge(FitData(texts[:3], labels[:3], texts[3:], labels[3:]), texts)
+
+    assert np.all(np.isfinite(found))

@@ -1,0 +1,1 @@
+"""Calibration maps, routing, and the certificate of the threshold."""

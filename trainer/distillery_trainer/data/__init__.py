@@ -1,0 +1,1 @@
+"""Labelled and unlabelled articles: read, grouped, split, and their predictions."""

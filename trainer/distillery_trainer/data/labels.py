@@ -1,0 +1,295 @@
+"""Labelled articles: read strictly, every problem of every file listed at once."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.articles.article import ArticleError, parse_article
+from distillery_runtime.articles.jsonl import BadLine, read_again
+from distillery_runtime.articles.text import ArticleText, compose
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec.model import FilterSpec
+from distillery_trainer.data.label_weights import label_weights
+
+MAX_LISTED = 50
+MAX_WEIGHT = 1e6
+MAX_COST = 1e6
+MAX_LINK_CHARS = 2_000
+SLICE_FIELDS = ("source", "language", "id")
+ARTICLE_KEYS = ("id", "title", "text", "content", "source", "language", "url")
+LABEL_KEYS = ("labels", "weight", "repeats", "flags", "inclusion_probability", "oracle", "cost_usd")
+MISSPELT = 0.82  # likeness from which a key that is not read is taken for one that is: lables, wieght, flag
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledArticle:
+    """One article with its cleaned text, labels in column order, the fields that slices read, and who labelled it.
+
+    `weight`: what it counts in training. `repeats`: the oracle's several answers in column order, where it gave some.
+    `inclusion`: the probability in (0, 1] with which an article like it was drawn to be labelled.
+    `cost_usd`: what the labels cost, where it is stated. `flags`: those that the oracle raised. `link`: the article's
+    address on the web, for reports.
+    """
+
+    id: str
+    cleaned: ArticleText
+    labels: tuple[float, ...]
+    fields: Mapping[str, str]
+    oracle: str | None
+    weight: float = 1.0
+    repeats: tuple[tuple[float, ...], ...] = ()
+    inclusion: float = 1.0
+    cost_usd: float | None = None
+    flags: tuple[str, ...] = ()
+    link: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The composed text that models read."""
+        return self.cleaned.joined
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSet:
+    """Labelled articles in file order."""
+
+    articles: tuple[LabelledArticle, ...]
+
+    def labels(self) -> NDArray[np.float32]:
+        """(N, D) float32 in [0, 10], columns in spec.dimensions order."""
+        return np.array([article.labels for article in self.articles], dtype=np.float32)
+
+    def weights(self) -> NDArray[np.float32]:
+        """What each label counts in training: (N, D) float32 above 0."""
+        own, repeats = [a.weight for a in self.articles], [a.repeats for a in self.articles]
+        return label_weights(own, repeats, len(self.articles[0].labels))
+
+    def sampling_weights(self) -> NDArray[np.float64]:
+        """How many articles of the source each stands for, up to a factor: (N,) float64, 1 or above."""
+        return 1 / np.array([article.inclusion for article in self.articles], np.float64)
+
+    def select(self, indices: Sequence[int]) -> "LabelledSet":
+        """The articles at these places, in this order."""
+        return LabelledSet(tuple(self.articles[i] for i in indices))
+
+    @property
+    def oracles(self) -> str:
+        """Who labelled the articles, as their records say."""
+        return ", ".join(sorted({article.oracle or "not stated" for article in self.articles}))
+
+    @property
+    def texts(self) -> list[str]:
+        """The composed texts."""
+        return [article.text for article in self.articles]
+
+
+def read_labels(files: Sequence[Path], spec: FilterSpec) -> LabelledSet:
+    """Reads labels files: JSON lines with `id`, `title`, `text`, `labels` {dimension: 0-10} and optional parts.
+
+    Raises:
+        InputError: a file cannot be read, a line is no labelled article, a dimension is missing, unknown or out of
+            range, or an id occurs twice.
+    """
+    articles: list[LabelledArticle] = []
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    for file in files:
+        try:
+            for number, line in enumerate(read_again(file), start=1):
+                where = f"{file}: article {number}"
+                found = _read_line(line, spec, where)
+                if isinstance(found, LabelledArticle) and found.id in seen:
+                    found = [Problem(f"{where}.id", repr(found.id), f"an id not used before ({seen[found.id]})")]
+                if isinstance(found, LabelledArticle):
+                    seen[found.id] = where
+                    articles.append(found)
+                else:
+                    problems.extend(found)
+        except InputError as error:  # of the whole file
+            problems.extend(error.problems)
+    if not articles and not problems:
+        problems.append(Problem(", ".join(map(str, files)), "no articles", "at least one labelled article"))
+    if problems:
+        raise InputError("--labels", _shorten(problems))
+    return LabelledSet(tuple(articles))
+
+
+def label_notes(labelled: LabelledSet) -> list[str]:
+    """What is allowed in labels, but should be known before models learn from them."""
+    notes = []
+    if ", " in labelled.oracles:
+        notes.append(f"labels of several oracles: {labelled.oracles}; a student of both learns neither's scale")
+    first: dict[str, LabelledArticle] = {}
+    pairs = [(first.setdefault(article.text, article), article) for article in labelled.articles]
+    apart = [(one.id, other.id) for one, other in pairs if one.labels != other.labels]
+    if apart:
+        one, other = apart[0]
+        what = f"{len(apart)} articles have the text of another one and other labels"
+        notes.append(f"{what}, the first are {one!r} and {other!r} (trainer audit lists such)")
+    return notes
+
+
+def default_labels(spec: FilterSpec) -> Path:
+    """Where `trainer label` writes a filter's labels if it is not told otherwise."""
+    return Path("labels") / f"{spec.label}.jsonl"
+
+
+def find_labels(folder: Path, spec: FilterSpec) -> Path:
+    """A filter's labels file, for commands that were not given one.
+
+    Raises:
+        InputError: there is none at the two places where it is looked for, or one at both.
+    """
+    places = (default_labels(spec), folder / "labels.jsonl")
+    found = [place for place in places if place.is_file()]
+    if len(found) == 1:
+        return found[0]
+    one, other = places
+    what = f"both {one} and {other} are there" if found else "not given"
+    cure = "--labels FILE" if found else f"--labels FILE, or a file {one} or {other}"
+    raise InputError("--labels", [Problem(f"of {spec.label}", what, cure)])
+
+
+def files_digest(files: Sequence[Path]) -> list[dict[str, str]]:
+    """Name and SHA-256 of each labels file, for the run's manifest and keys."""
+    return [{"name": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for file in files]
+
+
+def _read_line(line: Mapping[str, object] | BadLine, spec: FilterSpec, where: str) -> LabelledArticle | list[Problem]:
+    if isinstance(line, BadLine):
+        return [Problem(where, line.reason, "a JSON object")]
+    problems = [
+        *_label_problems(line.get("labels"), spec, f"{where}.labels"),
+        *_weight_problems(line, spec, where),
+        *_cost_problems(line, where),
+        *_flag_problems(line.get("flags", []), spec, f"{where}.flags"),
+        *_key_problems(line, where),
+        *_name_problems(line, where),
+    ]
+    try:
+        article = parse_article(line)
+        text = compose(article, spec.text)
+        if not text.joined:
+            problems.append(Problem(f"{where}.text", "nothing left after cleaning", "some text"))
+    except ArticleError as error:
+        problems.insert(0, Problem(where, str(error), "an article with id, title and text"))
+    fields = {key: str(line.get(key) or "") for key in SLICE_FIELDS}
+    problems += [
+        Problem(f"{where}.{key}", "a lone surrogate", "valid Unicode")
+        for key, v in fields.items()
+        if not _is_unicode(v)
+    ]
+    labels, weight, repeats = line.get("labels"), line.get("weight", 1.0), line.get("repeats", [])
+    inclusion, flags = line.get("inclusion_probability", 1.0), line.get("flags", [])
+    if problems or not (isinstance(labels, Mapping) and isinstance(repeats, list) and isinstance(flags, list)):
+        return problems
+    if not (isinstance(weight, int | float) and isinstance(inclusion, int | float)):
+        return problems
+    oracle = line.get("oracle")
+    values, *answers = [tuple(float(scores[name]) for name in spec.dimension_names) for scores in (labels, *repeats)]
+    named = oracle if isinstance(oracle, str) else None
+    cost = line.get("cost_usd")
+    paid = float(cost) if isinstance(cost, int | float) else None
+    return LabelledArticle(
+        article.id, text, values, fields, named, float(weight), tuple(answers), float(inclusion), paid, tuple(flags),
+        _link(line.get("url")),
+    )  # fmt: skip
+
+
+def _link(url: object) -> str | None:
+    """An address that a page may link to: http or https, without spaces and controls."""
+    if not isinstance(url, str) or len(url) > MAX_LINK_CHARS or not re.fullmatch(r"https?://[^\s<>\"'\\]+", url, re.I):
+        return None
+    return url if url.isprintable() and _is_unicode(url) else None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _label_problems(labels: object, spec: FilterSpec, where: str) -> list[Problem]:
+    if not isinstance(labels, Mapping):
+        return [Problem(where, type(labels).__name__, "an object {dimension: 0-10}")]
+    found = [_label_problem(f"{where}.{name}", labels.get(name)) for name in spec.dimension_names]
+    unknown = [name for name in labels if name not in spec.dimension_names]
+    return [
+        *(problem for problem in found if problem is not None),
+        *(Problem(f"{where}.{name}", "an unknown dimension", "only the filter's own") for name in unknown),
+    ]
+
+
+def _weight_problems(line: Mapping[str, object], spec: FilterSpec, where: str) -> list[Problem]:
+    """What is wrong with the optional `weight`, `inclusion_probability` and `repeats`."""
+    problems, repeats = [], line.get("repeats", [])
+    for name, most in (("weight", MAX_WEIGHT), ("inclusion_probability", 1.0)):
+        value = line.get(name, 1.0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
+            problems.append(Problem(f"{where}.{name}", repr(value), f"a number above 0, at most {most:g}"))
+    if not isinstance(repeats, list):
+        return [*problems, Problem(f"{where}.repeats", type(repeats).__name__, "a list of objects {dimension: 0-10}")]
+    for place, answer in enumerate(repeats):
+        problems += _label_problems(answer, spec, f"{where}.repeats[{place}]")
+    return problems
+
+
+def _cost_problems(line: Mapping[str, object], where: str) -> list[Problem]:
+    """What is wrong with the optional `cost_usd`."""
+    cost = line.get("cost_usd")
+    if cost is None or (isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost <= MAX_COST):
+        return []
+    return [Problem(f"{where}.cost_usd", repr(cost), f"a number from 0 to {MAX_COST:g}")]
+
+
+def _flag_problems(flags: object, spec: FilterSpec, where: str) -> list[Problem]:
+    """What is wrong with the optional `flags`."""
+    known = ", ".join(spec.flag_names) or "none: the filter has no flags"
+    if not isinstance(flags, list):
+        return [Problem(where, type(flags).__name__, "a list of flags")]
+    return [Problem(where, repr(flag), f"one of {known}") for flag in flags if flag not in spec.flag_names]
+
+
+def _key_problems(line: Mapping[str, object], where: str) -> list[Problem]:
+    """Keys that would be passed over though they are meant to be read."""
+    problems = []
+    for key in line:
+        if key in ARTICLE_KEYS or key in LABEL_KEYS:
+            continue
+        plain = re.sub(r"[\W_]", "", key).casefold()
+        meant = next((name for name in (*LABEL_KEYS, *ARTICLE_KEYS) if name.replace("_", "") == plain), None)
+        if meant := meant or next(iter(get_close_matches(key, LABEL_KEYS, 1, MISSPELT)), None):
+            problems.append(Problem(f"{where}.{key}", "a key that is not read", f"{meant}, or another name"))
+    return problems
+
+
+def _name_problems(line: Mapping[str, object], where: str) -> list[Problem]:
+    """What is wrong with who labelled the article, and with the fields that slices read."""
+    oracle = line.get("oracle")
+    problems = [] if oracle is None or isinstance(oracle, str) else [Problem(f"{where}.oracle", repr(oracle), "a name")]
+    for key in ("source", "language"):
+        value = line.get(key)
+        if isinstance(value, bool) or not isinstance(value, str | int | None):
+            problems.append(Problem(f"{where}.{key}", repr(value), "a string"))
+    return problems
+
+
+def _label_problem(path: str, value: object) -> Problem | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 10:
+        return Problem(path, repr(value), "a number in [0, 10]")
+    return None
+
+
+def _shorten(problems: Sequence[Problem]) -> list[Problem]:
+    if len(problems) <= MAX_LISTED:
+        return list(problems)
+    rest = Problem("(more)", f"{len(problems) - MAX_LISTED} problems like these", "none")
+    return [*problems[:MAX_LISTED], rest]

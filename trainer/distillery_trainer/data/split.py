@@ -1,0 +1,110 @@
+"""Splitting by near-duplicate group: the same news in other words never stands on both sides of a split."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.articles.jsonl import BadLine, read_again
+from distillery_runtime.errors import InputError, Problem
+
+Split = Literal["train", "val", "calibration", "test"]
+
+SHARES: dict[Split, float] = {"train": 0.60, "val": 0.15, "calibration": 0.10, "test": 0.15}
+BANDS = 4
+SPLIT_VERSION = 2  # of groups and split together; 1: near-duplicates by MinHash
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where one article went: `group` is the lowest id of its near-duplicate cluster."""
+
+    id: str
+    split: Split
+    group: str
+
+
+def split_by_group(
+    ids: Sequence[str], groups: Sequence[str], overalls: NDArray[np.floating], seed: int
+) -> list[Assignment]:
+    """Gives every article a split, whole groups at a time, each split with about the same spread of overalls.
+
+    Groups are taken band by band (quarters of the groups by highest overall), in an order that depends on the seed
+    and the group's id alone, and each goes to the split that lacks most of its share so far.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for place, group in enumerate(groups):
+        members[group].append(place)
+    top = {group: max(float(overalls[i]) for i in places) for group, places in members.items()}
+    ordered = sorted(members, key=lambda group: (-top[group], group))
+    size = -(-len(ordered) // BANDS)
+    chosen: dict[str, Split] = {}
+    counts: dict[Split, int] = dict.fromkeys(SHARES, 0)
+    for start in range(0, len(ordered), size):
+        band = sorted(ordered[start : start + size], key=lambda group: shuffle_key(group, seed))
+        for group in band:
+            total = sum(counts.values()) + len(members[group])
+            name = max(SHARES, key=lambda s: (SHARES[s] * total - counts[s], SHARES[s]))
+            chosen[group] = name
+            counts[name] += len(members[group])
+    return [Assignment(article, chosen[group], group) for article, group in zip(ids, groups, strict=True)]
+
+
+def limit_articles(ids: Sequence[str], limit: int, seed: int) -> list[int]:
+    """The places of `limit` articles, chosen by seed and id alone, in file order."""
+    order = sorted(range(len(ids)), key=lambda i: shuffle_key(ids[i], seed))
+    return sorted(order[:limit])
+
+
+def shuffle_key(name: str, seed: int) -> str:
+    """What to sort by for an order that depends on the seed and the names alone."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+
+def read_splits(path: Path, ids: Sequence[str], whole: bool = True) -> list[Assignment]:
+    """A split that `trainer prepare` wrote, for these articles in this order.
+
+    Raises:
+        InputError: it is not readable, lacks an article, or (if it must be `whole`) lacks a part or divides a group.
+    """
+    known: dict[str, Assignment] = {}
+    unread = []
+    for number, row in enumerate(read_again(path), start=1):
+        found = row.reason if isinstance(row, BadLine) else _assignment(row)
+        if isinstance(found, str) or found.id in known:
+            what = found if isinstance(found, str) else f"id {found.id!r} given twice"
+            unread.append(Problem(f"{path}: row {number}", what, "a row as `trainer prepare` writes it"))
+        else:
+            known[found.id] = found
+    if unread:
+        raise InputError("--splits", unread[:10])
+    own = [known[i] for i in ids if i in known]
+    problems = [Problem(f"{path}: {i}", "missing", "every labelled article") for i in ids if i not in known][:10]
+    problems += [Problem(f"{path}: {a.id}", repr(a.split), ", ".join(SHARES)) for a in own if a.split not in SHARES]
+    faults = [Problem(f"{path}: {n}", "no article", "at least 1") for n in SHARES if all(a.split != n for a in own)]
+    faults += [Problem(f"{path}: group {g}", "in several splits", "in one") for g in sorted(divided_groups(own))]
+    if problems or (whole and faults):
+        raise InputError("--splits", [*problems, *(faults if whole else ())])
+    return own
+
+
+def _assignment(row: Mapping[str, object]) -> Assignment | str:
+    """The row's content, or what is wrong with it."""
+    values = [row.get(name) for name in ("id", "split", "group")]
+    article, split, group = values
+    if not all(isinstance(value, str) for value in values):
+        return "not an object with id, split and group"
+    return Assignment(str(article), cast(Split, split), str(group))  # cast: its name is checked by the caller
+
+
+def divided_groups(assigned: Sequence[Assignment]) -> set[str]:
+    """The groups whose articles are in more than one part."""
+    parts: dict[str, set[str]] = defaultdict(set)
+    for one in assigned:
+        parts[one.group].add(one.split)
+    return {group for group, names in parts.items() if len(names) > 1}

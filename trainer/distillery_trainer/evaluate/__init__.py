@@ -1,0 +1,1 @@
+"""Evaluation: metrics, intervals, baselines, noise, and the gate."""

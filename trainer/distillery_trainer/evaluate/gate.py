@@ -1,0 +1,82 @@
+"""Whether a run may be deployed: it reaches the filter's stated targets, and is not worse than what is deployed now.
+
+A target counts as reached when the bound of the 95 % interval reaches it, not the value alone: with few test articles a
+good value may be luck.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillery_runtime.spec.model import Targets
+from distillery_trainer.certify.bounds import share_interval
+
+Json = Mapping[str, Any]  # Any: nested JSON of known shape
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One target: the student's value on the test articles, the bound of its 95 % interval, and what was asked.
+
+    `value` and `bound` are None where the test articles do not tell. `at_most`: whether less is better.
+    """
+
+    name: str
+    value: float | None
+    bound: float | None
+    target: float
+    at_most: bool
+
+    @property
+    def met(self) -> bool:
+        """Whether the bound reaches the target; what is not known does not."""
+        if self.bound is None:
+            return False
+        return self.bound <= self.target if self.at_most else self.bound >= self.target
+
+    def __str__(self) -> str:
+        """The check as a line to read."""
+        end, limit = ("upper", "at most") if self.at_most else ("lower", "at least")
+        found = "not known" if self.value is None else f"{self.value:.3f}"
+        bound = "no interval" if self.bound is None else f"{end} bound {self.bound:.3f}"
+        return f"{self.name}: {found}, {bound}, expected {limit} {self.target:g}"
+
+
+def check_targets(targets: Targets, evaluation: Json, operating_tier: str) -> list[Check]:
+    """One check for each target that is stated.
+
+    Args:
+        targets: the filter's.
+        evaluation: the content of `eval.json`.
+        operating_tier: the filter's.
+    """
+    return list(_checks(targets, evaluation, operating_tier))
+
+
+def _checks(targets: Targets, evaluation: Json, operating_tier: str) -> Iterator[Check]:
+    student = evaluation["parts"]["total"]["student"]
+    intervals = student["intervals"]
+    if targets.mae is not None:
+        yield Check("mae", student["mae"], _end(intervals["mae"], 1), targets.mae, at_most=True)
+    if targets.recall_operating is not None:
+        recall = student["tiers"][operating_tier]["recall"]
+        low = _least_recall(student["tiers"][operating_tier], intervals[f"recall_{operating_tier}"])
+        yield Check("recall_operating", recall, low, targets.recall_operating, at_most=False)
+    if targets.better_than_tfidf_ridge_by is not None:
+        found = evaluation["differences"]["total"]["student_minus_tfidf_ridge"]["mae"]
+        least = _end(found["interval"], 1)
+        gain, sure = -found["difference"], None if least is None else -least
+        yield Check("better_than_tfidf_ridge_by", gain, sure, targets.better_than_tfidf_ridge_by, at_most=False)
+
+
+def _least_recall(decisions: Json, interval: list[float] | None) -> float | None:
+    """The lower of two bounds: the bootstrap's, and the exact one (Clopper and Pearson)."""
+    if interval is None:
+        return None
+    positives = decisions["positives"]
+    found = share_interval(round(positives * decisions["recall"]), positives, interval)
+    return found[0] if found else None
+
+
+def _end(interval: list[float] | None, which: int) -> float | None:
+    return interval[which] if interval else None

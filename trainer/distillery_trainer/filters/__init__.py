@@ -1,0 +1,1 @@
+"""Filters: found, read, overridden, linted, started, and rendered for an oracle."""

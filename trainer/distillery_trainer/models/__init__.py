@@ -1,0 +1,1 @@
+"""Models without torch, and what all models have in common."""

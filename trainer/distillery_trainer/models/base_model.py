@@ -1,0 +1,154 @@
+"""Where a pretrained model's files are: a local folder, or one fetched from the Hugging Face Hub."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from pydantic import JsonValue
+
+from distillery_runtime.bundles.hub_errors import TransportError
+from distillery_runtime.errors import DistilleryError, InputError, Problem, ProviderError
+from distillery_runtime.format.integrity import file_digest
+from distillery_runtime.spec.model import Window
+from distillery_trainer.models.model_card import CARD_NAME
+from distillery_trainer.models.sentence_models import module_configs
+
+_NEEDED = ["config.json", "tokenizer.json", "*.safetensors"]
+_FETCHED = ["*.json", "*.safetensors", CARD_NAME]
+_LEFT_OUT = ["*/*"]  # other formats of the same model live in sub-folders
+
+# These count positions from one after the padding id, so as many of the position table's rows are never used.
+OFFSET_POSITIONS = frozenset({"camembert", "data2vec-text", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"})
+
+
+def resolve(model: str, revision: str) -> Path:
+    """Gives the folder that holds a model's `config.json`, `tokenizer.json` and safetensors weights.
+
+    Args:
+        model: a local folder, used as it is, or a Hub id such as `google/gemma-3-1b-pt`, fetched into the Hub's cache.
+        revision: the branch, tag or commit to fetch; not used for a local folder.
+
+    Raises:
+        InputError: a file is missing, or the Hub does not give this model to us; says what to do about it.
+        ProviderError: the Hub cannot be reached and its cache does not hold the model.
+    """
+    local = Path(model).expanduser()
+    folder = local.resolve() if local.is_dir() else _fetch(model, revision, allow=_FETCHED, ignore=_LEFT_OUT)
+    if not local.is_dir() and (further := module_configs(folder)):
+        _fetch(model, revision, allow=further, ignore=None)
+    missing = [name for name in _NEEDED if not any(path.is_file() for path in folder.glob(name))]
+    if missing:
+        raise InputError(f"{model} ({folder})", [Problem(name, "missing", "a file of the model") for name in missing])
+    return folder
+
+
+def identity(folder: Path) -> dict[str, JsonValue]:
+    """Says which model a folder holds, for a run's lineage, without any path of this machine.
+
+    Returns:
+        A JSON object: `name` (Hub id where the folder is in the Hub's cache, else the folder's name), `commit` (Hub
+        commit or null), `model_type`, `config_sha256`, `size_bytes` by file name, and `weights_sha256`.
+
+    Raises:
+        InputError: `config.json` is no JSON object.
+    """
+    name, commit = _hub_name(folder)
+    files = [folder / "config.json", folder / "tokenizer.json", *sorted(folder.glob("*.safetensors"))]
+    return {
+        "name": name,
+        "commit": commit,
+        "model_type": str(_config(folder).get("model_type")),
+        "config_sha256": hashlib.sha256(files[0].read_bytes()).hexdigest(),
+        "size_bytes": {path.name: path.stat().st_size for path in files},
+        "weights_sha256": [file_digest(path.resolve())[1] for path in files[2:]],
+    }
+
+
+def check_window(folder: Path, window: Window) -> None:
+    """Sees that a model can read as many tokens as the window may give it.
+
+    Raises:
+        InputError: the window is larger than the model's table of positions.
+    """
+    config = _config(folder)
+    limit, padding_id = config.get("max_position_embeddings"), config.get("pad_token_id")
+    if not isinstance(limit, int):
+        return
+    if config.get("model_type") in OFFSET_POSITIONS and isinstance(padding_id, int):
+        limit -= padding_id + 1
+    if window.max_tokens > limit:
+        problem = Problem("window.max_tokens", str(window.max_tokens), f"at most {limit}, the limit of this model")
+        raise InputError(_hub_name(folder)[0], [problem])
+
+
+def _fetch(model: str, revision: str, allow: list[str], ignore: list[str] | None) -> Path:
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=allow, ignore_patterns=ignore))
+    except HFValidationError as error:
+        raise _input_error(model, "no such folder, and not a Hub id", "a folder or an id like owner/name") from error
+    except (OSError, TransportError) as error:
+        raise _explain(model, revision, error) from error
+
+
+def _explain(model: str, revision: str, error: Exception) -> DistilleryError:
+    """Turns the Hub client's errors into ours; where it looked into its cache in vain, the request before says why."""
+    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
+    if isinstance(cause, OfflineModeIsEnabled):
+        expected = "HF_HUB_OFFLINE unset, or a local folder with --base-model DIR"
+        return ProviderError(f"{model}: not in the Hub's cache and HF_HUB_OFFLINE is set, expected {expected}")
+    refusal = cause or error
+    if isinstance(refusal, HfHubHTTPError) and refusal.response.status_code in (401, 403, 404):
+        return _explain_refusal(model, revision, refusal)
+    expected = "a network connection to the Hub, or a local folder with --base-model DIR"
+    return ProviderError(f"{model}: cannot be fetched ({_last_words(error)}), expected {expected}")
+
+
+def _explain_refusal(model: str, revision: str, error: HfHubHTTPError) -> InputError:
+    allowed = f"the licence accepted at https://huggingface.co/{model} and HF_TOKEN set, or a folder: --base-model DIR"
+    if isinstance(error, RevisionNotFoundError):
+        return _input_error(model, f"no revision {revision!r}", "a branch, tag or commit of this model")
+    if isinstance(error, GatedRepoError):
+        return _input_error(model, "the Hub gives it only to those who accept its licence", allowed)
+    if isinstance(error, RepositoryNotFoundError) or error.response.status_code == 404:
+        return _input_error(model, "no such public model on the Hub", f"another spelling; if it is private, {allowed}")
+    return _input_error(model, f"the Hub refuses access (HTTP {error.response.status_code})", allowed)
+
+
+def _last_words(error: BaseException) -> str:
+    """The first line of the error at the root of a chain."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
+def _input_error(model: str, found: str, expected: str) -> InputError:
+    return InputError("base model", [Problem(model, found, expected)])
+
+
+def _hub_name(folder: Path) -> tuple[str, str | None]:
+    """The Hub id and commit, from the cache's `models--owner--name/snapshots/<commit>`; else the folder's name."""
+    cached = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and cached.startswith("models--"):
+        return "/".join(cached.removeprefix("models--").split("--")), folder.name
+    return folder.name, None
+
+
+def _config(folder: Path) -> dict[str, object]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(str(path), [Problem("config.json", f"not JSON ({error})", "a model's config")]) from error
+    if not isinstance(config, dict):
+        raise InputError(str(path), [Problem("config.json", type(config).__name__, "a JSON object")])
+    return config

@@ -1,0 +1,134 @@
+"""Choosing a backend and an embedder by name, importing torch only for those that need it."""
+
+import contextlib
+import importlib
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.errors import DistilleryError, ProviderError
+from distillery_runtime.spec.model import FilterSpec, ProbeSettings, Window
+from distillery_runtime.tokens.window import TokenWindow
+from distillery_trainer.models import static
+from distillery_trainer.models.protocol import FitData, Progress, Student
+from distillery_trainer.models.records import BaseRecord, base_folder
+from distillery_trainer.models.static_embedder import StaticEmbedder
+from distillery_trainer.store import processes
+
+STATIC = "static"
+
+
+class Embedder(Protocol):
+    """Gives embeddings and knows what makes its ids."""
+
+    folder: Path
+    window: TokenWindow
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(N, H) float32 rows of unit length, in the order of `texts`."""
+
+
+class Backend(Protocol):
+    """What each backend module offers."""
+
+    fit: Callable[..., None]
+    load: Callable[..., Student]
+
+
+class SharedBackend(Backend, Protocol):
+    """What those offer beside it whose students may share a backbone."""
+
+    take: Callable[[Path, Path, Sequence[int], Window, Sequence[str]], None]
+
+
+def fit_student(spec: FilterSpec, data: FitData, folder: Path, seed: int, progress: Progress | None) -> None:
+    """Fits the student that the spec asks for into `folder`, going on with what an interrupted call left there.
+
+    Where a launcher started several processes, all of them call this, and the first one writes.
+    """
+    settings = getattr(spec.student, spec.student.backend)
+    _backend(spec.student.backend).fit(settings, spec.student.window, data, folder, seed, progress)
+
+
+def call_helpers(spec: FilterSpec, word: Literal["FIT", "END"]) -> None:
+    """Tells processes that wait in `help_fits` that a fit begins, or that all are done and leave the group."""
+    if processes.count() > 1 and spec.student.backend != STATIC:
+        torch_group = import_torch_side("distillery_trainer.neural.group")
+        torch_group.join().say(getattr(torch_group, word))
+        if word == "END":
+            torch_group.leave()
+
+
+def help_fits(spec: FilterSpec, data: Callable[[], FitData], seed: int) -> None:
+    """Helps the first process with its fits until it has none any more. `data` is asked for when a fit begins."""
+    if spec.student.backend == STATIC:
+        return
+    torch_group = import_torch_side("distillery_trainer.neural.group")
+    while torch_group.join().receive() == torch_group.FIT:
+        # What is wrong with the data or the model, the first process finds too, and says.
+        with tempfile.TemporaryDirectory() as unused, contextlib.suppress(DistilleryError):
+            fit_student(spec, data(), Path(unused), seed, None)
+    torch_group.leave()
+
+
+def load_student(spec: FilterSpec, folder: Path) -> Student:
+    """Loads a fitted student."""
+    return _backend(spec.student.backend).load(folder, spec.student.window)
+
+
+def take_dimensions(spec: FilterSpec, source: Path, folder: Path, places: Sequence[int], texts: Sequence[str]) -> None:
+    """Copies a fitted student with the dimensions at `places` alone, proved on some of `texts`; not a static one."""
+    cast(SharedBackend, _backend(spec.student.backend)).take(source, folder, places, spec.student.window, texts)
+
+
+def load_merged_decoder(spec: FilterSpec, folder: Path) -> Student:
+    """Loads a fitted decoder with its adapter merged into the base model, as an export has it."""
+    return _backend("decoder").load(folder, spec.student.window, merged=True)
+
+
+def open_embedder(settings: ProbeSettings) -> Embedder:
+    """The probe's encoder as it comes: `static`, a Hub id or a folder."""
+    if settings.embedder == STATIC:
+        return StaticEmbedder(settings.window)
+    torch_embedder = import_torch_side("distillery_trainer.neural.embedder")
+    embedder = torch_embedder.TorchEmbedder(
+        settings.embedder, settings.revision, settings.window, settings.prefix, settings.pooling
+    )
+    return cast(Embedder, embedder)  # loaded by name, so that torch stays optional
+
+
+def reopen_embedder(settings: ProbeSettings, folder: Path) -> Embedder:
+    """The encoder that the probe in `folder` stands on, or its table.
+
+    Raises:
+        InputError: the model found is not the one recorded.
+    """
+    if settings.embedder == STATIC:
+        return StaticEmbedder(settings.window, folder)
+    found = base_folder(BaseRecord.read(folder / "base.json"))
+    return open_embedder(settings.model_copy(update={"embedder": str(found)}))
+
+
+def import_torch_side(module: str) -> ModuleType:
+    """Imports one of our modules that needs torch.
+
+    Raises:
+        ProviderError: torch, transformers or peft is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ProviderError(
+            f"{error.name} is not installed, expected for this backend: pip install 'distillery-trainer[torch]' "
+            "(or use --backend static --embedder static, which need none)"
+        ) from error
+
+
+def _backend(name: str) -> Backend:
+    module = static if name == STATIC else import_torch_side(f"distillery_trainer.neural.{name}")
+    return cast(Backend, module)  # a module is the backend

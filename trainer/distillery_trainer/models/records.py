@@ -1,0 +1,123 @@
+"""The small JSON files beside a trained student's weights: their base model, how encoder and head are read."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec.reading import describe
+from distillery_trainer.models import base_model
+from distillery_trainer.store.atomic_files import write_text
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    schema_version: Literal[1] = 1
+
+    def write(self, path: Path) -> None:
+        """Writes the record beside its place, then renames it."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads a record.
+
+        Raises:
+            InputError: the file is missing or is no such record; every problem is listed.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise InputError(str(path), [Problem(path.name, error.strerror or "no file", "a readable file")]) from error
+        except ValidationError as error:
+            raise InputError(str(path), [describe(item) for item in error.errors(include_url=False)]) from error
+
+
+class BaseRecord(_Record):
+    """`base.json`: the base model as it was asked for (`model`, `revision`), where it was found, and what it was."""
+
+    model: str
+    revision: str
+    folder: str
+    identity: dict[str, JsonValue]
+
+    @property
+    def public_name(self) -> str:
+        """The Hub id, or the folder's name for a model of this machine: fit to be published."""
+        return str(self.identity["name"])
+
+
+class EncoderRecord(_Record):
+    """`encoder.json`: what is put before every text, and how token states become one vector."""
+
+    prefix: str
+    pooling: Literal["mean", "cls"]
+
+
+class BinsRecord(_Record):
+    """`bins.json`: the middles of the bins that a head gives logits for; the score is what they expect."""
+
+    centres: Annotated[tuple[float, ...], Field(min_length=2)]
+
+
+class JointRecord(_Record):
+    """`joint.json`: this student's backbone is that of several filters' students. `texts`: some that it learnt from."""
+
+    filters: Annotated[tuple[str, ...], Field(min_length=2)]
+    texts: tuple[str, ...]
+
+
+BINS_FILE = "bins.json"
+JOINT_FILE = "joint.json"
+
+
+def read_bins(folder: Path) -> NDArray[np.float32] | None:
+    """The bins of a saved student's head: (K,) float32, or None where the head gives scores.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    path = folder / BINS_FILE
+    return np.array(BinsRecord.read(path).centres, dtype=np.float32) if path.exists() else None
+
+
+def read_joint(folder: Path) -> JointRecord | None:
+    """What a saved student says of others that share its backbone, or None where it was trained alone.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    path = folder / JOINT_FILE
+    return JointRecord.read(path) if path.exists() else None
+
+
+def find_base(model: str, revision: str) -> BaseRecord:
+    """Resolves a base model and describes it.
+
+    Raises:
+        InputError: the model is not usable.
+        ProviderError: the Hub cannot be reached.
+    """
+    folder = base_model.resolve(model, revision)
+    return BaseRecord(model=model, revision=revision, folder=str(folder), identity=base_model.identity(folder))
+
+
+def base_folder(record: BaseRecord) -> Path:
+    """Gives the folder of a recorded base model, fetching it again when it is gone.
+
+    Raises:
+        InputError: the model there is not the one recorded.
+    """
+    folder = Path(record.folder)
+    if not folder.is_dir():
+        commit = record.identity.get("commit")
+        folder = base_model.resolve(record.model, str(commit) if commit else record.revision)
+    found = base_model.identity(folder)
+    if any(found[key] != record.identity.get(key) for key in ("config_sha256", "size_bytes", "weights_sha256")):
+        problem = Problem("base model", "other files than the student was trained on", str(record.identity))
+        raise InputError(str(folder), [problem])
+    return folder

@@ -1,0 +1,1 @@
+"""Runs: fitted task by task, opened, compared, evaluated again."""

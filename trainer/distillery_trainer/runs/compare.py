@@ -1,0 +1,148 @@
+"""Two runs on the articles that both were tested on: better, worse, no difference, or too little to tell.
+
+An outcome is read off the 95 % interval of the paired difference (see `paired`). Inside the margin on both sides it is
+no difference, as in a test of equivalence; beside zero it is better or worse; everything else is inconclusive. Recall
+rests on a few articles: where both runs find the same ones resampling gives an interval without width, which proves no
+equality, and where they differ on a handful of them resampling takes that for sure. So exact bounds are given, and an
+exact test must agree. Runs that give every article the same scores do not differ, however few there are.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.routing import handed_on
+from distillery_runtime.spec.verdict import overalls
+from distillery_trainer.certify.bounds import upper_bound
+from distillery_trainer.certify.route import read_routing
+from distillery_trainer.data.predictions import Predictions
+from distillery_trainer.evaluate.metrics import LEVEL, Array, Report, once, rounded, weighted_recall
+from distillery_trainer.evaluate.paired import Difference, differences, finds_differ
+from distillery_trainer.evaluate.parts import TOTAL, all_parts
+from distillery_trainer.runs.comparable import System, common_articles
+from distillery_trainer.runs.run import FinishedRun, labelled_articles
+
+Outcome = Literal["better", "no difference", "worse", "inconclusive"]
+Found = tuple[Difference, Outcome, str | None]  # with the reason, where the interval alone is none
+
+MARGIN = 0.02  # of MAE, in score points: what nobody would notice
+SEED = 0
+FEWEST_GROUPS = 6  # all to one side, by chance once in 32 times
+SAME = "the same scores for every article"
+
+
+def compare(a: FinishedRun, b: FinishedRun, system: System = "student") -> Report:
+    """Run A against run B: the content of `trainer compare --json`.
+
+    Raises:
+        InputError: the runs do not judge alike, were labelled differently, have fewer than 10 test articles in common,
+            or one of them was made with test articles of the other.
+    """
+    pair = common_articles(a, b, system)
+    scores = (_scores(a, pair.a, system), _scores(b, pair.b, system))
+    parts = {
+        name: _part(a.spec, pair.a, (scores[0][places], scores[1][places]), places)
+        for name, places in _parts(a, pair.a).items()
+    }
+    is_one = a.folder.resolve() == b.folder.resolve()
+    return {
+        "schema_version": 1,
+        "filter": a.spec.label,
+        "a": str(a.folder),
+        "b": str(b.folder),
+        "system": system,
+        "margin": MARGIN,
+        "outcome": parts[TOTAL]["outcome"],
+        "reason": "the same run" if is_one else SAME if np.array_equal(*scores) else None,
+        "parts": parts,
+    }
+
+
+def outcome_of(interval: Sequence[float] | None, margin: float | None = MARGIN) -> Outcome:
+    """What the interval of a difference says of the first system, where less is better.
+
+    Args:
+        interval: [low, high], or None where it is not defined.
+        margin: within so much of 0 it is no difference; None where that cannot be told.
+    """
+    if interval is None:
+        return "inconclusive"
+    low, high = interval
+    if margin is not None and -margin <= low and high <= margin:
+        return "no difference"
+    return "better" if high < 0 else "worse" if low > 0 else "inconclusive"
+
+
+def combined(mae: Outcome, recall: Outcome) -> Outcome:
+    """Worse if either is worse, else better if either is better, else what the MAE says."""
+    sure: tuple[Outcome, ...] = ("worse", "better")
+    return next((outcome for outcome in sure if outcome in (mae, recall)), mae)
+
+
+def _scores(run: FinishedRun, made: Predictions, system: System) -> Array:
+    if system != "cascade":
+        return made.probe if system == "probe" else made.student
+    stopped = ~handed_on(made.probe, read_routing(run.certificate(), run.spec), run.spec)
+    return np.where(stopped[:, None], made.probe, made.student)
+
+
+def _parts(run: FinishedRun, made: Predictions) -> Mapping[str, list[int]]:
+    """The parts of run A; slices only where its labels files are still there."""
+    labelled = labelled_articles(run.manifest, run.spec)
+    known = {article.id: article.fields for article in labelled.articles} if labelled else {}
+    fields = [known[article] for article in made.ids] if labelled else None
+    return all_parts(run.spec.evaluation.slices, fields, made.characters, made.truncated)
+
+
+def _part(spec: FilterSpec, made: Predictions, scores: tuple[Array, Array], places: Sequence[int]) -> Report:
+    part = made.select(places)
+    own = {
+        "mae": [rounded(np.abs(s - part.labels).mean()) for s in scores],
+        "recall": [rounded(_recall(spec, s, part.labels)) for s in scores],
+    }
+    change = differences(spec, *scores, part.labels, part.groups, SEED)
+    found = {"mae": _mae(part, scores, change["mae"]), "recall": _finds(spec, part, scores, change["recall"])}
+    measures = {
+        name: {"a": own[name][0], "b": own[name][1], **difference.to_record(), "outcome": outcome, "reason": reason}
+        for name, (difference, outcome, reason) in found.items()
+    }
+    return {"n": len(places), "outcome": combined(found["mae"][1], found["recall"][1]), **measures}
+
+
+def _mae(part: Predictions, scores: tuple[Array, Array], found: Difference) -> Found:
+    """The difference of the errors; of fewer independent articles than can be sure, nothing is concluded."""
+    if np.array_equal(*scores):
+        return found, "no difference", SAME
+    if (groups := len(set(part.groups))) < FEWEST_GROUPS:
+        return Difference(found.difference, None), "inconclusive", f"{groups} independent articles are too few"
+    return found, outcome_of(found.interval), None
+
+
+def _finds(spec: FilterSpec, part: Predictions, scores: tuple[Array, Array], found: Difference) -> Found:
+    """The difference of the recalls, with bounds where both find the same articles."""
+    true, *said = (overalls(s, spec) >= spec.operating_overall for s in (part.labels, *scores))
+    if not true.any():
+        return found, "inconclusive", "no article is to be found"
+    if np.array_equal(*scores):
+        return found, "no difference", SAME
+    if not np.any(true & (said[0] != said[1])):
+        groups = len({group for group, is_true in zip(part.groups, true, strict=True) if is_true})
+        most = rounded(upper_bound(0, groups, (1 + LEVEL) / 2)) or 0.0
+        reason = f"both find the same {int(np.sum(true & said[0]))} of {int(true.sum())}, too few to prove them equal"
+        return Difference(found.difference, [-most, most]), "inconclusive", reason
+    outcome = outcome_of(_lost(found.interval), None)
+    if outcome != "inconclusive" and not finds_differ(spec, *scores, part.labels, part.groups):
+        return found, "inconclusive", "they differ on too few articles"
+    return found, outcome, None
+
+
+def _lost(gained: list[float] | None) -> list[float] | None:
+    """An interval of what is gained as one of what is lost, so that less is better."""
+    return [-gained[1], -gained[0]] if gained else None
+
+
+def _recall(spec: FilterSpec, scores: Array, labels: Array) -> float | None:
+    statistic = weighted_recall(overalls(scores, spec), overalls(labels, spec), spec.operating_overall)
+    return once(statistic, len(labels))

@@ -1,0 +1,303 @@
+"""`trainer fit`: from a filter and labels files to a finished run, recorded well enough to be repeated."""
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import yaml
+
+from distillery_runtime.errors import DistilleryError, InputError, Problem
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.version import __version__
+from distillery_trainer.data.labels import LabelledSet, files_digest, label_notes, read_labels
+from distillery_trainer.data.pool import read_pool
+from distillery_trainer.data.split import SHARES, SPLIT_VERSION, limit_articles, read_splits
+from distillery_trainer.filters.find import example_files, load_filter
+from distillery_trainer.filters.overrides import apply_overrides
+from distillery_trainer.filters.prompt import read_template, render_prompt
+from distillery_trainer.models.choose import call_helpers, help_fits
+from distillery_trainer.models.protocol import FitData
+from distillery_trainer.runs.distil import Distillation
+from distillery_trainer.runs.joint import Joint, Part, Share
+from distillery_trainer.runs.pipeline import Pipeline
+from distillery_trainer.runs.tasks import RunFolder
+from distillery_trainer.store import processes
+from distillery_trainer.store.atomic_files import write_text
+from distillery_trainer.store.files import digest, tree_digest, write_json
+
+RUNS_FOLDER = Path("runs")
+RUN_PARTS = (  # what is written in a run's folder, and replaced there
+    *("manifest.json", "config.resolved.yaml", "training_metadata.json", "stages", "work", "splits.jsonl", "student"),
+    *("calibration.json", "probe", "certificate.json", "predictions.jsonl", "eval.json", "report.html"),
+)
+MIN_ARTICLES = 20
+RECORDED_PACKAGES = ("numpy", "scikit-learn", "tokenizers", "torch", "transformers", "peft")
+
+
+@dataclass(frozen=True, slots=True)
+class FitRequest:
+    """What to fit: a filter's folder, labels files, overrides of its config, and how much of the labels to use.
+
+    `distil_from`: finished runs from whose scores on the articles of `pool` the student learns too, each counting
+    `distil_weight` of a label. `certify_on`: files of unlabelled articles that the certificate rests on. `splits`: a
+    split that `trainer prepare` wrote, instead of one of the fit's own. `titles`: whether the report names articles by
+    title, source and link.
+    """
+
+    filter_folder: Path
+    labels: Sequence[Path]
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    limit: int | None = None
+    seed: int = 0
+    run_dir: Path | None = None
+    distil_from: Sequence[Path] = ()
+    pool: Sequence[Path] = ()
+    distil_weight: float = 0.5
+    certify_on: Sequence[Path] = ()
+    splits: Path | None = None
+    titles: bool = True
+
+
+def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
+    """Brings a run up to date and gives its folder.
+
+    The same request finds its run again and goes on with it; `run_dir` names the folder instead. Where a launcher
+    started several processes, the first one does so, and the others help it to train.
+
+    Raises:
+        InputError: the labels, the overrides or the run folder are not usable.
+        SpecError: the filter's config is not valid.
+    """
+    pipeline = _pipeline(request, _part(request))
+    _lead(pipeline.spec, lambda: pipeline.student_data, request.seed, lambda: _execute(request, pipeline, say))
+    return pipeline.folder
+
+
+def fit_joint(requests: Sequence[FitRequest], folder: Path | None, say: Callable[[str], None]) -> list[Path]:
+    """Fits several filters whose students share one backbone, and gives their runs' folders.
+
+    Otherwise as `fit`; what a request says of distillation, of a split made before and of its run's folder is not used.
+
+    Args:
+        requests: one for each filter, with the same limit and seed.
+        folder: of the runs, each in a folder with its filter's name and version, and of the joint training, in `joint`;
+            None for those under `runs/`.
+
+    Raises:
+        InputError: as in `fit`, or the filters cannot share a student.
+        SpecError: as in `fit`.
+    """
+    parts = [_part(request) for request in requests]
+    name = digest([_run_id(part.spec, request) for part, request in zip(parts, requests, strict=True)])[:12]
+    joint = Joint(parts, folder / "joint" if folder else RUNS_FOLDER / "joint" / name, requests[0].seed)
+    folders = [folder / part.spec.label if folder else _runs_of(part.spec) / f"joint-{name}" for part in parts]
+    own = [replace(request, run_dir=place) for request, place in zip(requests, folders, strict=True)]
+    pipelines = [
+        _pipeline(request, part, Share(joint, number))
+        for number, (request, part) in enumerate(zip(own, parts, strict=True))
+    ]
+
+    def work() -> None:
+        _check_run_folder(joint.folder, joint.label)
+        for pipeline in pipelines:
+            _check_run_folder(pipeline.folder, pipeline.spec.label)
+        joint.fit(say)
+        for number, (request, pipeline) in enumerate(zip(own, pipelines, strict=True)):
+            others = [file for place, other in enumerate(requests) if place != number for file in other.labels]
+            _execute(request, pipeline, say, {"joint": _joint(joint, others)})
+
+    _lead(parts[0].spec, lambda: joint.data, joint.seed, work)
+    return folders
+
+
+def _lead(spec: FilterSpec, data: Callable[[], FitData], seed: int, work: Callable[[], None]) -> None:
+    """Does the work, where this is the first process; the others help it to train, on the same data."""
+    if processes.rank() > 0:
+        help_fits(spec, data, seed)
+        return
+    try:
+        work()
+    except DistilleryError:  # of any other error the helpers learn from their launcher
+        call_helpers(spec, "END")
+        raise
+    call_helpers(spec, "END")
+
+
+def _part(request: FitRequest) -> Part:
+    spec = apply_overrides(load_filter(request.filter_folder), request.overrides)
+    return Part(spec, _take(read_labels(request.labels, spec), request))
+
+
+def _pipeline(request: FitRequest, part: Part, share: Share | None = None) -> Pipeline:
+    spec, labelled = part.spec, part.labelled
+    folder = request.run_dir or _runs_of(spec) / _run_id(spec, request)
+    certify_on = read_pool(request.certify_on, spec.text) if request.certify_on else None
+    if share:
+        return Pipeline(spec, labelled, folder, request.seed, certify_on=certify_on, share=share, titles=request.titles)
+    splits = read_splits(request.splits, [article.id for article in labelled.articles]) if request.splits else ()
+    taught_by = _distillation(spec, request)
+    return Pipeline(spec, labelled, folder, request.seed, taught_by, certify_on, splits, titles=request.titles)
+
+
+def _execute(
+    request: FitRequest, pipeline: Pipeline, say: Callable[[str], None], more: Mapping[str, object] | None = None
+) -> None:
+    """Brings the run up to date, with its records; `more` is for its manifest."""
+    spec, labelled, folder = pipeline.spec, pipeline.labelled, pipeline.folder
+    _check_run_folder(folder, spec.label)
+    say(f"run {folder}: {spec.label}, {len(labelled.articles)} articles, student {spec.student.backend}")
+    for note in label_notes(labelled):
+        say(f"note: {note}")
+    manifest = _manifest(spec, request, labelled) | {"joint": None, **(more or {})}
+
+    def begin() -> None:
+        write_json(folder / "manifest.json", manifest | {"stages": None})  # not finished: an exporter must wait
+        write_text(folder / "config.resolved.yaml", yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+
+    def finish(keys: dict[str, str]) -> None:
+        write_json(folder / "training_metadata.json", _metadata(spec, folder))
+        write_json(folder / "manifest.json", manifest | {"stages": keys})
+
+    RunFolder(folder).execute(pipeline.stages(), say, begin, finish)
+
+
+def _take(labelled: LabelledSet, request: FitRequest) -> LabelledSet:
+    if request.limit is not None:
+        ids = [article.id for article in labelled.articles]
+        labelled = labelled.select(limit_articles(ids, request.limit, request.seed))
+    if len(labelled.articles) < MIN_ARTICLES:
+        found = f"{len(labelled.articles)} articles"
+        raise InputError("--labels", [Problem("(all files)", found, f"at least {MIN_ARTICLES} to split four ways")])
+    return labelled
+
+
+def _distillation(spec: FilterSpec, request: FitRequest) -> Distillation | None:
+    if bool(request.distil_from) != bool(request.pool):
+        found = "--distil-from alone" if request.distil_from else "--pool alone"
+        raise InputError("trainer fit", [Problem("--distil-from, --pool", found, "both or none")])
+    if not request.distil_from:
+        return None
+    return Distillation(request.distil_from, read_pool(request.pool, spec.text), request.distil_weight)
+
+
+def _runs_of(spec: FilterSpec) -> Path:
+    return RUNS_FOLDER / spec.name / f"v{spec.version}"
+
+
+def _run_id(spec: FilterSpec, request: FitRequest) -> str:
+    content: list[object] = [spec.model_dump(mode="json"), files_digest(request.labels), request.limit, request.seed]
+    if request.distil_from:
+        content += [[str(run) for run in request.distil_from], files_digest(request.pool), request.distil_weight]
+    if request.certify_on:
+        content.append(files_digest(request.certify_on))
+    if request.splits:
+        content.append(files_digest([request.splits]))
+    return digest(content)[:12]
+
+
+def _check_run_folder(folder: Path, label: str) -> None:
+    """Refuses to write into a folder that holds something else than a run of the filter, or filters, of this label."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir():
+        raise InputError("--run-dir", [Problem(str(folder), "a file", f"a new folder, or a run of {label}")])
+    manifest = folder / "manifest.json"
+    found = _filter_of(manifest) if manifest.is_file() else None
+    if found is None and {path.name for path in folder.iterdir()} <= {".lock", ".manifest.json.part"}:
+        return  # killed before its manifest was written
+    if found != label:
+        what = f"a run of {found}" if found else "no run"
+        raise InputError("--run-dir", [Problem(str(folder), what, f"a new folder, or a run of {label}")])
+
+
+def _filter_of(manifest: Path) -> str | None:
+    """The filter that a manifest names; None where the file is no manifest."""
+    try:
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["filter"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _manifest(spec: FilterSpec, request: FitRequest, labelled: LabelledSet) -> dict[str, object]:
+    """Everything to repeat the run, known before it begins."""
+    return {
+        "schema_version": 1,
+        "filter": spec.label,
+        "spec_sha256": digest(spec.model_dump(mode="json")),
+        "prompt_sha256": _prompt_digest(request.filter_folder, spec),
+        "filter_folder": str(request.filter_folder.resolve()),
+        "labels": _named(request.labels),
+        "articles": len(labelled.articles),
+        "oracles": labelled.oracles,
+        "overrides": dict(request.overrides),
+        "examples": files_digest(example_files(request.filter_folder)),
+        "distil_from": [_source(run) for run in request.distil_from],
+        "pool": _named(request.pool),
+        "distil_weight": request.distil_weight if request.distil_from else None,
+        "certify_on": _named(request.certify_on),
+        "splits": files_digest([request.splits])[0] if request.splits else None,
+        "titles": request.titles,
+        "limit": request.limit,
+        "seed": request.seed,
+        "split_shares": dict(SHARES),
+        "split_version": None if request.splits else SPLIT_VERSION,
+        "versions": {"distillery": __version__, "python": platform.python_version(), **_package_versions()},
+        "command": " ".join(["trainer", *sys.argv[1:]]),
+    }
+
+
+def _named(files: Sequence[Path]) -> list[dict[str, str]]:
+    """Files by digest, and by path for who wants to read them again."""
+    return [{**item, "path": str(path.resolve())} for item, path in zip(files_digest(files), files, strict=True)]
+
+
+def _source(run: Path) -> dict[str, object]:
+    """A run that was learned from, as the manifest names it."""
+    return {"run": run.name, "student_sha256": tree_digest(run / "student")}
+
+
+def _joint(joint: Joint, others: Sequence[Path]) -> dict[str, object]:
+    """The joint training that a student was taken from, as the manifest names it; `others`: other filters' labels."""
+    return {
+        "filters": list(joint.filters),
+        "labels": _named(others),
+        "training": joint.folder.name,
+        "student_sha256": joint.student_sha256,
+    }
+
+
+def _prompt_digest(folder: Path, spec: FilterSpec) -> str | None:
+    path = folder / "prompt.md"
+    return digest(render_prompt(read_template(path), spec, str(path))) if path.is_file() else None
+
+
+def _package_versions() -> dict[str, str]:
+    found = {}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _metadata(spec: FilterSpec, folder: Path) -> dict[str, object]:
+    """The short record of what was trained, as readers of earlier systems expect it beside a model."""
+    settings = getattr(spec.student, spec.student.backend)
+    evaluation = json.loads((folder / "eval.json").read_text(encoding="utf-8"))
+    return {
+        "schema_version": 1,
+        "filter_name": spec.name,
+        "filter_version": spec.version,
+        "dimension_names": list(spec.dimension_names),
+        "backend": spec.student.backend,
+        "model_name": getattr(settings, "base_model", "static"),
+        "window": spec.student.window.model_dump(mode="json"),
+        "training": settings.training.model_dump(mode="json"),
+        **evaluation["split_sizes"],
+        "test_mae": evaluation["parts"]["total"]["student"]["mae"],
+    }

@@ -1,0 +1,299 @@
+"""Several filters' students on one backbone: which article teaches whom, and the one training that they share.
+
+Multi-task learning with hard parameter sharing (Caruana 1997, "Multitask Learning", Machine Learning 28): one backbone,
+a linear head for each filter, and a loss over those labels that there are. An article may have labels for one filter or
+for several. What comes of it is a student for each filter, like one that was trained alone, except that all of them
+have the same backbone: so one pass over an article can serve all (see `distillery_runtime.bundles.panel`).
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.verdict import overalls
+from distillery_trainer.data.duplicates import near_duplicate_groups
+from distillery_trainer.data.labels import LabelledSet
+from distillery_trainer.data.split import SHARES, SPLIT_VERSION, Assignment, split_by_group
+from distillery_trainer.models.choose import STATIC, call_helpers, fit_student, take_dimensions
+from distillery_trainer.models.protocol import FitData
+from distillery_trainer.models.records import JOINT_FILE, JointRecord
+from distillery_trainer.runs.run_models import content_of
+from distillery_trainer.runs.tasks import RunFolder, Stage
+from distillery_trainer.store.files import digest, tree_digest, write_json, write_jsonl
+from distillery_trainer.store.progress import Bar
+
+SHARED_TEXTS = 96  # kept for the exporter, which fits rounded weights to what the backbone reads
+LISTED = 20
+
+Text = tuple[str, int]  # a composed text, and which of a filter's articles with this text it is, from 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One filter of a joint training: its spec (overrides applied) and its labelled articles."""
+
+    spec: FilterSpec
+    labelled: LabelledSet
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A joint training of several filters' students, in a folder of its own.
+
+    `parts`: the filters, in the order of their heads; text policy and student are the same in all. `seed`: of the split
+    and the training.
+
+    Raises:
+        InputError: there are not several filters, or they do not suit each other.
+    """
+
+    parts: Sequence[Part]
+    folder: Path
+    seed: int
+
+    def __post_init__(self) -> None:
+        problems = list(_differences([part.spec for part in self.parts]))
+        if problems:
+            raise InputError("--joint", problems[:LISTED])
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The filters' labels."""
+        return tuple(part.spec.label for part in self.parts)
+
+    @property
+    def label(self) -> str:
+        """The filters' labels in one, as the manifest of the joint training's folder has it."""
+        return " + ".join(self.filters)
+
+    @cached_property
+    def student_sha256(self) -> str:
+        """The digest of the shared student, once it is fitted."""
+        return tree_digest(self.folder / "student")
+
+    def fit(self, say: Callable[[str], None]) -> None:
+        """Brings the shared student up to date, going on where an interrupted call stopped."""
+        say(f"joint training {self.folder}: {self.label}, {len(self._texts)} articles")
+        manifest = {"schema_version": 1, "filter": self.label, "seed": self.seed, "stages": None}
+        RunFolder(self.folder).execute(self.stages(), say, lambda: write_json(self.folder / "manifest.json", manifest))
+
+    def stages(self) -> Sequence[Stage]:
+        """The chain, whose last stage makes the shared student."""
+        return (
+            Stage("split", "splits.jsonl", (), self._split_inputs, SPLIT_VERSION, self._split),
+            Stage("fit", "student", ("split",), self._fit_inputs, 2, self._fit),
+        )
+
+    def assignments(self, number: int) -> list[Assignment]:
+        """Where a filter's articles went: one split for a text, whichever filters have labels for it."""
+        first: dict[str, str] = {}
+        found = []
+        for article, place in zip(self.parts[number].labelled.articles, self._places[number], strict=True):
+            row = self._assigned[place]
+            found.append(Assignment(article.id, row.split, first.setdefault(row.group, article.id)))
+        return found
+
+    def others(self, number: int) -> list[str]:
+        """The texts that the shared student may have learnt from and that are none of a filter's own articles."""
+        own = set(self._places[number])
+        return [text for place, (text, _) in enumerate(self._texts) if place not in own]
+
+    def take(self, number: int, folder: Path) -> None:
+        """Writes one filter's student: the shared one with this filter's dimensions alone.
+
+        Raises:
+            InputError: the shared student is not the one that was fitted.
+            ModelError: what was written does not answer as the shared one.
+        """
+        if tree_digest(self.folder / "student") != self.student_sha256:
+            problem = Problem("student", "changed by another process", "as it was fitted")
+            raise InputError(str(self.folder), [problem])
+        start = sum(len(part.spec.dimensions) for part in self.parts[:number])
+        spec = self.parts[number].spec
+        places = range(start, start + len(spec.dimensions))
+        take_dimensions(spec, self.folder / "student", folder, places, self.data.val_texts)
+
+    @cached_property
+    def data(self) -> FitData:
+        """What the shared student learns from; columns are the filters' dimensions, one filter after the other.
+
+        A label counts in training what it counts for its filter. In the validation's error each filter counts alike.
+        """
+        texts = [text for text, _ in self._texts]
+        width = sum(len(part.spec.dimensions) for part in self.parts)
+        labels, weights = np.zeros((len(texts), width), np.float32), np.zeros((len(texts), width), np.float32)
+        checked = np.zeros_like(weights)
+        start = 0
+        for part, places in zip(self.parts, self._places, strict=True):
+            columns = slice(start, start + len(part.spec.dimensions))
+            labels[places, columns], weights[places, columns] = part.labelled.labels(), part.labelled.weights()
+            val = [place for place in places if self._assigned[place].split == "val"]
+            checked[val, columns] = 1 / (len(val) * len(part.spec.dimensions))
+            start = columns.stop
+        train, val = self._rows("train"), self._rows("val")
+        return FitData(
+            [texts[i] for i in train], labels[train], [texts[i] for i in val], labels[val], weights[train], checked[val]
+        )
+
+    @cached_property
+    def _places(self) -> list[list[int]]:
+        """For each filter, where its articles are among all texts."""
+        where: dict[Text, int] = {}
+        return [[where.setdefault(text, len(where)) for text in _texts(part.labelled)] for part in self.parts]
+
+    @cached_property
+    def _texts(self) -> list[Text]:
+        """All texts, each once."""
+        return list(dict.fromkeys(text for part in self.parts for text in _texts(part.labelled)))
+
+    def _rows(self, split: str) -> list[int]:
+        return [place for place, row in enumerate(self._assigned) if row.split == split]
+
+    @cached_property
+    def _assigned(self) -> list[Assignment]:
+        lines = (self.folder / "splits.jsonl").read_text(encoding="utf-8").split("\n")
+        return [Assignment(**json.loads(line)) for line in lines if line]
+
+    @property
+    def _split_inputs(self) -> object:
+        parts = []
+        for part in self.parts:
+            spec = part.spec.model_dump(mode="json")
+            data = digest([[a.text, a.labels] for a in part.labelled.articles])
+            parts.append([data, [[d["name"], d["weight"]] for d in spec["dimensions"]], spec["gatekeepers"]])
+        return [parts, self.seed]
+
+    @property
+    def _fit_inputs(self) -> object:
+        spec = self.parts[0].spec
+        student = spec.student.model_dump(mode="json")
+        settings = student[spec.student.backend]
+        weights = [digest(part.labelled.weights().tolist()) for part in self.parts]
+        base = content_of(str(settings["base_model"]))
+        return [spec.student.backend, student["window"], settings, base, self.filters, weights]
+
+    def _split(self, output: Path) -> None:
+        """Gives every text a split; texts that the same filters have labels for are split among themselves."""
+        ids = [str(place) for place in range(len(self._texts))]
+        groups = near_duplicate_groups(ids, [text for text, _ in self._texts])
+        tops = np.zeros(len(ids))
+        filters: dict[str, set[int]] = defaultdict(set)
+        for number, (part, places) in enumerate(zip(self.parts, self._places, strict=True)):
+            np.maximum.at(tops, places, overalls(part.labelled.labels(), part.spec))
+            for place in places:
+                filters[groups[place]].add(number)
+        strata: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place, group in enumerate(groups):
+            strata[tuple(sorted(filters[group]))].append(place)
+        assigned: dict[int, Assignment] = {}
+        for places in strata.values():
+            chosen = [ids[i] for i in places], [groups[i] for i in places], tops[places]
+            assigned |= zip(places, split_by_group(*chosen, self.seed), strict=True)
+        self._check_splits(assigned)
+        rows = [assigned[place] for place in range(len(ids))]
+        write_jsonl(output, [{"id": row.id, "split": row.split, "group": row.group} for row in rows])
+
+    def _check_splits(self, assigned: Mapping[int, Assignment]) -> None:
+        problems = []
+        for part, places in zip(self.parts, self._places, strict=True):
+            counts = Counter(assigned[place].split for place in places)
+            found = f"none of {len(places)} articles"
+            problems += [
+                Problem(f"{part.spec.label}: split {split}", found, "enough for each split")
+                for split in SHARES
+                if not counts[split]
+            ]
+        if problems:
+            raise InputError("--labels", problems)
+
+    def _fit(self, output: Path) -> None:
+        spec, data = self.parts[0].spec, self.data
+        call_helpers(spec, "FIT")
+        with Bar("fit", lines=True) as bar:
+            fit_student(spec, data, output, self.seed, bar)
+        places = np.linspace(0, len(data.train_texts) - 1, SHARED_TEXTS).round().astype(int)
+        texts = tuple(data.train_texts[place] for place in dict.fromkeys(places.tolist()))
+        JointRecord(filters=self.filters, texts=texts).write(output / JOINT_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One filter's part of a joint training."""
+
+    joint: Joint
+    number: int
+
+    def key(self) -> list[object]:
+        """What a student that is taken from it depends on."""
+        return [self.joint.student_sha256, self.number]
+
+    def assignments(self) -> list[Assignment]:
+        """The split of this filter's articles. See `Joint.assignments`."""
+        return self.joint.assignments(self.number)
+
+    def others(self) -> list[str]:
+        """Texts of other filters that the student may know. See `Joint.others`."""
+        return self.joint.others(self.number)
+
+    def take(self, folder: Path) -> None:
+        """Writes this filter's student. See `Joint.take`."""
+        self.joint.take(self.number, folder)
+
+
+def _texts(labelled: LabelledSet) -> list[Text]:
+    """Each article's text, told apart from others of the same filter with the same text."""
+    seen: Counter[str] = Counter()
+    found = []
+    for article in labelled.articles:
+        found.append((article.text, seen[article.text]))
+        seen[article.text] += 1
+    return found
+
+
+def _differences(specs: Sequence[FilterSpec]) -> Iterator[Problem]:
+    """Why these filters cannot share a student."""
+    first = specs[0]
+    if len(specs) < 2:
+        yield Problem("--filter", "one filter", "several")
+    for label, count in Counter(spec.label for spec in specs).items():
+        if count > 1:
+            yield Problem("--filter", f"{label} {count} times", "each filter once")
+    backends = {spec.student.backend for spec in specs}
+    if STATIC in backends:
+        yield Problem("student.backend", STATIC, "encoder or decoder (a static table's pass costs next to nothing)")
+    if len(backends) > 1:
+        found = ", ".join(f"{spec.student.backend} in {spec.label}" for spec in specs)
+        yield Problem("student.backend", found, "the same in all (--backend makes it so)")
+        return
+    expected = _shared(first)
+    for spec in specs[1:]:
+        for path, value in _shared(spec).items():
+            if value != expected.get(path):
+                found = f"{value!r} in {spec.label}, {expected.get(path)!r} in {first.label}"
+                yield Problem(path, found, f"the same in all (--set {path}=VALUE makes it so)")
+
+
+def _shared(spec: FilterSpec) -> dict[str, object]:
+    """What filters with one student must have in common, by path."""
+    student = spec.student
+    settings = getattr(student, student.backend)
+    parts = {"text": spec.text, "student.window": student.window, f"student.{student.backend}": settings}
+    found: dict[str, object] = {}
+    for path, model in parts.items():
+        found |= dict(_leaves(path, model.model_dump(mode="json")))
+    return found
+
+
+def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(f"{path}.{key}", item)
+    else:
+        yield path, value

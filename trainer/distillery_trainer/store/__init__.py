@@ -1,0 +1,1 @@
+"""Files of a run: JSON, caches, locks, progress, and processes that share them."""

@@ -1,0 +1,50 @@
+"""JSON files, finished work moved to its place, and digests of what a run depends on."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from distillery_trainer.store.atomic_files import write_text
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes JSON with stable key order and finite numbers only."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Writes JSON lines in one step."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def is_writable(record: Mapping[str, object]) -> bool:
+    """Whether `write_jsonl` can carry a record: half a character has no encoding, and 1e999 is read as infinite."""
+    try:
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:  # UnicodeEncodeError is one
+        return False
+    return True
+
+
+def promote(source: Path, target: Path) -> None:
+    """Moves a finished file or folder to its place, replacing what was there."""
+    if target.is_dir():
+        shutil.rmtree(target)
+    elif source.is_dir():
+        target.unlink(missing_ok=True)  # a folder cannot be renamed onto a file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
+
+
+def digest(value: object) -> str:
+    """SHA-256 of a JSON-like value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def tree_digest(path: Path) -> str:
+    """SHA-256 of a file, or of all files of a folder with their names."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    contents = [(f.relative_to(path).as_posix(), f.read_bytes()) for f in files if f.is_file()]
+    return digest([[name, hashlib.sha256(content).hexdigest()] for name, content in contents])
