@@ -18,7 +18,7 @@ from distillery_exporter.graphs.bert import build_bert_encoder
 from distillery_exporter.graphs.checkpoint import Checkpoint
 from distillery_exporter.graphs.gemma import build_gemma_regressor
 from distillery_exporter.graphs.precision import Plain
-from distillery_exporter.models import FLOATS
+from distillery_exporter.variants.models import FLOATS
 from distillery_runtime.format.variants import Device
 from distillery_runtime.spec.calibration import identity
 from distillery_runtime.tokens.window import TokenIds

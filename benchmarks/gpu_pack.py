@@ -27,9 +27,9 @@ from benchmarks.parity_result import news
 from benchmarks.parity_texts import Rows, read_sample
 from distillery_exporter.graphs.checkpoint import Checkpoint, MergedCheckpoint
 from distillery_exporter.graphs.watching import residual_scale
-from distillery_exporter.models import RESIDUAL_LIMIT, Texts, gemma_regressor
 from distillery_exporter.run_reader import Run, labelled_articles, open_run
-from distillery_exporter.stage_models import published_spec
+from distillery_exporter.variants.models import RESIDUAL_LIMIT, Texts, gemma_regressor
+from distillery_exporter.variants.stage_models import published_spec
 from distillery_runtime.tokens.window import TokenIds, TokenWindow
 from distillery_trainer.certify.calibration_file import read_calibration
 from distillery_trainer.models.records import BaseRecord, base_folder

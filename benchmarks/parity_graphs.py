@@ -13,7 +13,7 @@ from benchmarks.peers.models import Kind
 from distillery_exporter.graphs.gemma import build_gemma_regressor
 from distillery_exporter.graphs.precision import Plain
 from distillery_exporter.graphs.watching import RESIDUAL, residual_scale
-from distillery_exporter.models import RESIDUAL_LIMIT, Bert, Gemma, Texts
+from distillery_exporter.variants.models import RESIDUAL_LIMIT, Bert, Gemma, Texts
 from distillery_runtime.format.variants import Device
 from distillery_runtime.models.session import Graph
 from distillery_runtime.models.stage import INPUTS

@@ -12,8 +12,8 @@ from benchmarks.peers.kept import digest, digest_of_code, digest_of_weights, kep
 from benchmarks.peers.texts import Texts
 from distillery_exporter.graphs.bert import build_bert_encoder
 from distillery_exporter.graphs.checkpoint import Checkpoint, WeightSource
-from distillery_exporter.models import Bert, Gemma, gemma_regressor
-from distillery_exporter.models import Texts as ModelTexts
+from distillery_exporter.variants.models import Bert, Gemma, gemma_regressor
+from distillery_exporter.variants.models import Texts as ModelTexts
 from distillery_runtime.spec.calibration import Calibration, identity
 
 DIMENSIONS = 6

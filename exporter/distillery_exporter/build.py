@@ -4,15 +4,22 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from distillery_exporter.bundle_writer import replacing_folder, write_manifest
-from distillery_exporter.card import model_card
-from distillery_exporter.goldens import choose_goldens, record_goldens
-from distillery_exporter.origins import Origin, origin
-from distillery_exporter.parity import Report, check_stage, probe_reference, student_reference
-from distillery_exporter.quality import quality_record, reference_record
+from distillery_exporter.bundle.card import model_card
+from distillery_exporter.bundle.goldens import choose_goldens, record_goldens
+from distillery_exporter.bundle.origins import Origin, origin
+from distillery_exporter.bundle.quality import quality_record, reference_record
+from distillery_exporter.bundle.writer import replacing_folder, write_manifest
 from distillery_exporter.run_reader import Run, labelled_articles
-from distillery_exporter.stage_models import PROBE, STUDENT, StageModel, open_probe, open_student, published_spec
-from distillery_exporter.trials import Trial, Written, gather_evidence, open_written, try_variants
+from distillery_exporter.variants.parity import Report, check_stage, probe_reference, student_reference
+from distillery_exporter.variants.stage_models import (
+    PROBE,
+    STUDENT,
+    StageModel,
+    open_probe,
+    open_student,
+    published_spec,
+)
+from distillery_exporter.variants.trials import Trial, Written, gather_evidence, open_written, try_variants
 from distillery_runtime.articles.text import compose
 from distillery_runtime.bundles.golden import CalibrationFile
 from distillery_runtime.bundles.load import load

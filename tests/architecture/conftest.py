@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from distillery_exporter.build import build
-from distillery_exporter.parity import probe_reference
 from distillery_exporter.run_reader import open_run
+from distillery_exporter.variants.parity import probe_reference
 from distillery_runtime.articles.article import Article
 from distillery_runtime.articles.prefilter import Prefilter
 from distillery_runtime.articles.text import ArticleText, compose

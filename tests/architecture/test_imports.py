@@ -26,6 +26,7 @@ NEURAL = "distillery_trainer.neural"  # the only folder that imports torch
 FLOORS = {  # a folder imports only from those before it; modules beside the folders are first
     "distillery_runtime": "files spec articles tokens format models scoring bundles bench cli",
     "distillery_trainer": "store data filters models certify evaluate neural oracle report labelling runs curate cli",
+    "distillery_exporter": "graphs variants bundle",
 }
 
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from distillery_exporter.card_metadata import card_metadata
+from distillery_exporter.bundle.card_metadata import card_metadata
+from distillery_exporter.bundle.origins import Origin, origin
 from distillery_exporter.cli import main as exporter
-from distillery_exporter.origins import Origin, origin
 from distillery_exporter.run_reader import open_run
 from distillery_trainer.cli.main import main as trainer
 from distillery_trainer.models.records import BaseRecord

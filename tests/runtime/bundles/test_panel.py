@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from distillery_exporter.bundle_writer import write_manifest
-from distillery_exporter.goldens import GENERIC, record_goldens
+from distillery_exporter.bundle.goldens import GENERIC, record_goldens
+from distillery_exporter.bundle.writer import write_manifest
 from distillery_exporter.graphs.head import build_head
 from distillery_runtime import HybridScorer, InputError, Score, load, load_panel
 from distillery_runtime.bundles.load import open_bundle

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_exporter.gate import Comparison, Route, compare, objections, refit
 from distillery_exporter.run_reader import Run
-from distillery_exporter.stage_models import StageModel
+from distillery_exporter.variants.gate import Comparison, Route, compare, objections, refit
+from distillery_exporter.variants.stage_models import StageModel
 from distillery_runtime.errors import ModelError, ProviderError
 from distillery_runtime.format.integrity import file_digest
 from distillery_runtime.format.manifest import VariantEntry

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distillery_exporter.graphs.head import build_head
 from distillery_exporter.graphs.tables import replace_calibration
-from distillery_exporter.models import Model, OutputHead, Texts, backbone, probe_encoder, student
+from distillery_exporter.variants.models import Model, OutputHead, Texts, backbone, probe_encoder, student
 from distillery_runtime.format.manifest import RouterEntry, StageEntry, VariantEntry
 from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec, Window

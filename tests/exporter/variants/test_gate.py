@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distillery_exporter.gate import Comparison, Route, compare, objections, refit
+from distillery_exporter.variants.gate import Comparison, Route, compare, objections, refit
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec.calibration import Calibration, CalibrationMap, identity
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.reading import parse_spec
 from distillery_runtime.spec.routing import Routing
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "bundle-v1" / "filter.json"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "bundle-v1" / "filter.json"
 RNG = np.random.default_rng(7)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from distillery_exporter.origins import Origin
+from distillery_exporter.bundle.origins import Origin
 from distillery_exporter.run_reader import Run
 
 ANSWERS = "cascade"  # the system that a bundle answers with

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from distillery_exporter.card_metadata import ANSWERS
+from distillery_exporter.bundle.card_metadata import ANSWERS
+from distillery_exporter.bundle.scripts import covered_scripts
 from distillery_exporter.run_reader import Run
-from distillery_exporter.scripts import covered_scripts
 
 TOTAL = "total"
 WEAK_SPEARMAN = 0.5

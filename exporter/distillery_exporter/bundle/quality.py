@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_exporter.parity import Report
 from distillery_exporter.run_reader import Run
-from distillery_exporter.stage_models import StageModel
-from distillery_exporter.trials import Trial, Written
+from distillery_exporter.variants.parity import Report
+from distillery_exporter.variants.stage_models import StageModel
+from distillery_exporter.variants.trials import Trial, Written
 from distillery_runtime.spec.verdict import decide
 from distillery_trainer.runs.pipeline import Pipeline
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from distillery_exporter.card_metadata import UNKNOWN, card_metadata
-from distillery_exporter.card_quality import certificate, limits, number, quality
-from distillery_exporter.origins import Origin
+from distillery_exporter.bundle.card_metadata import UNKNOWN, card_metadata
+from distillery_exporter.bundle.card_quality import certificate, limits, number, quality
+from distillery_exporter.bundle.origins import Origin
 from distillery_exporter.run_reader import Run
-from distillery_exporter.trials import Trial
+from distillery_exporter.variants.trials import Trial
 from distillery_runtime.format.variants import REFERENCE
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape

@@ -1,0 +1,1 @@
+"""A bundle as it is written: files, card, goldens, quality."""

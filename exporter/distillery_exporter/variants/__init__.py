@@ -1,0 +1,1 @@
+"""The forms of a model: written, compared, kept or left out."""
