@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from distillery_runtime.spec.model import ProbeSettings
 from distillery_runtime.spec.verdict import overalls
-from distillery_trainer.curate.screen import similarities
+from distillery_trainer.curate.draw import similarities
 from distillery_trainer.data.labels import read_labels
 from distillery_trainer.filters.find import find_filter, load_filter
 from distillery_trainer.models.choose import open_embedder

@@ -8,7 +8,7 @@ import pytest
 from distillery_runtime.spec.calibration import Calibration, CalibrationMap, identity
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.certify.calibration_lint import (
-    Finding,
+    Fault,
     highest_overall,
     lint_calibration,
     lint_normalization,
@@ -31,7 +31,7 @@ def of_topic(gated: CalibrationMap) -> Calibration:
     return Calibration((identity(["relevance"]).maps[0], gated))
 
 
-def kinds(findings: list[Finding]) -> list[tuple[str, str]]:
+def kinds(findings: list[Fault]) -> list[tuple[str, str]]:
     """What was found where."""
     return [(finding.kind, finding.where) for finding in findings]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distillery_trainer.cli.main import main
-from distillery_trainer.curate.audit_residuals import out_of_fold
+from distillery_trainer.curate.checks import out_of_fold
 from distillery_trainer.curate.injections import Detector
 
 INJECTED = [

@@ -10,8 +10,7 @@ from distillery_runtime.articles.article import Article
 from distillery_runtime.articles.text import ArticleText, compose
 from distillery_runtime.spec.model import TextPolicy
 from distillery_trainer.cli.main import main
-from distillery_trainer.curate.guard import sort_articles
-from distillery_trainer.curate.guards import TABLE, Guards, read_table
+from distillery_trainer.curate.guards import TABLE, Guards, read_table, sort_articles
 from distillery_trainer.curate.records import read_records
 
 STORY = (

@@ -13,9 +13,9 @@ import yaml
 
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec.model import BANDS
-from distillery_trainer.curate.inference import classical_mean, powered_mean
 from distillery_trainer.curate.review import export_sheet, import_sheet, read_sheet
 from distillery_trainer.curate.sheet import is_filled_in, read_scores
+from distillery_trainer.evaluate.inference import classical_mean, powered_mean
 from distillery_trainer.runs.fit import FitRequest, fit
 from distillery_trainer.runs.run import open_finished_run
 

@@ -3,7 +3,7 @@
 import pytest
 
 from distillery_runtime.invisible import INVISIBLE
-from distillery_trainer.curate.audit_texts import check_hidden
+from distillery_trainer.curate.checks import check_hidden
 
 
 @pytest.mark.parametrize("kind", INVISIBLE)

@@ -26,7 +26,7 @@ Kind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Fault:
     """One fault: its kind, the dimension (or tier, or `normalization`) that has it, and a sentence with the figures."""
 
     kind: Kind
@@ -35,7 +35,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Jump:
     """A map's highest rise within `CLIFF_RUN` raw points: from `low` to `high` at the raw value `raw`."""
 
     raw: float
@@ -43,7 +43,7 @@ class Step:
     high: float
 
 
-def lint_calibration(calibration: Calibration, spec: FilterSpec | None = None) -> list[Finding]:
+def lint_calibration(calibration: Calibration, spec: FilterSpec | None = None) -> list[Fault]:
     """All faults of maps: those of each map, and with a spec those of gates, tiers and the overall.
 
     Args:
@@ -51,7 +51,7 @@ def lint_calibration(calibration: Calibration, spec: FilterSpec | None = None) -
         spec: the filter whose gates and tiers they serve.
     """
     gates = {gate.dimension: gate.below for gate in spec.gatekeepers} if spec else {}
-    found = [finding for m in calibration.maps for finding in _of_map(m, gates.get(m.dimension))]
+    found = [fault for m in calibration.maps for fault in _of_map(m, gates.get(m.dimension))]
     return [*found, *_unreachable(calibration, spec)] if spec else found
 
 
@@ -61,22 +61,22 @@ def highest_overall(calibration: Calibration, spec: FilterSpec) -> float:
     return float(overalls(top, spec)[0])
 
 
-def steepest_step(m: CalibrationMap) -> Step:
+def steepest_step(m: CalibrationMap) -> Jump:
     """Where a map rises most within `CLIFF_RUN` raw points."""
     return max(_steps(m), key=lambda step: step.high - step.low)
 
 
-def _steps(m: CalibrationMap) -> list[Step]:
+def _steps(m: CalibrationMap) -> list[Jump]:
     """How far a map rises within `CLIFF_RUN` raw points of each place where that may be most."""
     x, y = np.array(m.x), np.array(m.y)
     # The rise between two raw values so far apart is highest where one of them is a knot; a step's both sides count.
     starts = np.union1d(x, x - CLIFF_RUN)
     lows = np.minimum(_just_before(starts, x, y), np.interp(starts, x, y))
     highs = np.interp(starts + CLIFF_RUN, x, y)
-    return [Step(*map(float, step)) for step in zip(starts, lows, highs, strict=True)]
+    return [Jump(*map(float, step)) for step in zip(starts, lows, highs, strict=True)]
 
 
-def lint_normalization(x: Sequence[float], calibration: Calibration, spec: FilterSpec) -> list[Finding]:
+def lint_normalization(x: Sequence[float], calibration: Calibration, spec: FilterSpec) -> list[Fault]:
     """Whether a table that turns overalls into percentiles was fitted on overalls that these maps cannot give.
 
     Args:
@@ -86,38 +86,38 @@ def lint_normalization(x: Sequence[float], calibration: Calibration, spec: Filte
     if x[-1] <= top + 1e-9:
         return []
     says = f"fitted up to an overall of {x[-1]:.2f}, but calibrated scores reach {top:.2f} at most"
-    return [Finding("ceiling", "normalization", says)]
+    return [Fault("ceiling", "normalization", says)]
 
 
-def _of_map(m: CalibrationMap, gate: float | None) -> Iterator[Finding]:
+def _of_map(m: CalibrationMap, gate: float | None) -> Iterator[Fault]:
     low, high = m.y[0], m.y[-1]
     if high < 10:
-        yield Finding("ceiling", m.dimension, f"no score above {high:.2f}")
+        yield Fault("ceiling", m.dimension, f"no score above {high:.2f}")
     if gate is not None and high < gate:
-        yield Finding("gate_never_opens", m.dimension, f"no score above {high:.2f}, and the gate caps below {gate:g}")
+        yield Fault("gate_never_opens", m.dimension, f"no score above {high:.2f}, and the gate caps below {gate:g}")
     if gate is not None and low >= gate:
-        yield Finding("gate_never_closes", m.dimension, f"no score below {low:.2f}, and the gate caps below {gate:g}")
+        yield Fault("gate_never_closes", m.dimension, f"no score below {low:.2f}, and the gate caps below {gate:g}")
     steepest = _steepest(m)
     if steepest > STEEPEST:
-        yield Finding("slope", m.dimension, f"rises by {steepest:.4g} score points for each raw point somewhere")
+        yield Fault("slope", m.dimension, f"rises by {steepest:.4g} score points for each raw point somewhere")
     cliffs = sorted((s for s in _steps(m) if s.high - s.low >= CLIFF_RISE), key=lambda s: s.low - s.high)
     if cliffs:
-        yield Finding("cliff", m.dimension, _in_words(cliffs[0]))
+        yield Fault("cliff", m.dimension, _in_words(cliffs[0]))
     at_gate = [step for step in cliffs if gate is not None and step.low < gate <= step.high]
     if at_gate:
-        yield Finding("cliff_at_gate", m.dimension, f"{_in_words(at_gate[0])}, across the gate at {gate:g}")
+        yield Fault("cliff_at_gate", m.dimension, f"{_in_words(at_gate[0])}, across the gate at {gate:g}")
 
 
-def _in_words(step: Step) -> str:
+def _in_words(step: Jump) -> str:
     return f"{step.low:.2f} becomes {step.high:.2f} within {CLIFF_RUN:g} raw points from {step.raw:.4g}"
 
 
-def _unreachable(calibration: Calibration, spec: FilterSpec) -> Iterator[Finding]:
+def _unreachable(calibration: Calibration, spec: FilterSpec) -> Iterator[Fault]:
     top = highest_overall(calibration, spec)
     for tier in spec.tiers:
         if tier.min_overall > top:
             says = f"begins at {tier.min_overall:g}, and no overall is above {top:.2f}"
-            yield Finding("unreachable_tier", tier.name, says)
+            yield Fault("unreachable_tier", tier.name, says)
 
 
 def _steepest(m: CalibrationMap) -> float:

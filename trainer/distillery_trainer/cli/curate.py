@@ -13,16 +13,13 @@ from distillery_runtime.cli.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec, ProbeSettings, TextPolicy
 from distillery_trainer.curate.audit import audit, read_audited, report
+from distillery_trainer.curate.draw import RANDOM_SHARE, Chosen, DrawRequest, mine_files, screen_files
 from distillery_trainer.curate.findings import as_text
-from distillery_trainer.curate.guard import guard_files
-from distillery_trainer.curate.guards import MIN_WORDS, Guards
-from distillery_trainer.curate.mine import mine_files
+from distillery_trainer.curate.guards import MIN_WORDS, Guards, guard_files
 from distillery_trainer.curate.prepare import FLOOR, prepare_files
 from distillery_trainer.curate.prove import prove
 from distillery_trainer.curate.records import read_records
 from distillery_trainer.curate.review import export_sheet, import_sheet
-from distillery_trainer.curate.sampling import RANDOM_SHARE, Chosen, Request
-from distillery_trainer.curate.screen import screen_files
 from distillery_trainer.data.labels import find_labels
 from distillery_trainer.data.split import read_splits
 from distillery_trainer.filters.find import find_filter, load_filter
@@ -227,8 +224,8 @@ def _review_import(options: argparse.Namespace) -> int:
     return 0
 
 
-def _request(options: argparse.Namespace) -> Request:
-    return Request(options.count, options.random_share, options.seed)
+def _request(options: argparse.Namespace) -> DrawRequest:
+    return DrawRequest(options.count, options.random_share, options.seed)
 
 
 def _drawn(options: argparse.Namespace, chosen: Sequence[Chosen]) -> int:

@@ -9,14 +9,16 @@ from numpy.typing import NDArray
 
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import overalls
-from distillery_trainer.curate.audit_labels import check_finds, check_redundancy, check_spread
-from distillery_trainer.curate.audit_residuals import check_residuals
-from distillery_trainer.curate.audit_texts import (
+from distillery_trainer.curate.checks import (
     check_conflicts,
+    check_finds,
     check_guards,
     check_hidden,
     check_injections,
     check_leaks,
+    check_redundancy,
+    check_residuals,
+    check_spread,
     check_truncation,
 )
 from distillery_trainer.curate.findings import Finding

@@ -1,5 +1,7 @@
-"""Guards: what is no article is dropped before anything is paid for it, with a named reason that is counted."""
+"""Guards: remove non-articles and repeats before labels are paid for, each with a named reason that is counted."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,8 +11,11 @@ from typing import Any
 import yaml
 
 from distillery_runtime.articles.text import ArticleText
+from distillery_runtime.spec.model import TextPolicy
 from distillery_runtime.spec.patterns import compile_pattern, phrases_pattern
-from distillery_trainer.curate.guard_words import beyond_title, garbled_share, letter_share, sentences, words
+from distillery_trainer.curate.records import Receipt, Received, read_records
+from distillery_trainer.data.duplicates import near_duplicate_groups, representatives, tokens
+from distillery_trainer.store.files import write_jsonl
 
 TABLE = Path(__file__).parent / "guards.yaml"
 MIN_WORDS = 12
@@ -19,6 +24,12 @@ PHRASE_WORDS = 20  # what a phrase takes of its sentence: where a full stop is m
 MOST_GARBLED = 0.01
 LEAST_LETTERS = 0.5
 SHAPE_REASONS = ("near_empty", "title_repeated", "garbled", "not_prose")
+_SENTENCE = re.compile(r"(?<=[.!?…»。！？])\s+|\n+")
+LETTERS_FROM = 2000  # characters
+_ADDRESS = re.compile(r"(?:https?://|www\.)\S+")
+# The replacement character, and what UTF-8 read as Windows-1252 looks like.
+_GARBLED = re.compile("\ufffd|Ã[\u0080-\u00bf©¨ª«¼¶¤±³]|â€[™œ\u009d“”¦˜]|Â[\u00a0-\u00bf]")
+UNREADABLE, DUPLICATE, NEAR_DUPLICATE = "unreadable", "duplicate", "near_duplicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +123,81 @@ def _own_words(sentence: str, pattern: Any) -> int:  # Any: re2 has no types
 @cache
 def _pattern(phrases: tuple[str, ...]) -> Any:  # Any: as above
     return compile_pattern(phrases_pattern(phrases))
+
+
+def words(text: str) -> list[str]:
+    """The words in lower case, web addresses left out; of scripts without spaces each character is one."""
+    return tokens(_ADDRESS.sub(" ", text))
+
+
+def sentences(text: str) -> list[str]:
+    """The text cut after full stops and line breaks; an address with stops in it stays whole."""
+    return [part for part in _SENTENCE.split(text) if part]
+
+
+def beyond_title(content: str, title: str) -> int:
+    """How many words the content has that do not stand in the title."""
+    known = set(words(title))
+    return sum(word not in known for word in words(content))
+
+
+def garbled_share(text: str) -> float:
+    """Characters that a wrong decoding left, as a share of all: 0 to 1."""
+    return sum(map(len, _GARBLED.findall(text))) / max(len(text), 1)
+
+
+def letter_share(text: str) -> float:
+    """Letters and marks as a share of what is no space and no web address, at the start: 0 to 1; 1 for none."""
+    visible = "".join(_ADDRESS.sub(" ", text[:LETTERS_FROM]).split())
+    return sum(char.isalpha() or not char.isascii() for char in visible) / len(visible) if visible else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """Articles in file order: those kept with their groups, those dropped with the reason, and unreadable lines."""
+
+    kept: tuple[tuple[Received, str], ...]
+    dropped: tuple[tuple[Received, Dropped], ...]
+    unreadable: tuple[Mapping[str, object], ...]
+
+    def counts(self) -> dict[str, int]:
+        """How many were dropped for each reason, the commonest first."""
+        found = Counter(why.reason for _, why in self.dropped)
+        found.update({UNREADABLE: len(self.unreadable)} if self.unreadable else {})
+        return dict(found.most_common())
+
+
+def guard_files(files: Sequence[Path], out: Path, dropped: Path, guards: Guards) -> Sorted:
+    """Writes the articles kept to `out`, each with its `group`, and all others to `dropped`, each with `reason`.
+
+    Raises:
+        InputError: a file is missing, or holds no article.
+    """
+    result = sort_articles(read_records(files, TextPolicy()), guards)
+    write_jsonl(out, ({**article.record, "group": group} for article, group in result.kept))
+    rows = [{**article.record, "reason": why.reason, "found": why.found} for article, why in result.dropped]
+    write_jsonl(dropped, [*rows, *result.unreadable])
+    return result
+
+
+def sort_articles(receipt: Receipt, guards: Guards) -> Sorted:
+    """Drops what a guard names, then all of each near-duplicate group but its longest text."""
+    checked = [(article, guards.check(article.cleaned)) for article in receipt.articles]
+    passed = [article for article, why in checked if why is None]
+    groups = near_duplicate_groups([article.id for article in passed], [article.text for article in passed])
+    chosen = representatives(groups, [article.text for article in passed])
+    repeated = {
+        article.id: _repeats(article, passed[chosen[group]])
+        for place, (article, group) in enumerate(zip(passed, groups, strict=True))
+        if chosen[group] != place
+    }
+    reasons = {article.id: why or repeated.get(article.id) for article, why in checked}
+    kept = [(a, g) for a, g in zip(passed, groups, strict=True) if a.id not in repeated]
+    dropped = [(article, why) for article, _ in checked if (why := reasons[article.id])]
+    lines = [{"where": line.where, "reason": UNREADABLE, "found": line.reason} for line in receipt.unreadable]
+    return Sorted(tuple(kept), tuple(dropped), tuple(lines))
+
+
+def _repeats(article: Received, kept: Received) -> Dropped:
+    same = article.text.casefold() == kept.text.casefold()
+    return Dropped(DUPLICATE if same else NEAR_DUPLICATE, f"of {kept.id}")

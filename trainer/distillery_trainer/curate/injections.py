@@ -3,7 +3,11 @@
 A net, not a wall: known wordings in seven languages are found, also under cheap disguises; a new wording passes.
 """
 
+import base64
+import binascii
+import html
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,9 +17,9 @@ from typing import Any
 import re2
 import yaml
 
-from distillery_runtime.articles.text import INVISIBLE_CHARACTERS
+from distillery_runtime.articles.text import INVISIBLE_CHARACTERS, normalise
+from distillery_runtime.spec.model import TextPolicy
 from distillery_runtime.spec.patterns import compile_pattern, phrases_pattern
-from distillery_trainer.curate.disguises import squeezed, views
 
 TABLE = Path(__file__).parent / "injections.yaml"
 GAP, SHORT_GAP = 6, 4  # words between the parts of a command
@@ -26,6 +30,19 @@ _INSIDE_LATIN = re.compile("(?<=[A-Za-z])[\u200b\u200c\u200d\u2060-\u2064\ufeff]
 _OVERRIDES = re.compile("[\u202d\u202e]")
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]{1,8}")  # the flags of England, Scotland and Wales
 _TAGS = re.compile("[\U000e0000-\U000e007f]+")
+_LOOKALIKES = str.maketrans(
+    "аеорсухѕіјԁһԛԝмтнвкгзпиАЕОРСУХЅІЈМТНВКοανερικτυΟΑΝΕΡΙΚΤΥΒΗΜΧΖᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢıℓ_",
+    "aeopcyxsijdhqwmtnbkrznuAEOPCYXSIJMTHBKoavepiktuOANEPIKTYBHMXZabcdefghijklmnoprstuvwyzil ",
+)
+_DIGITS = str.maketrans("0134578@$!|+", "oieastbasiit")
+_DIGITS_WITH_L = str.maketrans("0134578@$!|+", "oleastbasllt")
+_MIXED_WORD = re.compile(
+    r"(?<![\w@$!|+])(?=[0-9@$!|+]*+[A-Za-z])(?=[A-Za-z]*+[0-9@$!|+])[A-Za-z0-9@$!|+]{2,40}(?![\w@$!|+])"
+)
+_SEPARATOR = r"[ .\-_*·•|/\\~,+]"
+_SPACED = re.compile(rf"(?<![^\W_])[^\W\d_](?:{_SEPARATOR}{{1,3}}[^\W\d_](?![^\W_])){{7,}}")
+_WIDE_GAP = re.compile(rf"{_SEPARATOR}{{2,3}}")
+_CODED = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{24,4000}={0,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +100,7 @@ Patterns = Sequence[tuple[str, Any]]  # Any: re2 has no types
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _Patterns:
     """Patterns by kind: of words, of words written without gaps, and of what prompts are built of."""
 
     words: Patterns
@@ -92,13 +109,13 @@ class _Table:
 
 
 @cache
-def _read(path: Path) -> _Table:
+def _read(path: Path) -> _Patterns:
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     words = [("command", _command(parts)) for parts in data["commands"].values()]
     words += [("demand", _demand(parts)) for parts in data["demands"].values()]
     words += [("address", phrases_pattern(tuple(data["phrases"])))]
     runs = [("command", _run(parts)) for parts in data["commands"].values()]
-    return _Table(*(_compiled(patterns) for patterns in (words, runs, list(data["markers"].items()))))
+    return _Patterns(*(_compiled(patterns) for patterns in (words, runs, list(data["markers"].items()))))
 
 
 def _compiled(patterns: Sequence[tuple[str, str]]) -> Patterns:
@@ -135,3 +152,51 @@ def _gap(most: int) -> str:
 
 def _any(words: Sequence[str]) -> str:
     return "(?:" + "|".join(re2.escape(w.removesuffix("*")) + (r"[\pL]*" if w[-1] == "*" else "") for w in words) + ")"
+
+
+def views(text: str) -> Iterator[str]:
+    """A text's readings, each once; the first is what a filter's models read, in plain letters."""
+    shown = normalise(text, TextPolicy())
+    plain = unicodedata.normalize("NFKC", shown).translate(_LOOKALIKES)
+    found = [plain]
+    if not plain.isascii():
+        bare = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
+        found.append(bare)
+    else:
+        bare = plain
+    if _MIXED_WORD.search(bare):
+        found += [_spelled_out(bare, table) for table in (_DIGITS, _DIGITS_WITH_L)]
+    found += [_joined(run[0]) for run in _SPACED.finditer(_folded_lines(text))]
+    found += [reading for coded in _CODED.finditer(text) if (reading := _decoded(coded[0]))]
+    yield from dict.fromkeys(found)
+
+
+def squeezed(text: str) -> Iterator[str]:
+    """The letters of every run that is spelled apart, without gaps between words, where it shows none."""
+    for run in _SPACED.finditer(_folded_lines(text)):
+        yield re.sub(_SEPARATOR, "", run[0])
+
+
+def _spelled_out(text: str, digits: dict[int, int]) -> str:
+    """The text with letters for the figures inside its words."""
+    return _MIXED_WORD.sub(lambda word: word[0].translate(digits), text)
+
+
+def _folded_lines(text: str) -> str:
+    """The text in plain letters with its spaces as they are: they tell letters apart from words."""
+    return unicodedata.normalize("NFKC", html.unescape(text)).translate(_LOOKALIKES)
+
+
+def _joined(run: str) -> str:
+    words = _WIDE_GAP.split(run)
+    return " ".join(re.sub(_SEPARATOR, "", word) for word in words)
+
+
+def _decoded(coded: str) -> str | None:
+    """What a run of base64 says, or None where it is no text of several words."""
+    plain = coded.rstrip("=").translate(str.maketrans("-_", "+/"))
+    try:
+        said = base64.b64decode(plain + "=" * (-len(plain) % 4)).decode("utf-8")
+    except (binascii.Error, ValueError):  # a long word or a link
+        return None
+    return said if said.isprintable() and " " in said else None

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import BANDS, FilterSpec
 from distillery_runtime.spec.verdict import overalls
-from distillery_trainer.curate.inference import Estimate, classical_mean, powered_mean
 from distillery_trainer.curate.sheet import SHEET, is_filled_in, read_scores, sheet_text
 from distillery_trainer.data.predictions import Predictions
 from distillery_trainer.data.split import limit_articles
+from distillery_trainer.evaluate.inference import Estimate, classical_mean, powered_mean
 from distillery_trainer.report.facts import in_words, percent
 from distillery_trainer.report.page import Cell, bullets, details, document, escape, paragraph, section, table
 from distillery_trainer.runs.run import FinishedRun, labelled_articles

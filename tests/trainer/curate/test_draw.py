@@ -10,8 +10,7 @@ import pytest
 
 from distillery_runtime.errors import InputError
 from distillery_trainer.cli.main import main
-from distillery_trainer.curate.mine import bundle_overalls, rankings
-from distillery_trainer.curate.sampling import Request, draw
+from distillery_trainer.curate.draw import DrawRequest, bundle_overalls, draw, rankings
 from distillery_trainer.data.labels import read_labels
 
 Rows = list[dict[str, Any]]
@@ -26,7 +25,7 @@ def without_labels(rows: Rows) -> Rows:
 
 
 def test_rankings_take_turns_and_the_rest_is_drawn_with_equal_odds() -> None:
-    chosen = draw(100, {"a": list(range(100)), "b": [0, 1, 99, *range(2, 99)]}, Request(10, 0.4, 3))
+    chosen = draw(100, {"a": list(range(100)), "b": [0, 1, 99, *range(2, 99)]}, DrawRequest(10, 0.4, 3))
 
     assert [(one.place, one.stratum) for one in chosen[:6]] == [
         (0, "a"), (1, "b"), (2, "a"), (99, "b"), (3, "a"), (4, "b"),
@@ -39,7 +38,7 @@ def test_the_odds_make_a_mean_over_the_drawn_unbiased() -> None:
     values = np.linspace(10, 0, 60) ** 2
     means = []
     for seed in range(400):
-        chosen = draw(60, {"top": list(range(60))}, Request(20, 0.5, seed))
+        chosen = draw(60, {"top": list(range(60))}, DrawRequest(20, 0.5, seed))
         means.append(sum(values[one.place] / one.inclusion for one in chosen) / 60)
 
     error = np.std(means) / np.sqrt(len(means))
@@ -47,9 +46,9 @@ def test_the_odds_make_a_mean_over_the_drawn_unbiased() -> None:
 
 
 def test_all_articles_can_be_drawn_but_not_more() -> None:
-    assert {(one.place, one.inclusion) for one in draw(3, {"a": [2, 0, 1]}, Request(3))} == {(0, 1), (1, 1), (2, 1)}
+    assert {(one.place, one.inclusion) for one in draw(3, {"a": [2, 0, 1]}, DrawRequest(3))} == {(0, 1), (1, 1), (2, 1)}
     with pytest.raises(InputError, match="only 3 articles"):
-        draw(3, {"a": [2, 0, 1]}, Request(4))
+        draw(3, {"a": [2, 0, 1]}, DrawRequest(4))
 
 
 def test_screening_draws_what_is_like_the_seeds_and_labels_can_be_weighted_back(
