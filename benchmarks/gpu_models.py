@@ -15,9 +15,9 @@ from benchmarks.peers.graphs import WithHead
 from benchmarks.peers.models import Kind
 from benchmarks.peers.shapes import GemmaShape, write_random_gemma
 from distillery_exporter.graphs.bert import build_bert_encoder
-from distillery_exporter.graphs.checkpoint import Checkpoint
 from distillery_exporter.graphs.gemma import build_gemma_regressor
 from distillery_exporter.graphs.precision import Plain
+from distillery_exporter.graphs.weights import Checkpoint
 from distillery_exporter.variants.models import FLOATS
 from distillery_runtime.format.variants import Device
 from distillery_runtime.spec.calibration import identity

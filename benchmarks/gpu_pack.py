@@ -25,8 +25,8 @@ from safetensors.numpy import save_file
 from benchmarks.gpu_student import CHECKPOINT, HEAD, META, SAMPLE, flatten
 from benchmarks.parity_result import news
 from benchmarks.parity_texts import Rows, read_sample
-from distillery_exporter.graphs.checkpoint import Checkpoint, MergedCheckpoint
 from distillery_exporter.graphs.watching import residual_scale
+from distillery_exporter.graphs.weights import Checkpoint, MergedCheckpoint
 from distillery_exporter.run_reader import Run, labelled_articles, open_run
 from distillery_exporter.variants.models import RESIDUAL_LIMIT, Texts, gemma_regressor
 from distillery_exporter.variants.stage_models import published_spec

@@ -15,7 +15,7 @@ from benchmarks.parity_checks import alone, lengths, picked
 from benchmarks.parity_graphs import OUTPUTS
 from benchmarks.parity_result import Row
 from benchmarks.parity_texts import mixed_batches
-from distillery_exporter.variants.gate import compare, objections, refit
+from distillery_exporter.variants.acceptance import compare, objections, refit
 from distillery_runtime.format.variants import REFERENCE
 from distillery_runtime.models.cuda import bucket_batches
 from distillery_runtime.models.session import Graph

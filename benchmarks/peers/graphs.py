@@ -11,7 +11,7 @@ import distillery_exporter
 from benchmarks.peers.kept import digest, digest_of_code, digest_of_weights, kept
 from benchmarks.peers.texts import Texts
 from distillery_exporter.graphs.bert import build_bert_encoder
-from distillery_exporter.graphs.checkpoint import Checkpoint, WeightSource
+from distillery_exporter.graphs.weights import Checkpoint, WeightSource
 from distillery_exporter.variants.models import Bert, Gemma, gemma_regressor
 from distillery_exporter.variants.models import Texts as ModelTexts
 from distillery_runtime.spec.calibration import Calibration, identity

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.parity_result import Row
-from distillery_exporter.variants.gate import compare
+from distillery_exporter.variants.acceptance import compare
 from distillery_runtime import FilterSpec, Score
 
 Floats = NDArray[np.float32]

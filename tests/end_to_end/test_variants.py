@@ -16,7 +16,7 @@ from distillery_exporter.cli import main as exporter
 from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.precision import Plain, Rows, Weights, quantise_rows
 from distillery_exporter.variants import models
-from distillery_exporter.variants.gate import Comparison, objections
+from distillery_exporter.variants.acceptance import Comparison, objections
 from distillery_runtime import load
 from distillery_runtime.cli.main import main as distillery
 from distillery_runtime.format.manifest import parse_manifest

@@ -11,14 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from distillery_exporter.graphs.bert_settings import BertSettings
 from distillery_exporter.graphs.builder import GraphBuilder
-from distillery_exporter.graphs.checkpoint import WeightSource
 from distillery_exporter.graphs.head import Floats, add_linear_head, check_outputs
-from distillery_exporter.graphs.pooling import l2_normalise, mean_weights, weighted_sum
-from distillery_exporter.graphs.ports import IDS, MASK, TOKEN_INPUTS, save_encoder, save_scorer
+from distillery_exporter.graphs.ports import (
+    IDS,
+    MASK,
+    TOKEN_INPUTS,
+    l2_normalise,
+    mean_weights,
+    save_encoder,
+    save_scorer,
+    weighted_sum,
+)
 from distillery_exporter.graphs.precision import Plain, Precision, lowest, scaled
-from distillery_exporter.graphs.settings import read_settings
+from distillery_exporter.graphs.settings import BertSettings, read_settings
+from distillery_exporter.graphs.weights import WeightSource
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.calibration import Calibration
 

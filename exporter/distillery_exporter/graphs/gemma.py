@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from distillery_exporter.graphs.attention import Askers, GroupedAttention, Sight, rope_tables
 from distillery_exporter.graphs.builder import MICROSOFT, GraphBuilder
-from distillery_exporter.graphs.checkpoint import HEAD, WeightSource
-from distillery_exporter.graphs.gemma_attention import Askers, GroupedAttention, Sight, rope_tables
-from distillery_exporter.graphs.gemma_settings import GemmaSettings, LayerType
 from distillery_exporter.graphs.head import Floats, add_linear_head
 from distillery_exporter.graphs.ports import MASK, TOKEN_INPUTS, save_encoder, save_scorer
 from distillery_exporter.graphs.precision import Plain, Precision, Rows, joined, scaled
-from distillery_exporter.graphs.settings import read_settings
+from distillery_exporter.graphs.settings import GemmaSettings, LayerType, read_settings
+from distillery_exporter.graphs.weights import HEAD, WeightSource
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.calibration import Calibration
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from onnx import TensorProto
 
 from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.tables import add_calibration
@@ -15,6 +16,7 @@ POOLED = "pooled"
 
 # (B, T) int64, padded on the right; the mask is 1 on real tokens and 0 on padding.
 TOKEN_INPUTS = (Port(IDS, np.int64, ("batch", "tokens")), Port(MASK, np.int64, ("batch", "tokens")))
+_SMALLEST_NORM = 1e-12
 
 
 def pooled_port(width: int) -> Port:
@@ -42,3 +44,22 @@ def save_scorer(g: GraphBuilder, inputs: Sequence[Port], raw: str, calibration: 
     shape = ("batch", len(calibration.maps))
     scores = add_calibration(g, raw, calibration)
     return g.save(inputs, [(raw, Port("raw", np.float32, shape)), (scores, Port("scores", np.float32, shape))])
+
+
+def mean_weights(g: GraphBuilder, mask: str) -> str:
+    """Each token's share in a masked mean: (B, T) float32 from a mask (B, T) int64; all 0 where the mask is."""
+    real = g.op("Cast", [mask], to=TensorProto.FLOAT)
+    count = g.op("ReduceSum", [real, g.ints(1)], keepdims=1)
+    return g.op("Div", [real, g.op("Max", [count, g.floats(1)])])
+
+
+def weighted_sum(g: GraphBuilder, weights: str, states: str) -> str:
+    """(B, H) float32 from weights (B, T) and states (B, T, H), both float32."""
+    row = g.op("Unsqueeze", [weights, g.ints(1)])
+    return g.op("Squeeze", [g.op("MatMul", [row, states]), g.ints(1)])
+
+
+def l2_normalise(g: GraphBuilder, vectors: str) -> str:
+    """Vectors (B, H) float32 divided by their length; one of zeros stays as it is."""
+    norm = g.op("ReduceL2", [vectors, g.ints(1)], keepdims=1)
+    return g.op("Div", [vectors, g.op("Max", [norm, g.floats(_SMALLEST_NORM)])])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from distillery_exporter.graphs.checkpoint import Weights, WeightSource
-from distillery_exporter.graphs.gemma_settings import GemmaSettings
+from distillery_exporter.graphs.settings import GemmaSettings
+from distillery_exporter.graphs.weights import Weights, WeightSource
 
 # Of 0.4 to 0.8, measured on Gemma-3-270M: the error that rounding rows brings was least at 0.7, and weights that are
 # rounded to fit their inputs bear it.

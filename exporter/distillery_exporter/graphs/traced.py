@@ -5,27 +5,36 @@ about 4.5 GB of memory for a billion weights, and needs torch and onnxscript.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
 import numpy as np
+import onnx
+from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 
 from distillery_exporter.graphs.bert import Pooling
-from distillery_exporter.graphs.bert_settings import BertSettings
-from distillery_exporter.graphs.builder import OPSET, GraphBuilder
-from distillery_exporter.graphs.checkpoint import HEAD, Checkpoint, WeightSource
-from distillery_exporter.graphs.gemma_settings import GemmaSettings
+from distillery_exporter.graphs.builder import OPSET, SMALL_BYTES, GraphBuilder
 from distillery_exporter.graphs.head import Floats, add_linear_head, check_outputs
-from distillery_exporter.graphs.pooling import l2_normalise, mean_weights, weighted_sum
-from distillery_exporter.graphs.ports import MASK, TOKEN_INPUTS, save_encoder, save_scorer
-from distillery_exporter.graphs.transplant import add_model
+from distillery_exporter.graphs.ports import (
+    MASK,
+    TOKEN_INPUTS,
+    l2_normalise,
+    mean_weights,
+    save_encoder,
+    save_scorer,
+    weighted_sum,
+)
+from distillery_exporter.graphs.settings import BertSettings, GemmaSettings
+from distillery_exporter.graphs.weights import HEAD, Checkpoint, WeightSource
 from distillery_runtime.errors import InputError, Problem, ProviderError
 from distillery_runtime.spec.calibration import Calibration
 from distillery_trainer.models.choose import import_torch_side
+
+_SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 
 def is_hand_written(config: Mapping[str, object]) -> bool:
@@ -157,3 +166,57 @@ def _torch_side() -> ModuleType:
             f"{missing} is not installed, expected to export a model that has no hand-written graph: "
             "pip install 'distillery-exporter[torch]'"
         ) from error
+
+
+def add_model(g: GraphBuilder, path: Path) -> tuple[str, int]:
+    """Adds the nodes of an ONNX file with one output, whose inputs must be tensors of the same names in `g`.
+
+    The file's own names are not kept, so that the bytes of `g` depend on its nodes and weights alone. One weight at a
+    time is in memory.
+
+    Args:
+        g: the graph.
+        path: the file, its larger weights beside it.
+
+    Returns:
+        The output's name in `g`, and the size of its last axis.
+
+    Raises:
+        InputError: the file is of another opset, or uses operators other than ONNX's own, functions or subgraphs.
+    """
+    model = onnx.load(path, load_external_data=False)
+    problems = list(_problems(model))
+    if problems:
+        raise InputError(str(path), problems)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    names = {"": "", **{port.name: port.name for port in model.graph.input}}
+    for node in model.graph.node:
+        for name in node.input:
+            if name not in names:
+                names[name] = _add_weight(g, weights[name], path.parent)
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        hints = [node.op_type.lower() if name else "" for name in node.output]
+        inputs = [names[name] for name in node.input]
+        while inputs and not inputs[-1]:  # onnxruntime 1.31 crashes on a LayerNormalization whose last input is empty
+            inputs.pop()
+        added = g.multi(node.op_type, inputs, hints, **attributes)
+        names.update(zip(node.output, added, strict=True))
+    (output,) = model.graph.output
+    return names[output.name], output.type.tensor_type.shape.dim[-1].dim_value
+
+
+def _add_weight(g: GraphBuilder, tensor: TensorProto, folder: Path) -> str:
+    array = numpy_helper.to_array(tensor, str(folder))
+    return g.const(array) if array.nbytes < SMALL_BYTES else g.init(array)
+
+
+def _problems(model: ModelProto) -> Iterator[Problem]:
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    if opsets.get("") != OPSET:
+        yield Problem("opset_import", str(opsets.get("")), str(OPSET))
+    foreign = sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain})
+    if foreign:
+        yield Problem("node", ", ".join(foreign), "ONNX's own operators")
+    nested = sorted({n.op_type for n in model.graph.node if any(a.type in _SUBGRAPHS for a in n.attribute)})
+    if nested:
+        yield Problem("node", ", ".join(nested), "operators without a subgraph")

@@ -11,17 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from distillery_exporter.graphs.adapter_settings import WEIGHTS_NAME
+from distillery_exporter.graphs.attention import CHUNKS
 from distillery_exporter.graphs.bert import BertEncoder, Pooling, build_bert_encoder, build_bert_regressor
 from distillery_exporter.graphs.builder import GraphBuilder
-from distillery_exporter.graphs.checkpoint import HEAD, Checkpoint, MergedCheckpoint, Weights, WeightSource
 from distillery_exporter.graphs.gemma import GemmaDecoder, build_gemma_encoder, build_gemma_regressor
-from distillery_exporter.graphs.gemma_settings import GemmaSettings
 from distillery_exporter.graphs.head import Floats
 from distillery_exporter.graphs.precision import GramsOf, Int4, Plain, Precision, RowInt8
-from distillery_exporter.graphs.settings import read_settings
+from distillery_exporter.graphs.settings import WEIGHTS_NAME, BertSettings, GemmaSettings, read_settings
 from distillery_exporter.graphs.smoothing import SmoothedGemma
-from distillery_exporter.graphs.static import build_static_encoder, build_static_student
+from distillery_exporter.graphs.token_table import build_static_encoder, build_static_student
 from distillery_exporter.graphs.traced import (
     build_traced_decoder,
     build_traced_decoder_regressor,
@@ -30,7 +28,7 @@ from distillery_exporter.graphs.traced import (
     is_hand_written,
 )
 from distillery_exporter.graphs.watching import AddModel, Grams, InTurn, Maxima, Watcher, measure, residual_scale
-from distillery_exporter.graphs.work import bert_work, gemma_work
+from distillery_exporter.graphs.weights import HEAD, Checkpoint, MergedCheckpoint, Weights, WeightSource
 from distillery_runtime.bench.figures import Work
 from distillery_runtime.format.variants import FORMS, REFERENCE
 from distillery_runtime.spec.calibration import Calibration
@@ -260,3 +258,20 @@ def _decoder(spec: FilterSpec, source: Path, texts: Texts) -> Model:
     if is_hand_written(base.config):
         return gemma_regressor(merged, dimensions, most, texts, centres)
     return Exact(lambda path, maps: build_traced_decoder_regressor(path, merged, dimensions, maps, most, centres))
+
+
+def bert_work(config: Mapping[str, object], where: Path) -> Work:
+    """The work of a graph of `bert`."""
+    s = read_settings(BertSettings, config, where / "config.json")
+    layer = 4 * s.hidden_size**2 + 2 * s.hidden_size * s.intermediate_size
+    return Work(s.num_hidden_layers * layer, 2 * s.num_hidden_layers * s.hidden_size)
+
+
+def gemma_work(config: Mapping[str, object], where: Path) -> Work:
+    """The work of a graph of `gemma`: the last layer has only keys and values to make for every token."""
+    s = read_settings(GemmaSettings, config, where / "config.json")
+    asking, asked = s.num_attention_heads * s.head_dim, 2 * s.num_key_value_heads * s.head_dim
+    layer = s.hidden_size * (2 * asking + asked + 3 * s.intermediate_size)
+    whole_layers = s.num_hidden_layers - 1
+    seen = (CHUNKS + 1) / (2 * CHUNKS)  # of all pairs, by queries in causal chunks
+    return Work(whole_layers * layer + s.hidden_size * asked, 2 * whole_layers * asking * seen)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_exporter.run_reader import Run
-from distillery_exporter.variants.gate import Comparison, Route, compare, objections, refit
+from distillery_exporter.variants.acceptance import Comparison, Route, compare, objections, refit
 from distillery_exporter.variants.stage_models import StageModel
 from distillery_runtime.errors import ModelError, ProviderError
 from distillery_runtime.format.integrity import file_digest

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from distillery_exporter.graphs.checkpoint import Checkpoint, MergedCheckpoint
 from distillery_exporter.graphs.gemma import build_gemma_regressor
+from distillery_exporter.graphs.weights import Checkpoint, MergedCheckpoint
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
 from distillery_runtime.spec.calibration import identity

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from distillery_exporter.graphs.bert import Pooling, build_bert_encoder, build_bert_regressor
-from distillery_exporter.graphs.checkpoint import Checkpoint
+from distillery_exporter.graphs.weights import Checkpoint
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
 from distillery_runtime.spec.calibration import identity

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from distillery_exporter.graphs.builder import GraphBuilder, Port
-from distillery_exporter.graphs.checkpoint import Checkpoint
 from distillery_exporter.graphs.head import add_expectation
 from distillery_exporter.graphs.traced import build_traced_decoder_regressor, build_traced_encoder_regressor
+from distillery_exporter.graphs.weights import Checkpoint
 from distillery_exporter.variants import models
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from distillery_exporter.graphs.checkpoint import Checkpoint
+from distillery_exporter.graphs.weights import Checkpoint
 from distillery_runtime.errors import InputError
 
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)

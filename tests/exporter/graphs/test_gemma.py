@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from distillery_exporter.graphs.builder import GraphBuilder, Port
-from distillery_exporter.graphs.checkpoint import Checkpoint
 from distillery_exporter.graphs.gemma import GemmaDecoder, build_gemma_regressor
-from distillery_exporter.graphs.gemma_settings import GemmaSettings
 from distillery_exporter.graphs.ports import TOKEN_INPUTS
 from distillery_exporter.graphs.precision import Int4, Plain, Precision, RowInt8
+from distillery_exporter.graphs.settings import GemmaSettings
 from distillery_exporter.graphs.smoothing import SmoothedGemma
 from distillery_exporter.graphs.watching import RESIDUAL, Grams, Maxima, Watcher, measure, residual_scale
+from distillery_exporter.graphs.weights import Checkpoint
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
 from distillery_runtime.spec.calibration import identity

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from distillery_exporter.graphs.bert import build_bert_encoder
-from distillery_exporter.graphs.checkpoint import Checkpoint
 from distillery_exporter.graphs.traced import build_traced_encoder
+from distillery_exporter.graphs.weights import Checkpoint
 from distillery_runtime.articles.article import Article
 from distillery_runtime.articles.text import compose
 from distillery_runtime.models.session import Graph

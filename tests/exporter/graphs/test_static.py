@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distillery_exporter.graphs.static import build_static_encoder, build_static_student
+from distillery_exporter.graphs.token_table import build_static_encoder, build_static_student
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
 from distillery_runtime.spec.calibration import identity

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from distillery_exporter.graphs.builder import OPSET, GraphBuilder, Port
-from distillery_exporter.graphs.checkpoint import Checkpoint, MergedCheckpoint
 from distillery_exporter.graphs.traced import (
+    add_model,
     build_traced_decoder_regressor,
     build_traced_encoder,
     build_traced_encoder_regressor,
     is_hand_written,
 )
-from distillery_exporter.graphs.transplant import add_model
+from distillery_exporter.graphs.weights import Checkpoint, MergedCheckpoint
 from distillery_runtime.errors import InputError, ProviderError
 from distillery_runtime.models.session import Graph
 from distillery_runtime.spec.calibration import identity

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from distillery_exporter.graphs.work import bert_work, gemma_work
+from distillery_exporter.variants.models import bert_work, gemma_work
 
 pytest.importorskip("torch")
 

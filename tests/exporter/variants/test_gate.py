@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distillery_exporter.variants.gate import Comparison, Route, compare, objections, refit
+from distillery_exporter.variants.acceptance import Comparison, Route, compare, objections, refit
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec.calibration import Calibration, CalibrationMap, identity
 from distillery_runtime.spec.model import FilterSpec

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_exporter.graphs.builder import GraphBuilder
-from distillery_exporter.graphs.gemma_settings import GemmaSettings, LayerType
 from distillery_exporter.graphs.ports import IDS
 from distillery_exporter.graphs.precision import lowest
+from distillery_exporter.graphs.settings import GemmaSettings, LayerType
 
 # Queries attend in so many chunks, each to the keys up to its own end: 5/8 of the products with all keys.
 CHUNKS = 4

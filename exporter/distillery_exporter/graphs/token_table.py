@@ -9,8 +9,16 @@ from onnx import TensorProto
 
 from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.head import Floats, Layer, add_head, check_outputs
-from distillery_exporter.graphs.pooling import l2_normalise, mean_weights, weighted_sum
-from distillery_exporter.graphs.ports import IDS, MASK, TOKEN_INPUTS, save_encoder, save_scorer
+from distillery_exporter.graphs.ports import (
+    IDS,
+    MASK,
+    TOKEN_INPUTS,
+    l2_normalise,
+    mean_weights,
+    save_encoder,
+    save_scorer,
+    weighted_sum,
+)
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.calibration import Calibration
 
