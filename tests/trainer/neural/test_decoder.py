@@ -23,7 +23,7 @@ from distillery_runtime.spec.model import DecoderSettings, Window
 from distillery_runtime.tokens.window import TokenIds, pad
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.neural import decoder
-from distillery_trainer.neural.last_token import LastTokenRegressor, build
+from distillery_trainer.neural.decoder import LastTokenRegressor, build
 
 WINDOW = Window(max_tokens=24)
 ADAPTER = "adapter_model.safetensors"

@@ -18,8 +18,7 @@ from distillery_trainer.models import hl_gauss
 from distillery_trainer.neural import training as torch_training
 from distillery_trainer.neural.batches import Schedule, TrainingRows
 from distillery_trainer.neural.bins import BinsRegressor
-from distillery_trainer.neural.losses import losses
-from distillery_trainer.neural.steps import Batch, Plan, Stepper, layer_shares
+from distillery_trainer.neural.steps import Batch, Stepper, TrainingPlan, layer_shares, losses
 from distillery_trainer.neural.training import train
 
 LOSSES: tuple[Loss, ...] = ("mse", "huber", "hl_gauss")
@@ -64,7 +63,7 @@ def batch_of(rows: TrainingRows, places: list[int]) -> Batch:
 def stepped(batches: list[Batch], loss: Loss) -> SimpleNamespace:
     """What one optimiser step by some batches leaves: the loss, and each weight's gradient."""
     model, settings = model_for(loss), ModelTraining(learning_rate=0.01)
-    stepper = Stepper(model, Plan(settings, loss, 1), 10)
+    stepper = Stepper(model, TrainingPlan(settings, loss, 1), 10)
     value = stepper.take(3, batches)
     return SimpleNamespace(loss=value, gradients={n: w.grad.clone() for n, w in model.named_parameters()})
 
@@ -141,7 +140,7 @@ def test_an_article_of_weight_two_counts_as_two_articles(rows: TrainingRows, los
 @pytest.mark.parametrize("accumulate", [1, 2, 4, 100])
 def test_an_epoch_takes_every_article_once_in_steps_of_several_batches(rows: TrainingRows, accumulate: int) -> None:
     settings = ModelTraining(learning_rate=1, epochs=2, batch_tokens=64, accumulate=accumulate)
-    schedule = Schedule(rows, Plan(settings, "mse", 1))
+    schedule = Schedule(rows, TrainingPlan(settings, "mse", 1))
 
     steps = [schedule.batches(step) for step in range(schedule.per_epoch)]
 
@@ -237,7 +236,7 @@ def test_a_step_moves_lower_layers_less() -> None:
     ids = [TokenIds(np.array([3, 4], dtype=np.int64), False)]
     batch = Batch(ids, np.array([[9.0, 1.0]], np.float32), np.ones((1, 2), np.float32))
 
-    Stepper(model, Plan(settings, "mse", 1), 1).take(0, [batch])
+    Stepper(model, TrainingPlan(settings, "mse", 1), 1).take(0, [batch])
 
     # Adam's first step moves every weight with a gradient by the rate.
     moved = {name: float((weight.detach() - before[name]).abs().max()) for name, weight in model.named_parameters()}
@@ -271,7 +270,7 @@ def test_what_stands_where_there_is_no_label_does_not_matter(loss: Loss) -> None
         labels = np.array([[2, filler], [filler, 7]], np.float32)
         model = model_for(loss)
 
-        each = Stepper(model, Plan(ModelTraining(learning_rate=0.01), loss, 1), 1).take(
+        each = Stepper(model, TrainingPlan(ModelTraining(learning_rate=0.01), loss, 1), 1).take(
             0, [Batch(ids, labels, weights)]
         )
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.tokens.window import TokenIds, token_batches
-from distillery_trainer.neural.steps import Batch, Plan
+from distillery_trainer.neural.steps import Batch, TrainingPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Schedule:
     A step is `accumulate` batches of at most `batch_tokens` tokens each; an epoch's last step has what is left.
     """
 
-    def __init__(self, rows: TrainingRows, plan: Plan) -> None:
+    def __init__(self, rows: TrainingRows, plan: TrainingPlan) -> None:
         self._rows, self._plan = rows, plan
         self._lengths = [len(row.ids) for row in rows.train_ids]
         batches = len(token_batches(self._lengths, plan.settings.batch_tokens))

@@ -52,7 +52,7 @@ class TrainState:
         return min(self.history, key=lambda record: record.val_mae, default=None)
 
 
-class Checkpoint:
+class TrainingCheckpoint:
     """Saves and restores one training in a folder of its own."""
 
     def __init__(

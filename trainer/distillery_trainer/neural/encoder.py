@@ -21,7 +21,7 @@ from distillery_trainer.neural.batches import TrainingRows
 from distillery_trainer.neural.bins import read_by_bins
 from distillery_trainer.neural.fitting import (
     PROOF_TEXTS,
-    Prepared,
+    FitInputs,
     check_reload,
     copy_dimensions,
     prepare,
@@ -108,7 +108,7 @@ class PooledRegressor(nn.Module):
         return score_in_float32(self.head, pool(states, attention_mask, self.pooling))
 
 
-def _new_head(encoder: PreTrainedModel, start: Prepared, settings: EncoderSettings, folder: Path) -> nn.Linear:
+def _new_head(encoder: PreTrainedModel, start: FitInputs, settings: EncoderSettings, folder: Path) -> nn.Linear:
     """The head that suits the encoder as it is, kept in `folder` until the training is done."""
     path = folder / _START
     if not path.exists():

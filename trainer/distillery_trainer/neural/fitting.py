@@ -27,7 +27,7 @@ RELOAD_TOLERANCE = 1e-4  # on the 0-10 scale; the same weights differ only by ho
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class FitInputs:
     """A fit's beginning: the base model, the tokenizer's window, the token rows, and what the weights depend on.
 
     `bins`: (K,) float32, the middles of the bins that the head gives, or None where it gives scores.
@@ -56,7 +56,7 @@ class Prepared:
 
 def prepare(
     settings: DecoderSettings | EncoderSettings, window: Window, prefix: str, data: FitData, folder: Path
-) -> Prepared:
+) -> FitInputs:
     """Finds the base model, puts its tokenizer and the head's records into `folder`, and makes the token rows.
 
     Raises:
@@ -76,7 +76,7 @@ def prepare(
     rows.check()
     bins = _choose_bins(settings.loss, folder)
     lineage = json.dumps([base.identity, settings.model_dump(mode="json")], sort_keys=True)
-    return Prepared(base, tokens, rows, lineage, bins)
+    return FitInputs(base, tokens, rows, lineage, bins)
 
 
 def _choose_bins(loss: Loss, folder: Path) -> NDArray[np.float32] | None:

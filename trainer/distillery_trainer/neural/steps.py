@@ -8,23 +8,24 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from distillery_runtime.errors import ModelError
 from distillery_runtime.spec.model import Loss, ModelTraining
 from distillery_runtime.tokens.window import TokenIds
+from distillery_trainer.models import hl_gauss
 from distillery_trainer.neural.group import Group
-from distillery_trainer.neural.losses import losses
 from distillery_trainer.neural.running import device, to_tensors
 
 CLIP_NORM = 1.0
 
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
 _EMBEDDINGS = re.compile(r"embed(ding|_tokens)")
+HUBER_DELTA = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """How to train. `lineage`: whatever else the weights depend on, the base model for example."""
 
     settings: ModelTraining
@@ -45,7 +46,7 @@ class Batch:
 class Stepper:
     """A model, its AdamW optimiser and their schedule, in a group of processes that share each step's batches."""
 
-    def __init__(self, model: nn.Module, plan: Plan, total_steps: int, group: Group | None = None) -> None:
+    def __init__(self, model: nn.Module, plan: TrainingPlan, total_steps: int, group: Group | None = None) -> None:
         self._model, self._plan, self._total_steps, self._group = model, plan, total_steps, group or Group()
         self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.optimiser = _optimiser(self.weights, plan.settings)
@@ -140,3 +141,20 @@ def _autocast() -> AbstractContextManager[object]:
     if kind == "cpu" and torch.cpu._is_amx_tile_supported():  # torch's own public check says only AVX-512
         return torch.autocast("cpu", dtype=torch.bfloat16)
     return nullcontext()
+
+
+def losses(outputs: Tensor, labels: NDArray[np.float32], loss: Loss) -> Tensor:
+    """How far outputs are from labels: (B, D) float32 on the outputs' device, at least 0.
+
+    Args:
+        outputs: (B, D) float32 scores; for `hl_gauss` (B, D * K) logits of bins.
+        labels: (B, D) float32 in [0, 10].
+    """
+    if loss == "hl_gauss":
+        shares = torch.from_numpy(hl_gauss.targets(labels)).to(outputs.device)
+        logits = outputs.reshape(shares.shape)
+        return -(shares * torch.log_softmax(logits, dim=-1)).sum(dim=-1)
+    wanted = torch.from_numpy(labels).to(outputs.device)
+    if loss == "mse":
+        return nn.functional.mse_loss(outputs, wanted, reduction="none")
+    return nn.functional.huber_loss(outputs, wanted, delta=HUBER_DELTA, reduction="none")

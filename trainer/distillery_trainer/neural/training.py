@@ -19,10 +19,10 @@ from distillery_runtime.spec.model import Loss, ModelTraining
 from distillery_trainer.models.protocol import Progress
 from distillery_trainer.neural import checkpoint as torch_checkpoint
 from distillery_trainer.neural.batches import Schedule, TrainingRows
-from distillery_trainer.neural.checkpoint import Checkpoint, EpochRecord, TrainState
+from distillery_trainer.neural.checkpoint import EpochRecord, TrainingCheckpoint, TrainState
 from distillery_trainer.neural.group import STOP, Group, join
 from distillery_trainer.neural.running import device, run_in_batches, use_cores
-from distillery_trainer.neural.steps import Plan, Stepper
+from distillery_trainer.neural.steps import Stepper, TrainingPlan
 from distillery_trainer.store.atomic_files import write_text
 
 CHECKPOINT_STEPS = 500  # a checkpoint is saved after so many steps or seconds, whichever comes first
@@ -64,7 +64,7 @@ def train(
     model.to(device())
     group = join()
     _check_shared(settings, group)
-    plan = Plan(settings, loss, seed, lineage)
+    plan = TrainingPlan(settings, loss, seed, lineage)
     training = _Training(model, rows, plan, _checkpoint_folder(folder), progress, group)
     if group.rank > 0:
         training.help()
@@ -91,7 +91,7 @@ class _Training:
         self,
         model: nn.Module,
         rows: TrainingRows,
-        plan: Plan,
+        plan: TrainingPlan,
         checkpoint_folder: Path,
         progress: Progress | None,
         group: Group,
@@ -101,7 +101,7 @@ class _Training:
         self._stepper = Stepper(model, plan, self._schedule.total, group)
         weights = self._stepper.weights
         fingerprint = _fingerprint(rows, plan, weights)
-        self._checkpoint = Checkpoint(checkpoint_folder, fingerprint, weights, self._stepper.optimiser)
+        self._checkpoint = TrainingCheckpoint(checkpoint_folder, fingerprint, weights, self._stepper.optimiser)
 
     def run(self) -> tuple[EpochRecord, ...]:
         """Trains until the epochs are done or patience is at its end, and restores the best epoch's weights."""
@@ -165,7 +165,7 @@ def _check_shared(settings: ModelTraining, group: Group) -> None:
         raise InputError("training", [Problem("accumulate", str(settings.accumulate), expected)])
 
 
-def _fingerprint(rows: TrainingRows, plan: Plan, weights: Mapping[str, Tensor]) -> str:
+def _fingerprint(rows: TrainingRows, plan: TrainingPlan, weights: Mapping[str, Tensor]) -> str:
     """A digest of everything that the trained weights depend on."""
     digest = hashlib.sha256()
     shapes = {name: list(weight.shape) for name, weight in weights.items()}
