@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from distillery_runtime.spec.calibration import Calibration, CalibrationMap, identity
-from distillery_trainer.models.choice import is_better
+from distillery_trainer.models.selection import is_better
 
 Array = NDArray[np.float64]
 Fit = Callable[[str, Array, Array], CalibrationMap]

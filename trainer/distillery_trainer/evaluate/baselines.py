@@ -8,9 +8,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
 from distillery_runtime.spec.model import HeadTraining, Window
-from distillery_trainer.models.choice import simplest
 from distillery_trainer.models.heads import HeadData, absolute_errors, fit_head
 from distillery_trainer.models.protocol import FitData
+from distillery_trainer.models.selection import simplest
 from distillery_trainer.models.static_embedder import StaticEmbedder
 
 ALPHAS = (10.0, 3.0, 1.0, 0.3)  # the strongest penalty is the simplest model

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from distillery_runtime.spec.model import ProbeSettings, StaticSettings, Window
 from distillery_runtime.tokens.window import TokenWindow
-from distillery_trainer.models.choice import is_better
 from distillery_trainer.models.heads import Head, absolute_errors, fit_head, load_head, save_head
 from distillery_trainer.models.protocol import FitData, Progress
+from distillery_trainer.models.selection import is_better
 from distillery_trainer.models.static_embedder import StaticEmbedder, copy_table, save_table
 from distillery_trainer.models.static_tuning import Words, count_tokens, tune
 from distillery_trainer.store.files import write_json

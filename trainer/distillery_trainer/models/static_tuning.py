@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from distillery_runtime.spec.model import HeadTraining
-from distillery_trainer.models.choice import NEGLIGIBLE
 from distillery_trainer.models.heads import Head, HeadData
 from distillery_trainer.models.protocol import Progress
+from distillery_trainer.models.selection import NEGLIGIBLE
 from distillery_trainer.models.static_embedder import MIN_NORM
 
 Matrix = NDArray[np.float32]

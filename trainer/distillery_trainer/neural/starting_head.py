@@ -11,8 +11,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from distillery_trainer.models import hl_gauss
-from distillery_trainer.models.choice import is_better
 from distillery_trainer.models.heads import HeadData, fit_linear, standardised
+from distillery_trainer.models.selection import is_better
 from distillery_trainer.neural.batches import TrainingRows
 
 PENALTIES = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)

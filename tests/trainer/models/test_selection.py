@@ -9,9 +9,9 @@ from distillery_runtime.spec.model import HeadTraining, StaticSettings, Window
 from distillery_trainer.certify import calibrate
 from distillery_trainer.evaluate import baselines
 from distillery_trainer.models import static
-from distillery_trainer.models.choice import is_better, simplest
 from distillery_trainer.models.heads import RIDGE_ALPHAS, HeadData, choose_ridge, fit_head
 from distillery_trainer.models.protocol import FitData
+from distillery_trainer.models.selection import is_better, simplest
 
 ROUNDING = 1e-12  # what another order of summing may change, and more
 
