@@ -6,8 +6,8 @@ from pathlib import Path
 from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.cli.same_file import refuse_same_file
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.files.safe_write import replacing
 from distillery_runtime.format.signature import import_model_signing
-from distillery_trainer.store.atomic_files import replacing
 
 PASSWORD = "DISTILLERY_KEY_PASSWORD"  # noqa: S105 - the name of the variable, not a password
 

@@ -13,7 +13,7 @@ from distillery_runtime.bench.text_report import text
 from distillery_runtime.cli.command import news, positive, threads
 from distillery_runtime.cli.same_file import refuse_same_file
 from distillery_runtime.cli.verify import EXPECTED_ID
-from distillery_runtime.files.part_file import open_output
+from distillery_runtime.files.resumable import open_output
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

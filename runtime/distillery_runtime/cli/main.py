@@ -23,7 +23,7 @@ from distillery_runtime.cli.resuming import identity_of, skip_done
 from distillery_runtime.cli.same_file import refuse_same_file
 from distillery_runtime.cli.verify import EXPECTED_ID, add_verify_command
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.files.part_file import open_output
+from distillery_runtime.files.resumable import open_output
 from distillery_runtime.models.cpu import usable_cores
 from distillery_runtime.scoring.cascade import running
 from distillery_runtime.scoring.scorer import HybridScorer

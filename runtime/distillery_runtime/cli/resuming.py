@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from distillery_runtime.articles.admission import chunked
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.files.part_file import Output
+from distillery_runtime.files.resumable import Output
 from distillery_runtime.files.strict_json import JsonError, parse_json
 from distillery_runtime.scoring.result import Score
 from distillery_runtime.scoring.scorer import HybridScorer

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TextIO
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.files.part_file import part_of, real_path
+from distillery_runtime.files.resumable import parts_of
+from distillery_runtime.files.safe_write import real_path
 from distillery_runtime.format.manifest import MANIFEST_NAME
 
 
@@ -26,7 +27,7 @@ def refuse_same_file(output: Path | None, inputs: Iterable[Path | None], option:
     Raises:
         InputError: it is one of them, or in one of them.
     """
-    names = [output, *part_of(real_path(output))] if output is not None else [None]
+    names = [output, *parts_of(real_path(output))] if output is not None else [None]
     for source in inputs:
         if source is not None and source.is_dir():
             _refuse_inside(output, source, option)

@@ -18,7 +18,7 @@ from distillery_runtime.bundles.panel import load_panel
 from distillery_runtime.cli import main as cli
 from distillery_runtime.cli.main import main
 from distillery_runtime.cli.resuming import identity_of
-from distillery_runtime.files.part_file import open_output, part_of
+from distillery_runtime.files.resumable import open_output, parts_of
 
 FIXTURE_BUNDLE = Path(__file__).parents[2] / "fixtures" / "bundle-v1"
 WORDS = ["solar", "wind", "casino", "river", "storage", "grid", "school", "art"]
@@ -91,7 +91,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(
 
 
 def test_a_torn_last_line_is_cut_off(arguments: list[str], whole: bytes, tmp_path: Path) -> None:
-    part, note = part_of(tmp_path / "out.jsonl")
+    part, note = parts_of(tmp_path / "out.jsonl")
     with suppress(ZeroDivisionError), open_output(tmp_path / "out.jsonl", str, identity(arguments)) as output:
         output.stream.write(whole.decode()[:40_000])
         raise ZeroDivisionError
@@ -120,7 +120,7 @@ def test_results_of_something_else_are_not_continued(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     interrupted(arguments, monkeypatch, 601, KeyboardInterrupt())
-    part = part_of(tmp_path / "out.jsonl")[0]
+    part = parts_of(tmp_path / "out.jsonl")[0]
     kept = part.read_bytes()
     if change == "articles":
         articles.write_bytes(articles.read_bytes().replace(b"wind", b"sand"))
@@ -197,7 +197,7 @@ def test_a_bad_bundle_or_input_leaves_the_part_for_another_try(
     arguments: list[str], articles: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted(arguments, monkeypatch, 601, KeyboardInterrupt())
-    part = part_of(tmp_path / "out.jsonl")[0]
+    part = parts_of(tmp_path / "out.jsonl")[0]
     kept = part.read_bytes()
     content = articles.read_bytes()
 
@@ -221,7 +221,7 @@ class Process:
 
     def lines(self) -> int:
         """How many lines are written."""
-        part = part_of(self.out)[0]
+        part = parts_of(self.out)[0]
         return part.read_bytes().count(b"\n") if part.exists() else 0
 
     def end_by(self, number: signal.Signals) -> tuple[int, str]:

@@ -1,6 +1,5 @@
 """`trainer fit`: what a run records, when it does nothing, and what it refuses."""
 
-import fcntl
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import lock_descriptor
 
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec.reading import parse_spec
@@ -292,7 +292,7 @@ def held() -> Iterator[Callable[[Path], object]]:
 
     def hold(run: Path) -> None:
         streams.append((run / ".lock").open("w"))
-        fcntl.flock(streams[-1], fcntl.LOCK_EX)
+        assert lock_descriptor(streams[-1].fileno(), blocking=False)
 
     yield hold
     for stream in streams:

@@ -1,4 +1,4 @@
-"""Files: whole or not at all, digests of what a run depends on, finished work moved to its place."""
+"""Files: JSON, digests of what a run depends on, finished work moved to its place."""
 
 import json
 import math
@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillery_runtime.errors import InputError
-from distillery_trainer.store.atomic_files import replacing, write_text
+from distillery_runtime.files.safe_write import write_text
 from distillery_trainer.store.files import digest, promote, tree_digest, write_json, write_jsonl
 
 FEW = settings(derandomize=True, max_examples=25, deadline=None)
@@ -18,37 +17,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
-
-
-def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("old")
-
-    with pytest.raises(UnicodeEncodeError):
-        write_text(tmp_path / "a.txt", "half, then \ud800")
-
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "old"}
-
-
-def test_until_the_block_ends_the_old_file_stands(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("old")
-
-    with replacing(tmp_path / "a.txt") as beside:
-        beside.write_text("new")
-        during = (tmp_path / "a.txt").read_text()
-
-    assert (during, (tmp_path / "a.txt").read_text()) == ("old", "new")
-
-
-def test_a_written_file_can_be_read_by_everybody(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.txt", "text")
-
-    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
-
-
-def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
-    write_text(tmp_path / "a" / "b" / "c.txt", "text")
-
-    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "text"
 
 
 @FEW
@@ -134,16 +102,3 @@ def test_finished_work_replaces_whatever_was_in_its_place(tmp_path: Path, was: s
 
     assert tree_digest(tmp_path / "output") == expected
     assert not (tmp_path / "work" / "output").exists()
-
-
-def test_text_is_written_through_a_link_and_to_a_device_and_not_over_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "target")
-
-    write_text(tmp_path / "link", "text")
-    write_text(Path("/dev/null"), "text")
-
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "target").read_text() == "text"
-    assert Path("/dev/null").is_char_device()
-    with pytest.raises(InputError):
-        write_text(tmp_path, "text")

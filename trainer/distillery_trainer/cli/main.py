@@ -10,7 +10,7 @@ from distillery_runtime.cli.command import STOPS, Parser, news, positive, print_
 from distillery_runtime.cli.main import main as distillery
 from distillery_runtime.cli.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.files.part_file import real_path
+from distillery_runtime.files.safe_write import real_path
 from distillery_runtime.version import __version__
 from distillery_trainer.cli import curate as curate_cli
 from distillery_trainer.cli import evaluate as judge_cli

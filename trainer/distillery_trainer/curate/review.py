@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.files.safe_write import write_text
 from distillery_runtime.spec.model import BANDS, FilterSpec
 from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.curate.sheet import SHEET, is_filled_in, read_scores, sheet_text
@@ -17,7 +18,6 @@ from distillery_trainer.evaluate.inference import Estimate, classical_mean, powe
 from distillery_trainer.report.facts import in_words, percent
 from distillery_trainer.report.page import Cell, bullets, details, document, escape, paragraph, section, table
 from distillery_trainer.runs.run import FinishedRun, labelled_articles
-from distillery_trainer.store.atomic_files import write_text
 
 PAGE = "sheet.html"
 FEWEST = 10

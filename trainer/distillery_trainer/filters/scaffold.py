@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.files.safe_write import write_text
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.filters.find import filters_root
-from distillery_trainer.store.atomic_files import write_text
 
 SCHEMA_NAME = "filter-config.schema.json"  # beside the filters, so that every config names it by the same path
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distillery_runtime.errors import Problem
+from distillery_runtime.files.lock import only_process
 from distillery_trainer.labelling.ledger_tables import connect, reported
 from distillery_trainer.oracle.protocol import Request
 from distillery_trainer.oracle.usage import Usage
-from distillery_trainer.store.locks import only_process
 
 Mode = Literal["live", "batch"]
 MODES: tuple[Mode, ...] = ("live", "batch")
@@ -260,6 +260,7 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
         InputError: another process is at work with it, or the file is damaged or no ledger of this version.
     """
     problem = Problem(str(path), "another process is labelling with this ledger", "one at a time")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with only_process(path.with_name(f".{path.name}.lock"), "trainer label", problem):
         connection = connect(path)
         try:

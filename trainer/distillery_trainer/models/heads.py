@@ -10,10 +10,10 @@ from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import Ridge
 from sklearn.neural_network import MLPRegressor
 
+from distillery_runtime.files.safe_write import replacing
 from distillery_runtime.spec.model import HeadTraining
 from distillery_trainer.models.protocol import Progress
 from distillery_trainer.models.selection import NEGLIGIBLE, is_better, simplest
-from distillery_trainer.store.atomic_files import replacing
 
 Matrix = NDArray[np.float32]
 Layers = tuple[tuple[Matrix, Matrix], ...]

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.files.safe_write import write_text
 from distillery_runtime.spec.reading import describe
 from distillery_trainer.models import base_model
-from distillery_trainer.store.atomic_files import write_text
 
 
 class _Record(BaseModel):

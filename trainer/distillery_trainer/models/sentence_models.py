@@ -14,7 +14,7 @@ from typing import Literal
 from tokenizers import Tokenizer
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_trainer.store.atomic_files import write_text
+from distillery_runtime.files.safe_write import write_text
 
 MODULES = "modules.json"
 PROMPTS = "config_sentence_transformers.json"

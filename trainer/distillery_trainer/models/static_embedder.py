@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from distillery_runtime.files.safe_write import replacing
 from distillery_runtime.spec.model import Window
 from distillery_runtime.tokens.window import TokenWindow
-from distillery_trainer.store.atomic_files import replacing
 
 TABLE_FOLDER = Path(__file__).parent / "static_table"
 TABLE_FILES = ("table.safetensors", "tokenizer.json")

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from distillery_runtime.errors import InputError
+from distillery_runtime.files.safe_write import part_of, put_in_place
 from distillery_trainer.neural.tensor_files import read_metadata, read_tensors, save_tensors, write_tensors
-from distillery_trainer.store.atomic_files import part_of, put_in_place
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class TrainingCheckpoint:
         It is so when `settle` returns; an error may be raised there.
         """
         self.settle()
+        self._folder.mkdir(parents=True, exist_ok=True)
         beside = part_of(self._state_path)
         header = {"fingerprint": self._fingerprint, "state": json.dumps(asdict(state))}
         tensors = {_WEIGHT + name: tensor for name, tensor in self._weights.items()}

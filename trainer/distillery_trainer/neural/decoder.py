@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.files.safe_write import write_text
 from distillery_runtime.spec.model import DecoderSettings, Window
 from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.models.adapters import check_pairs, normalise_keys
@@ -25,7 +26,6 @@ from distillery_trainer.neural.loading import is_causal, load_config, load_model
 from distillery_trainer.neural.running import TorchStudent, ready, run_in_batches, score_in_float32
 from distillery_trainer.neural.tensor_files import read_tensors, write_tensors
 from distillery_trainer.neural.training import remove_checkpoint, train
-from distillery_trainer.store.atomic_files import write_text
 
 HEAD = "score.weight"
 START_TEXTS = 16

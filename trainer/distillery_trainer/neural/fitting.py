@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from distillery_runtime.errors import ModelError
+from distillery_runtime.files.safe_write import replacing
 from distillery_runtime.spec.model import DecoderSettings, EncoderSettings, Loss, Window
 from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.models import hl_gauss
@@ -20,7 +21,6 @@ from distillery_trainer.models.records import BINS_FILE, BaseRecord, BinsRecord,
 from distillery_trainer.models.sentence_models import check_sentence_model
 from distillery_trainer.neural.batches import TrainingRows
 from distillery_trainer.neural.tensor_files import read_tensors, write_tensors
-from distillery_trainer.store.atomic_files import replacing
 
 PROOF_TEXTS = 8
 RELOAD_TOLERANCE = 1e-4  # on the 0-10 scale; the same weights differ only by how a machine orders its sums

@@ -16,11 +16,11 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.files.safe_write import write_text
 from distillery_trainer.models.base_model import identity
 from distillery_trainer.models.model_card import CARD_NAME, Stated, stated, text_of
 from distillery_trainer.models.sentence_models import copy_statements
 from distillery_trainer.neural.tensor_files import read_tensors, write_tensors
-from distillery_trainer.store.atomic_files import write_text
 from distillery_trainer.store.files import write_json
 
 BATCH_TEXTS = 256

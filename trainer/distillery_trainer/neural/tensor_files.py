@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_trainer.store.atomic_files import replacing
+from distillery_runtime.files.safe_write import replacing
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

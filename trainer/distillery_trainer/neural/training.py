@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from distillery_runtime.errors import DistilleryError, InputError, Problem
+from distillery_runtime.files.safe_write import write_text
 from distillery_runtime.spec.model import Loss, ModelTraining
 from distillery_trainer.models.protocol import Progress
 from distillery_trainer.neural import checkpoint as torch_checkpoint
@@ -23,7 +24,6 @@ from distillery_trainer.neural.checkpoint import EpochRecord, TrainingCheckpoint
 from distillery_trainer.neural.group import STOP, Group, join
 from distillery_trainer.neural.running import device, run_in_batches, use_cores
 from distillery_trainer.neural.steps import Stepper, TrainingPlan
-from distillery_trainer.store.atomic_files import write_text
 
 CHECKPOINT_STEPS = 500  # a checkpoint is saved after so many steps or seconds, whichever comes first
 CHECKPOINT_S = 60.0

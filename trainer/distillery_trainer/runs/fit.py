@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from distillery_runtime.errors import DistilleryError, InputError, Problem
+from distillery_runtime.files.safe_write import write_text
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.version import __version__
 from distillery_trainer.data.labels import LabelledSet, files_digest, label_notes, read_labels
@@ -26,7 +27,6 @@ from distillery_trainer.runs.joint import Joint, Part, Share
 from distillery_trainer.runs.pipeline import Pipeline
 from distillery_trainer.runs.tasks import RunFolder
 from distillery_trainer.store import processes
-from distillery_trainer.store.atomic_files import write_text
 from distillery_trainer.store.files import digest, tree_digest, write_json
 
 RUNS_FOLDER = Path("runs")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from distillery_runtime.articles.prefilter import Prefilter
 from distillery_runtime.bundles.golden import ids_digest
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.files.safe_write import write_text
 from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.routing import Router, chances
@@ -39,7 +40,6 @@ from distillery_trainer.runs.distil import Distillation
 from distillery_trainer.runs.joint import Share
 from distillery_trainer.runs.run_models import RunModels, content_of
 from distillery_trainer.runs.tasks import Stage
-from distillery_trainer.store.atomic_files import write_text
 from distillery_trainer.store.files import digest, write_json, write_jsonl
 from distillery_trainer.store.progress import Bar
 

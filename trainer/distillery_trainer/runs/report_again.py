@@ -4,12 +4,12 @@ import logging
 from pathlib import Path
 
 from distillery_runtime.errors import DistilleryError
+from distillery_runtime.files.safe_write import write_text
 from distillery_trainer.report.build import render
 from distillery_trainer.report.facts import read_facts
 from distillery_trainer.report.learning import Lesson
 from distillery_trainer.runs.pipeline import Pipeline
 from distillery_trainer.runs.run import labelled_articles, open_finished_run
-from distillery_trainer.store.atomic_files import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distillery_runtime.errors import Problem
+from distillery_runtime.files.lock import only_process
 from distillery_trainer.store.files import digest, promote, tree_digest, write_json
-from distillery_trainer.store.locks import only_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class RunFolder:
             InputError: another process is at work in this folder.
         """
         problem = Problem(str(self.folder), "another trainer is at work in this run", "one at a time")
+        self.folder.mkdir(parents=True, exist_ok=True)
         with only_process(self.folder / ".lock", "trainer fit", problem):
             begin()
             keys = stage_keys(stages)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from distillery_trainer.store.atomic_files import replacing
+from distillery_runtime.files.safe_write import replacing
 from distillery_trainer.store.files import digest
 
 CHUNK_TEXTS = 128

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from distillery_trainer.store.atomic_files import write_text
+from distillery_runtime.files.safe_write import write_text
 
 
 def write_json(path: Path, content: object) -> None:

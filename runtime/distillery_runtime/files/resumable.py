@@ -1,10 +1,9 @@
-"""Output files that appear when they are whole; what was written before an interruption is kept and can be resumed.
+"""Resumable output: a file that appears when it is whole, and whose lines survive an interruption.
 
-Until then a file `results.jsonl` is `.results.jsonl.part`, and `.results.jsonl.part.json` says what it is a part of.
-That second file is locked as long as a process is at work on the first.
+Until then a file `results.jsonl` is `.results.jsonl.part`, and `.results.jsonl.part.json`, the note, says what it is a
+part of. The note is locked as long as a process is at work on the part.
 """
 
-import errno
 import json
 import os
 import sys
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import TextIO
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.files.file_lock import try_lock
+from distillery_runtime.files.lock import only_process
+from distillery_runtime.files.safe_write import part_of, put_in_place, real_path
 from distillery_runtime.files.strict_json import JsonError, parse_json
 
 Identity = Mapping[str, object]
@@ -72,20 +72,23 @@ def open_output(
         with _named(str(path)), target.open("w", encoding="utf-8") as stream:
             yield Output(stream)
         return
-    part, note = part_of(target)
-    with _locked(note, target) as found:
+    part, note = parts_of(target)
+    in_use = Problem(str(target), "another process is writing it", "one at a time")
+    with only_process(note, "--out", in_use) as noted:
+        found = _read_note(noted)
         kept = _resumable(part, found, identity) if resume and part.exists() else None
         if kept is None:
             if part.exists():
                 say(f"{part}: {_whole_lines(part):,} lines of a process that was interrupted are replaced")
             part.unlink(missing_ok=True)  # before the note: that must never be of another part
-            note.write_text(json.dumps({"schema_version": 1, "of": identity}, ensure_ascii=False), encoding="utf-8")
+            _write_note(noted, identity)
         else:
             say(f"{part}: continues after {kept:,} lines")
         try:
             with _named(str(path)), part.open("a", encoding="utf-8", newline="\n") as stream:
                 yield Output(stream, part, kept or 0)
-            part.replace(target)
+            with _named(str(path)):
+                put_in_place(part, target, mode=None)
             _remove(note)
         except BaseException:  # an interruption too: what is done is kept, or nothing is left lying about
             lines = _whole_lines(part) if identity is not None else 0
@@ -108,39 +111,28 @@ def _named(name: str) -> Iterator[None]:
         raise
 
 
-def part_of(target: Path) -> tuple[Path, Path]:
+def parts_of(target: Path) -> tuple[Path, Path]:
     """Where a file is written before it is whole, and where it is noted what it is a part of."""
-    return target.parent / f".{target.name}.part", target.parent / f".{target.name}.part.json"
+    part = part_of(target)
+    return part, part.parent / f"{part.name}.json"
 
 
-def real_path(path: Path) -> Path:
-    """A path without symbolic links.
-
-    Raises:
-        OSError: they go in a circle. Versions of Python differ in what `Path.resolve` makes of that.
-    """
-    found = Path(os.path.realpath(path))
-    if found.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    return found
+def _read_note(noted: TextIO) -> object:
+    """What the process before this one noted, or None."""
+    noted.seek(0)
+    try:
+        found = parse_json(noted.read())
+    except JsonError:
+        found = None
+    return found.get("of") if isinstance(found, dict) and found.get("schema_version") == 1 else None
 
 
-@contextmanager
-def _locked(note: Path, target: Path) -> Iterator[object]:
-    """Holds the lock while the block runs; gives what an earlier process noted, or None."""
-    while True:
-        with note.open("a+", encoding="utf-8") as stream:
-            if not try_lock(stream):
-                raise InputError("--out", [Problem(str(target), "another process is writing it", "one at a time")])
-            if not note.exists() or not os.path.samestat(os.fstat(stream.fileno()), note.stat()):
-                continue  # its owner took it away between our opening and our locking it
-            stream.seek(0)
-            try:
-                found = parse_json(stream.read())
-            except JsonError:
-                found = None
-            yield found.get("of") if isinstance(found, dict) and found.get("schema_version") == 1 else None
-            return
+def _write_note(noted: TextIO, identity: Identity | None) -> None:
+    """Replaces the note through the locked file itself: on Windows no other handle may write there."""
+    noted.seek(0)
+    noted.truncate()
+    noted.write(json.dumps({"schema_version": 1, "of": identity}, ensure_ascii=False))
+    noted.flush()
 
 
 def _resumable(part: Path, found: object, identity: Identity | None) -> int:
