@@ -15,7 +15,7 @@ NEVER_IN_THE_RUNTIME = {
     *HEAVY, "sklearn", "scipy", "pandas", "joblib", "yaml", "onnx", "safetensors", "huggingface_hub", "rich",
 }  # fmt: skip
 BEHIND_AN_EXTRA = {  # of the runtime: modules that are imported only when their command is given
-    "runtime/distillery_runtime/bundles/hub_fetch.py": {"huggingface_hub", "urllib"},
+    "runtime/distillery_runtime/bundles/hub.py": {"huggingface_hub", "urllib"},
     "runtime/distillery_runtime/bundles/hub_errors.py": {"huggingface_hub"},
     "runtime/distillery_runtime/format/signature.py": {"model_signing"},
 }

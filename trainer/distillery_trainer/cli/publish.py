@@ -6,8 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-from distillery_runtime.bundles.hub import MAIN
-from distillery_runtime.bundles.hub_errors import TOKEN, explained
+from distillery_runtime.bundles.hub_errors import BUNDLE, MAIN, TOKEN, explained
 from distillery_runtime.bundles.load import Bundle, open_bundle
 from distillery_runtime.environment import key_in
 from distillery_runtime.errors import InputError, Problem
@@ -45,7 +44,7 @@ def publish(folder: Path, repo_id: str, revision: str, private: bool, message: s
     if not token:
         raise InputError("Hub", [Problem(TOKEN, "not set", "a token of the Hub that may write, in the environment")])
     api = HfApi(token=token)
-    with explained(repo_id, revision):
+    with explained(BUNDLE, repo_id, revision):
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         if private and not api.model_info(repo_id).private:
             problem = Problem(repo_id, "a public repository", "a private or a new one with --private")

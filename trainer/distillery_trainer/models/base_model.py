@@ -5,19 +5,10 @@ import json
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from pydantic import JsonValue
 
-from distillery_runtime.bundles.hub_errors import TransportError
-from distillery_runtime.errors import DistilleryError, InputError, Problem, ProviderError
+from distillery_runtime.bundles.hub_errors import TOKEN, Wording, explained
+from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.format.integrity import file_digest
 from distillery_runtime.spec.model import Window
 from distillery_trainer.models.model_card import CARD_NAME
@@ -26,6 +17,21 @@ from distillery_trainer.models.sentence_models import module_configs
 _NEEDED = ["config.json", "tokenizer.json", "*.safetensors"]
 _FETCHED = ["*.json", "*.safetensors", CARD_NAME]
 _LEFT_OUT = ["*/*"]  # other formats of the same model live in sub-folders
+
+_FOLDER = "a local folder with --base-model DIR"
+_ALLOWED = f"the licence accepted at https://huggingface.co/{{repo}} and {TOKEN} set, or a folder: --base-model DIR"
+_UNKNOWN = ("no such public model on the Hub", f"another spelling; if it is private, {_ALLOWED}")
+_MODEL = Wording(
+    where="base model",
+    no_id=("no such folder, and not a Hub id", "a folder or an id like owner/name"),
+    offline=f"{{repo}}: not in the Hub's cache and HF_HUB_OFFLINE is set, expected HF_HUB_OFFLINE unset, or {_FOLDER}",
+    no_answer=f"{{repo}}: cannot be fetched ({{error}}), expected a network connection to the Hub, or {_FOLDER}",
+    no_revision=("no revision {revision!r}", "a branch, tag or commit of this model"),
+    no_file=_UNKNOWN,
+    gated=("the Hub gives it only to those who accept its licence", _ALLOWED),
+    unknown=_UNKNOWN,
+    refused=("the Hub refuses access (HTTP {status})", _ALLOWED),
+)
 
 # These count positions from one after the padding id, so as many of the position table's rows are never used.
 OFFSET_POSITIONS = frozenset({"camembert", "data2vec-text", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"})
@@ -92,47 +98,8 @@ def check_window(folder: Path, window: Window) -> None:
 
 
 def _fetch(model: str, revision: str, allow: list[str], ignore: list[str] | None) -> Path:
-    try:
+    with explained(_MODEL, model, revision):
         return Path(snapshot_download(model, revision=revision, allow_patterns=allow, ignore_patterns=ignore))
-    except HFValidationError as error:
-        raise _input_error(model, "no such folder, and not a Hub id", "a folder or an id like owner/name") from error
-    except (OSError, TransportError) as error:
-        raise _explain(model, revision, error) from error
-
-
-def _explain(model: str, revision: str, error: Exception) -> DistilleryError:
-    """Turns the Hub client's errors into ours; where it looked into its cache in vain, the request before says why."""
-    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
-    if isinstance(cause, OfflineModeIsEnabled):
-        expected = "HF_HUB_OFFLINE unset, or a local folder with --base-model DIR"
-        return ProviderError(f"{model}: not in the Hub's cache and HF_HUB_OFFLINE is set, expected {expected}")
-    refusal = cause or error
-    if isinstance(refusal, HfHubHTTPError) and refusal.response.status_code in (401, 403, 404):
-        return _explain_refusal(model, revision, refusal)
-    expected = "a network connection to the Hub, or a local folder with --base-model DIR"
-    return ProviderError(f"{model}: cannot be fetched ({_last_words(error)}), expected {expected}")
-
-
-def _explain_refusal(model: str, revision: str, error: HfHubHTTPError) -> InputError:
-    allowed = f"the licence accepted at https://huggingface.co/{model} and HF_TOKEN set, or a folder: --base-model DIR"
-    if isinstance(error, RevisionNotFoundError):
-        return _input_error(model, f"no revision {revision!r}", "a branch, tag or commit of this model")
-    if isinstance(error, GatedRepoError):
-        return _input_error(model, "the Hub gives it only to those who accept its licence", allowed)
-    if isinstance(error, RepositoryNotFoundError) or error.response.status_code == 404:
-        return _input_error(model, "no such public model on the Hub", f"another spelling; if it is private, {allowed}")
-    return _input_error(model, f"the Hub refuses access (HTTP {error.response.status_code})", allowed)
-
-
-def _last_words(error: BaseException) -> str:
-    """The first line of the error at the root of a chain."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
-
-
-def _input_error(model: str, found: str, expected: str) -> InputError:
-    return InputError("base model", [Problem(model, found, expected)])
 
 
 def _hub_name(folder: Path) -> tuple[str, str | None]:
