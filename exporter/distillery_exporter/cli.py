@@ -1,15 +1,18 @@
-"""The `exporter` command: build a bundle from a run, verify one, sign one. Exit codes as in the runtime's `command`."""
+"""The `exporter` command: build a bundle from a run; verify, sign and publish one. Exit codes as in `command`."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from distillery_exporter.build import PARITY_ARTICLES, VARIANTS, build
+from distillery_exporter.publish import publish
 from distillery_exporter.run_reader import latest_run, open_run
 from distillery_exporter.sign import PASSWORD, sign
+from distillery_runtime.bundles.child import verify_in_child
+from distillery_runtime.bundles.hub_errors import MAIN
 from distillery_runtime.cli.command import Parser, news, positive, print_lines, run_command
-from distillery_runtime.cli.main import main as distillery
 from distillery_runtime.cli.same_file import refuse_replaced
+from distillery_runtime.errors import BundleError, DistilleryError
 from distillery_runtime.format.signature import signature_path
 from distillery_runtime.format.variants import FORMS
 from distillery_runtime.version import __version__
@@ -45,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", help="check every byte of a bundle and replay all its golden articles")
     verify.add_argument("bundle", type=Path, metavar="DIR")
-    verify.set_defaults(run=lambda options: distillery(["verify", str(options.bundle)]))
+    verify.set_defaults(run=lambda options: _verified(options.bundle, print_lines))
 
     signing = commands.add_parser("sign", help="sign a bundle, by a key or by Sigstore")
     signing.add_argument("bundle", type=Path, metavar="DIR")
@@ -56,6 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--sigstore", action="store_true", help="without a key: sign in at Sigstore, in a browser or CI")
     signing.add_argument("--out", type=Path, metavar="FILE", help="the signature's file (default: DIR.sig)")
     signing.set_defaults(run=_sign)
+
+    upload = commands.add_parser("publish", help="verify a bundle and upload it to the Hugging Face Hub")
+    upload.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    upload.add_argument("repository", metavar="OWNER/NAME", help="of the Hub; made if it is not there")
+    upload.add_argument("--revision", default=MAIN, metavar="BRANCH", help="made if it is not there (default: main)")
+    upload.add_argument("--private", action="store_true", help="make it private; one that is public is refused")
+    upload.add_argument("--message", metavar="TEXT", help="of the commit (default: the bundle's name)")
+    upload.set_defaults(run=_publish)
     return parser
 
 
@@ -63,6 +74,26 @@ def _sign(options: argparse.Namespace) -> int:
     signature = options.out or signature_path(options.bundle)
     bundle_id = sign(options.bundle, options.key, signature)
     print_lines(f"{signature}: signature of the bundle {bundle_id}")
+    return 0
+
+
+def _verified(bundle: Path, out: Callable[[str], object]) -> int:
+    """Verifies a bundle as `distillery verify` does and gives the exit code; `out` takes the lines of its stdout."""
+    return verify_in_child(bundle, None, "auto", "all", None, (out, news, news))
+
+
+def _publish(options: argparse.Namespace) -> int:
+    refused = f"{options.bundle}: not published"
+    try:
+        code = _verified(options.bundle, news)
+    except DistilleryError as error:
+        raise BundleError(*error.args, refused) from error
+    if code:
+        news(refused)
+        return code
+    done = publish(options.bundle, options.repository, options.revision, options.private, options.message)
+    print_lines(done.commit)
+    news(f"pinned: distillery pull {done.pin} --expected-id {done.bundle_id}")
     return 0
 
 

@@ -69,8 +69,8 @@ OTHERS = [
     *(f"distillery score --bundle {{}} {option}" for option in ("a.jsonl", "a.jsonl --resume --out out.jsonl")),
     "distillery bench --bundle {}",
     "trainer evaluate {}", "trainer compare {} {}", "trainer gate {}", "trainer report {}",
-    "trainer review export --run {} --out out", "trainer lint --filter {}", "trainer publish {} a/b",
-    "exporter build {}", "exporter verify {}",
+    "trainer review export --run {} --out out", "trainer lint --filter {}",
+    "exporter build {}", "exporter verify {}", "exporter publish {} a/b",
 ]  # fmt: skip
 OUTPUTS = ["nowhere/out", "folder", "file/out", f"{LONG}", "folder/", "\udcff/out", "/", "", "circle", "circle/out"]
 WRITERS = [

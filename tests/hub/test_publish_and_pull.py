@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from distillery_exporter.cli import main as exporter
 from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.cli.main import main as distillery
 from distillery_runtime.format.manifest import seal
@@ -50,7 +51,7 @@ def damage(hub: Hub, commit: str, name: str) -> None:
 def test_what_is_pulled_is_what_was_published(
     hub: Hub, writer: None, bundle: Path, place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert trainer(["publish", str(bundle), REPOSITORY]) == 0
+    assert exporter(["publish", str(bundle), REPOSITORY]) == 0
     commit = capfd.readouterr().out.strip()
 
     assert distillery(["pull", REPOSITORY]) == 0
@@ -68,7 +69,7 @@ def test_what_is_pulled_is_what_was_published(
 def test_publishing_prints_the_commit_and_never_the_token(
     hub: Hub, writer: None, bundle: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert trainer(["publish", str(bundle), REPOSITORY, "--message", "First"]) == 0
+    assert exporter(["publish", str(bundle), REPOSITORY, "--message", "First"]) == 0
 
     printed = capfd.readouterr()
     repository = hub.repositories[REPOSITORY]
@@ -79,9 +80,15 @@ def test_publishing_prints_the_commit_and_never_the_token(
     assert os.environ["HF_TOKEN"] not in printed.out + printed.err
 
 
+def test_the_trainer_names_the_command_that_publishes(capfd: pytest.CaptureFixture[str]) -> None:
+    assert trainer(["publish", "bundles/my topic", REPOSITORY, "--private"]) == 2
+
+    assert "exporter publish 'bundles/my topic' owner/tiny --private" in capfd.readouterr().err
+
+
 def test_a_bundle_is_one_commit_and_the_same_bundle_none(hub: Hub, writer: None, bundle: Path) -> None:
     for _ in range(2):
-        assert trainer(["publish", str(bundle), REPOSITORY]) == 0
+        assert exporter(["publish", str(bundle), REPOSITORY]) == 0
 
     assert hub.repositories[REPOSITORY].messages == ["initial commit", f"Bundle {open_bundle(bundle).name}"]
 
@@ -89,14 +96,14 @@ def test_a_bundle_is_one_commit_and_the_same_bundle_none(hub: Hub, writer: None,
 def test_a_bundle_takes_the_place_of_another_in_the_branch(hub: Hub, writer: None, bundle: Path) -> None:
     hub.store(REPOSITORY, {"README.md": b"another card", "old.onnx": b"of another bundle"})
 
-    assert trainer(["publish", str(bundle), REPOSITORY]) == 0
+    assert exporter(["publish", str(bundle), REPOSITORY]) == 0
 
     repository = hub.repositories[REPOSITORY]
     assert set(repository.commits[repository.branches["main"]]) == {".gitattributes", *everything(bundle)}
 
 
 def test_a_branch_is_made_and_pulled_by_name_and_main_stays(hub: Hub, writer: None, bundle: Path, place: Path) -> None:
-    assert trainer(["publish", str(bundle), REPOSITORY, "--revision", "tried"]) == 0
+    assert exporter(["publish", str(bundle), REPOSITORY, "--revision", "tried"]) == 0
 
     assert distillery(["pull", f"{REPOSITORY}@tried", "--out", "mine"]) == 0
 
@@ -116,7 +123,7 @@ def test_a_commit_stays_what_it_was_when_its_branch_moves(hub: Hub, commit: str,
 def test_a_damaged_bundle_is_not_published(hub: Hub, writer: None, bundle: Path) -> None:
     (bundle / "README.md").write_text("edited", encoding="utf-8")
 
-    assert trainer(["publish", str(bundle), REPOSITORY]) == 2
+    assert exporter(["publish", str(bundle), REPOSITORY]) == 2
 
     assert hub.repositories == {}
     assert hub.seen == []
@@ -128,13 +135,13 @@ def test_a_bundle_that_answers_otherwise_than_it_should_is_not_published(hub: Hu
     answer["raw"] = [value + 1 for value in answer["raw"]]
     reseal(bundle, "golden", "".join(json.dumps(golden) + "\n" for golden in goldens).encode())
 
-    assert trainer(["publish", str(bundle), REPOSITORY]) == 2
+    assert exporter(["publish", str(bundle), REPOSITORY]) == 2
 
     assert hub.seen == []
 
 
 def test_without_a_token_nothing_is_sent(hub: Hub, bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert trainer(["publish", str(bundle), REPOSITORY]) == 2
+    assert exporter(["publish", str(bundle), REPOSITORY]) == 2
 
     assert "HF_TOKEN: not set" in capfd.readouterr().err
     assert hub.seen == []
@@ -145,7 +152,7 @@ def test_a_token_that_may_not_write_is_named_but_not_shown(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_a_token_that_may_read")
 
-    assert trainer(["publish", str(bundle), REPOSITORY]) == 2
+    assert exporter(["publish", str(bundle), REPOSITORY]) == 2
 
     message = capfd.readouterr().err
     assert "HF_TOKEN" in message
@@ -157,7 +164,7 @@ def test_a_card_that_the_hub_refuses_is_said(
 ) -> None:
     reseal(bundle, content=b"---\ntags: [\n---\n")
 
-    assert trainer(["publish", str(bundle), REPOSITORY]) == 2
+    assert exporter(["publish", str(bundle), REPOSITORY]) == 2
 
     assert "Invalid metadata in README.md" in capfd.readouterr().err
 
@@ -165,7 +172,7 @@ def test_a_card_that_the_hub_refuses_is_said(
 def test_private_is_never_public(
     hub: Hub, writer: None, commit: str, bundle: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert trainer(["publish", str(bundle), REPOSITORY, "--private"]) == 2
+    assert exporter(["publish", str(bundle), REPOSITORY, "--private"]) == 2
 
     assert "a public repository" in capfd.readouterr().err
 
@@ -173,7 +180,7 @@ def test_private_is_never_public(
 def test_a_private_repository_opens_to_its_token_alone(
     hub: Hub, writer: None, bundle: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    assert trainer(["publish", str(bundle), "owner/secret", "--private"]) == 0
+    assert exporter(["publish", str(bundle), "owner/secret", "--private"]) == 0
     assert distillery(["pull", "owner/secret", "--out", "mine"]) == 0
     monkeypatch.delenv("HF_TOKEN")
 

@@ -1,13 +1,13 @@
-"""The `trainer` command: fit and judge models, check, start, publish. Exit codes as in the runtime's `command`."""
+"""The `trainer` command: fit and judge models, label, check and start filters. Exit codes as in `command`."""
 
 import argparse
-import contextlib
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from distillery_runtime.cli.command import STOPS, Parser, news, positive, print_lines, run_command, say
-from distillery_runtime.cli.main import main as distillery
+from distillery_runtime.cli.command import STOPS, Parser, positive, print_lines, run_command, say
 from distillery_runtime.cli.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.files.safe_write import real_path
@@ -16,7 +16,6 @@ from distillery_trainer.cli import curate as curate_cli
 from distillery_trainer.cli import evaluate as judge_cli
 from distillery_trainer.cli import label as label_cli
 from distillery_trainer.cli import prefilter as prefilter_cli
-from distillery_trainer.cli.publish import publish
 from distillery_trainer.cli.summary import summarise
 from distillery_trainer.data.labels import find_labels
 from distillery_trainer.data.pool import read_pool
@@ -69,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_shrink(commands.add_parser("shrink", help="make a smaller base model of an encoder, for a filter's articles"))
 
-    _add_publish(commands.add_parser("publish", help="verify a bundle and upload it to the Hugging Face Hub"))
+    moved = commands.add_parser("publish", prefix_chars="\0", add_help=False)  # of which every word is taken as it is
+    moved.add_argument("words", nargs="*")
+    moved.set_defaults(run=_refuse_publish)
 
     judge_cli.register(commands)
     prefilter_cli.register(commands)
@@ -145,15 +146,6 @@ def _add_shrink(parser: argparse.ArgumentParser) -> None:
                         help="pieces of the vocabulary to keep, beside specials and single characters")  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the new base model's folder")
     parser.set_defaults(run=_shrink)
-
-
-def _add_publish(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
-    parser.add_argument("repository", metavar="OWNER/NAME", help="of the Hub; made if it is not there")
-    parser.add_argument("--revision", default="main", metavar="BRANCH", help="made if it is not there (default: main)")
-    parser.add_argument("--private", action="store_true", help="make it private; one that is public is refused")
-    parser.add_argument("--message", metavar="TEXT", help="of the commit (default: the bundle's name)")
-    parser.set_defaults(run=_publish)
 
 
 def _seed(text: str) -> int:
@@ -259,16 +251,9 @@ def _shrink(options: argparse.Namespace) -> int:
     return 0
 
 
-def _publish(options: argparse.Namespace) -> int:
-    with contextlib.redirect_stdout(sys.stderr):
-        code = distillery(["verify", str(options.bundle)])
-    if code:
-        news(f"{options.bundle}: not published")
-        return code
-    done = publish(options.bundle, options.repository, options.revision, options.private, options.message)
-    print(done.commit)
-    news(f"pinned: distillery pull {done.pin} --expected-id {done.bundle_id}")
-    return 0
+def _refuse_publish(options: argparse.Namespace) -> NoReturn:
+    command = shlex.join(["exporter", *options.arguments])
+    raise InputError("trainer publish", [Problem("publish", "a command that moved to the exporter", command)])
 
 
 def _report(options: argparse.Namespace) -> int:

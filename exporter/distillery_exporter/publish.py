@@ -1,4 +1,4 @@
-"""Uploading a bundle to the Hugging Face Hub: one commit, so that no revision holds half of it."""
+"""Upload of a bundle to the Hugging Face Hub: one commit, so that no revision holds half of it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
