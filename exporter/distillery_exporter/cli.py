@@ -9,16 +9,16 @@ from distillery_exporter.publish import publish
 from distillery_exporter.run_reader import latest_run, open_run
 from distillery_exporter.sign import PASSWORD, sign
 from distillery_runtime.bundles.child import verify_in_child
+from distillery_runtime.bundles.find import BUNDLES_FOLDER
 from distillery_runtime.bundles.hub_errors import MAIN
-from distillery_runtime.cli.command import Parser, news, positive, print_lines, run_command
+from distillery_runtime.cli.command import Parser, news, print_lines, run_command
+from distillery_runtime.cli.options import names, positive
 from distillery_runtime.cli.same_file import refuse_replaced
 from distillery_runtime.errors import BundleError, DistilleryError
 from distillery_runtime.format.signature import signature_path
 from distillery_runtime.format.variants import FORMS
 from distillery_runtime.version import __version__
 from distillery_trainer.runs.run import files_of
-
-BUNDLES_FOLDER = Path("bundles")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument(
         "--out", type=Path, metavar="DIR", help="the bundle's folder (default: bundles/<filter>-<version>)"
     )
-    make.add_argument("--variants", type=lambda text: text.split(","), default=VARIANTS, metavar="NAME,...",
+    make.add_argument("--variants", type=names, default=VARIANTS, metavar="NAME,...",
                       help=f"{', '.join(FORMS)}, where they keep fp32's scores; without cpu-fp32 that ships only where "
                            "no other form for a CPU does "
                            f"(default: {','.join(VARIANTS)})")  # fmt: skip

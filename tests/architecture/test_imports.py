@@ -136,7 +136,7 @@ def test_modules_are_named_by_strings_only_where_a_backend_is_chosen_or_the_star
     }
     callers = {module.path for module in modules if "__import__" in module.source}
 
-    starter = "runtime/distillery_runtime/bundles/starter.py"  # finds a folder of data and imports nothing
+    starter = "runtime/distillery_runtime/bundles/find.py"  # finds a folder of data and imports nothing
     assert users | callers == {"trainer/distillery_trainer/models/choose.py", starter}
 
 

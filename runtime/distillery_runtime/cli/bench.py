@@ -3,34 +3,24 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from distillery_runtime.bench.run import ALL, Request, bench
 from distillery_runtime.bench.text_report import text
-from distillery_runtime.cli.command import news, positive, threads
+from distillery_runtime.bundles.find import find_bundle
+from distillery_runtime.cli.command import news
+from distillery_runtime.cli.options import EXPECTED_ID, Commands, add_provider, add_threads, positive
 from distillery_runtime.cli.same_file import refuse_same_file
-from distillery_runtime.cli.verify import EXPECTED_ID
 from distillery_runtime.files.resumable import open_output
-
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-Find = Callable[[Path | None], Path]
 
 INTERRUPTED = 130
 LINE_CHARS = 78
 
 
-def add_bench_command(commands: "Commands", find_bundle: Find) -> None:
-    """Adds `bench` to a parser's commands.
-
-    Args:
-        commands: what `add_subparsers` gave.
-        find_bundle: from the value of `--bundle` to a bundle's folder.
-    """
+def add_bench_command(commands: Commands) -> None:
+    """Adds `bench` to a parser's commands."""
     parser = commands.add_parser("bench", help="measure a bundle on this machine: latency, throughput, memory, shares")
     parser.add_argument(
         "--bundle", type=Path, metavar="DIR", help="the bundle (default: $DISTILLERY_BUNDLE, or bundles/*)"
@@ -42,21 +32,17 @@ def add_bench_command(commands: "Commands", find_bundle: Find) -> None:
     parser.add_argument(
         "--variant", metavar="NAME", help=f"a variant, or {ALL} to compare them (default: what scoring would choose)"
     )
-    parser.add_argument(
-        "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)"
-    )
-    parser.add_argument(
-        "--threads", type=threads, metavar="N", help="threads (default: the cores this process may use)"
-    )
+    add_provider(parser)
+    add_threads(parser)
     parser.add_argument(
         "--seconds", type=positive, default=25, metavar="S", help="how long to measure, loading not counted (25)"
     )
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the report here instead of stdout")
-    parser.set_defaults(run=lambda options: _bench(options, find_bundle))
+    parser.set_defaults(run=_bench)
 
 
-def _bench(options: argparse.Namespace, find_bundle: Find) -> int:
+def _bench(options: argparse.Namespace) -> int:
     request = Request(
         bundle=find_bundle(options.bundle),
         expected_id=options.expected_id,

@@ -22,7 +22,6 @@ from distillery_runtime.escaping import shown
 logger = logging.getLogger(__name__)
 
 STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-MAX_THREADS = 1024
 
 
 class Parser(argparse.ArgumentParser):
@@ -99,22 +98,6 @@ def news(*lines: str) -> None:
 def say(message: str) -> None:
     """Writes a message of ours, whose line breaks are meant, to stderr."""
     news(*message.split("\n"))
-
-
-def positive(text: str) -> int:
-    """An option's value as an integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}, expected at least 1")
-    return value
-
-
-def threads(text: str) -> int:
-    """An option's value as a number of threads."""
-    value = positive(text)
-    if value > MAX_THREADS:
-        raise argparse.ArgumentTypeError(f"{value}, expected at most {MAX_THREADS}")
-    return value
 
 
 class _OneLine(logging.Formatter):

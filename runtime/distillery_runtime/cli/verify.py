@@ -2,12 +2,12 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from distillery_runtime.bundles.child import limit_this_process, verify_in_child
 from distillery_runtime.bundles.golden import replay
 from distillery_runtime.bundles.load import Bundle, load, open_bundle, open_stages
-from distillery_runtime.cli.command import news, positive, print_lines
+from distillery_runtime.cli.command import news, print_lines
+from distillery_runtime.cli.options import EXPECTED_ID, Commands, add_provider, positive
 from distillery_runtime.errors import InputError, Problem, ProviderError
 from distillery_runtime.format.integrity import check_id, read_manifest
 from distillery_runtime.format.signature import signed_id
@@ -15,19 +15,12 @@ from distillery_runtime.models.cuda import cuda_is_installed
 from distillery_runtime.models.session import Provider
 from distillery_runtime.scoring.scorer import HybridScorer
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-EXPECTED_ID = "refuse any bundle but the one with this id (all 64 digits)"
-
-
-def add_verify_command(commands: "Commands") -> None:
+def add_verify_command(commands: Commands) -> None:
     """Adds `verify` to a parser's commands."""
     parser = commands.add_parser("verify", help="check every byte of a bundle and replay all its golden articles")
     parser.add_argument("bundle", type=Path, metavar="DIR")
-    parser.add_argument(
-        "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)"
-    )
+    add_provider(parser)
     parser.add_argument("--expected-id", metavar="ID", help=EXPECTED_ID)
     parser.add_argument(
         "--signed-by", metavar="KEY", help="check its signature: a public key's file, or an identity of Sigstore"

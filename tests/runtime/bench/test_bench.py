@@ -20,7 +20,6 @@ from distillery_runtime.bench.timing import Spread, Task, measure
 from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.cli.bench import add_bench_command
 from distillery_runtime.cli.command import run_command
-from distillery_runtime.cli.main import find_bundle
 from distillery_runtime.errors import BundleError, InputError, ProviderError
 from distillery_runtime.format.integrity import file_digest
 from distillery_runtime.format.manifest import FileEntry, Manifest, VariantEntry, seal
@@ -91,7 +90,7 @@ def quiet(share: float, doing: str) -> None:
 
 def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    add_bench_command(parser.add_subparsers(required=True), find_bundle)
+    add_bench_command(parser.add_subparsers(required=True))
     return run_command(parser, ["bench", *arguments], "interrupted")
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from distillery_runtime.bundles.find import STARTER_PACKAGE, find_bundle, starter_bundle
 from distillery_runtime.bundles.load import open_bundle
-from distillery_runtime.bundles.starter import PACKAGE, starter_bundle
-from distillery_runtime.cli.main import find_bundle, main
+from distillery_runtime.cli.main import main
 from distillery_runtime.format.manifest import Manifest, seal
 
 LINES = b"""{"id": "1", "title": "Wind", "text": "solar wind"}
@@ -112,7 +112,7 @@ def test_without_a_bundle_the_one_under_bundles_is_used(
 ) -> None:
     monkeypatch.delenv("DISTILLERY_BUNDLE", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [p for p in sys.path if not (Path(p) / PACKAGE).is_dir()])
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if not (Path(p) / STARTER_PACKAGE).is_dir()])
     assert main(["score", str(articles)]) == 2
     assert "bundles found: none" in capsys.readouterr().err
 
@@ -125,7 +125,7 @@ def test_without_a_bundle_the_one_under_bundles_is_used(
 @pytest.fixture
 def installed_starter(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A starter package that is installed, with the fixture bundle in it."""
-    package = tmp_path / "site" / PACKAGE
+    package = tmp_path / "site" / STARTER_PACKAGE
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     monkeypatch.setattr(sys, "path", [str(package.parent), *sys.path])
@@ -157,14 +157,14 @@ def test_the_starter_is_found_as_every_installer_lays_it_out(
     shutil.copytree(bundle, store / "demo-1")
     site.mkdir()
     if layout == "nix":
-        (site / PACKAGE).symlink_to(store)
+        (site / STARTER_PACKAGE).symlink_to(store)
     elif layout == "pyz":
-        shutil.copytree(store, tmp_path / "packed" / PACKAGE)
+        shutil.copytree(store, tmp_path / "packed" / STARTER_PACKAGE)
         site = Path(shutil.make_archive(str(site), "zip", tmp_path / "packed"))
     else:
-        shutil.copytree(store, site / PACKAGE, copy_function=os.link)
+        shutil.copytree(store, site / STARTER_PACKAGE, copy_function=os.link)
     monkeypatch.setattr(sys, "path", [str(site), *sys.path])
-    monkeypatch.delitem(sys.modules, PACKAGE, raising=False)
+    monkeypatch.delitem(sys.modules, STARTER_PACKAGE, raising=False)
     monkeypatch.delenv("DISTILLERY_BUNDLE", raising=False)
     monkeypatch.chdir(tmp_path)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from distillery_runtime.bundles.panel import load_panel
-from distillery_runtime.cli import main as cli
+from distillery_runtime.cli import score as command_score
 from distillery_runtime.cli.main import main
-from distillery_runtime.cli.resuming import identity_of
+from distillery_runtime.cli.score import identity_of
 from distillery_runtime.files.resumable import open_output, parts_of
 
 FIXTURE_BUNDLE = Path(__file__).parents[2] / "fixtures" / "bundle-v1"
@@ -71,9 +71,9 @@ def interrupted(arguments: list[str], monkeypatch: pytest.MonkeyPatch, after: in
             raise error
         return original(score)
 
-    original = cli.json_line
+    original = command_score.json_line
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "json_line", line)
+        patch.setattr(command_score, "json_line", line)
         return main(arguments)
 
 

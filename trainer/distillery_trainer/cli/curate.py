@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distillery_runtime.cli.command import positive, print_lines
+from distillery_runtime.cli.command import print_lines
+from distillery_runtime.cli.options import positive, share
 from distillery_runtime.cli.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec, ProbeSettings, TextPolicy
@@ -121,17 +122,10 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
 
 def _add_draw(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", required=True, type=positive, metavar="N", help="how many articles to draw")
-    parser.add_argument("--random-share", type=_share, default=RANDOM_SHARE, metavar="SHARE",
+    parser.add_argument("--random-share", type=share, default=RANDOM_SHARE, metavar="SHARE",
                         help=f"of them, drawn by chance from all others (default: {RANDOM_SHARE})")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random share (default: 0)")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the articles drawn")
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{value}, expected 0 to 1")
-    return value
 
 
 def _add_articles(parser: argparse.ArgumentParser, words: str) -> None:

@@ -2,24 +2,25 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from distillery_runtime.cli.command import news, positive, print_lines, say
+from distillery_runtime.cli.command import news, print_lines, say
+from distillery_runtime.cli.options import amount, json_object, non_negative, positive, share
 from distillery_runtime.cli.same_file import refuse_same_file
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.files.strict_json import parse_json
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.cli.telling import agreement_lines, dry_run_lines, summary_lines
+from distillery_trainer.cli.summary import with_interval
 from distillery_trainer.data.labels import default_labels, files_digest, read_labels
 from distillery_trainer.evaluate.agreement import agreement
 from distillery_trainer.filters.find import find_filter, load_filter
 from distillery_trainer.labelling import canary
 from distillery_trainer.labelling.driving import Pace, Patience
 from distillery_trainer.labelling.job import LabelJob, Money, Questions
-from distillery_trainer.labelling.label import label, remaining
-from distillery_trainer.labelling.prepared import prepare
+from distillery_trainer.labelling.label import Labelled, label, remaining
+from distillery_trainer.labelling.plan import Estimate
+from distillery_trainer.labelling.prepared import Prepared, prepare
 from distillery_trainer.labelling.preview import preview
 from distillery_trainer.oracle.protocol import Settings
 from distillery_trainer.oracle.services import GEMINI, RECORDED, SERVICES, Access, check_access, choose_model, price_of
@@ -40,7 +41,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", required=True, metavar="NAME[/vN]|PATH", help="the filter to label for")
     parser.add_argument("--articles", required=True, nargs="+", action="extend", type=Path, metavar="FILE",
                         help="JSON lines with id, title and text")  # fmt: skip
-    parser.add_argument("--max-usd", type=_amount, metavar="USD",
+    parser.add_argument("--max-usd", type=amount, metavar="USD",
                         help="the budget, for all that the ledger has ever paid; not needed where no token is "
                         "paid")  # fmt: skip
     parser.add_argument("--limit", type=positive, metavar="N",
@@ -55,9 +56,9 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be asked and what it would cost")
     parser.add_argument("--repeats", type=positive, default=1, metavar="K",
                         help="ask about a share of the articles K times, to see how sure the oracle is")  # fmt: skip
-    parser.add_argument("--repeat-share", type=_share, default=0.0, metavar="S", help="the share, from 0 to 1")
+    parser.add_argument("--repeat-share", type=share, default=0.0, metavar="S", help="the share, from 0 to 1")
     parser.add_argument("--retry-dead", action="store_true", help="ask about dead letters of before once more")
-    parser.add_argument("--canary", type=_count, metavar="N",
+    parser.add_argument("--canary", type=non_negative, metavar="N",
                         help=f"replies to judge before the rest is asked for (default: {canary.SIZE})")  # fmt: skip
     parser.add_argument("--max-characters", type=positive, default=Questions().max_characters, metavar="N",
                         help="pass over articles with longer texts (default: %(default)s)")  # fmt: skip
@@ -94,7 +95,7 @@ def _add_oracle(group: Any, services: Sequence[str]) -> None:  # Any: argparse's
     group.add_argument("--max-output-tokens", type=positive, default=Settings().max_output_tokens, metavar="N",
                        help="of a reply (default: %(default)s)")  # fmt: skip
     group.add_argument("--temperature", type=_temperature, default=0.0, metavar="T", help="or auto (default: 0)")
-    group.add_argument("--extra", type=_extra, default={}, metavar="JSON",
+    group.add_argument("--extra", type=json_object, default={}, metavar="JSON",
                        help="further fields of each request, of an OpenAI-compatible server")  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def _agree(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report, indent=1))
     else:
-        print_lines(*agreement_lines(report))
+        print_lines(*_agreement_lines(report))
     return 0
 
 
@@ -132,13 +133,13 @@ def _label(options: argparse.Namespace) -> int:
     for path, option in ((job.out, "--out"), (job.dead, "--out"), (job.summary, "--out"), (job.ledger, "--ledger")):
         refuse_same_file(path, [*job.articles, *job.recorded], option)
     prepared = prepare(job)
-    plan = dry_run_lines(prepared, remaining(prepared))
+    plan = _dry_run_lines(prepared, remaining(prepared))
     if options.dry_run:
         print_lines(*plan)
         return 0
     news(*plan)
     done = label(prepared, say)
-    print_lines(*summary_lines(prepared, done))
+    print_lines(*_summary_lines(prepared, done))
     if done.stop is not None and done.stop.reason == "canary":
         summary: Any = done.summary  # Any: nested JSON of known shape
         command = ["trainer", *options.arguments]
@@ -221,40 +222,75 @@ def _service(text: str) -> str:
     return text.lower().replace(".", "").replace("-", "")
 
 
-def _amount(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}, expected a number from 0")
-    return value
-
-
 def _temperature(text: str) -> float | None:
-    return None if text == AUTO else _amount(text)
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}, expected a number from 0 to 1")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text}, expected at least 0")
-    return value
+    return None if text == AUTO else amount(text)
 
 
 def _thinking(text: str) -> int | str:
-    return text if text == AUTO else _count(text)
+    return text if text == AUTO else non_negative(text)
 
 
-def _extra(text: str) -> dict[str, object]:
-    try:
-        value = parse_json(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text}, expected a JSON object ({error})") from error
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"{text}, expected a JSON object")
-    return value
+def _dry_run_lines(prepared: Prepared, left: Estimate) -> Iterator[str]:
+    """What would be asked and what it would cost."""
+    access, price, money = prepared.job.access, prepared.price, prepared.job.money
+    yield f"filter    {prepared.spec.label}"
+    yield f"oracle    {access.model} of {access.service}, {prepared.mode}"
+    yield f"articles  {len(prepared.articles.articles)}, {_passed_over(prepared)}"
+    yield f"questions {len(prepared.plan.requests)}, of which {left.questions} have no answer yet"
+    yield f"tokens    about {left.input_tokens:,} of input"
+    yield f"price     ${price.input:g} in, ${price.cached:g} cached, ${price.output:g} out a million ({price.as_of})"
+    budget = f", of a budget of ${money.max_usd:g}" if money.max_usd else ""
+    by = f"by the cost of {left.replies} replies" if left.replies else "by length"
+    yield f"cost      about ${left.likely_usd:.4f}, {by}{budget}"
+    yield f"          at most ${left.most_usd:.4f}, at a token for each byte and all the output allowed"
+
+
+def _summary_lines(prepared: Prepared, done: Labelled) -> Iterator[str]:
+    """What came of it."""
+    summary: Any = done.summary  # Any: nested JSON of known shape
+    articles, cost = summary["articles"], summary["cost_usd"]
+    yield f"{summary['filter']}: {summary['state']}{f', {done.stop}' if done.stop else ''}"
+    yield f"articles  {articles['labelled']} labelled, {articles['dead']} dead letters, {articles['open']} not answered"
+    for reason, count in articles["dead_by_reason"].items():
+        yield f"          {count} {reason}"
+    yield f"          {_passed_over(prepared)}"
+    unsure = (f", and about ${cost['unsure_likely']:.4f}, at most ${cost['unsure']:.4f}, for calls without a known end"
+              if cost["unsure"] else "")  # fmt: skip
+    now, budget = cost["paid_now"], cost["budget"]
+    yield f"cost      ${cost['paid']:.4f}, ${now:.4f} of it now{unsure}, of a budget of ${budget:g}"
+    if summary["labels"]:
+        tiers = ", ".join(f"{count} {name}" for name, count in summary["labels"]["tiers"].items())
+        yield f"tiers     {tiers}"
+    if summary["oracle_noise"]:
+        noise = summary["oracle_noise"]
+        yield f"noise     {noise['mae']:.3f} between two answers to the same article, {noise['articles']} articles"
+    written = [prepared.job.out] if done.has_labels else []
+    yield f"files     {', '.join(map(str, [*written, prepared.job.dead, prepared.job.summary]))}"
+
+
+def _agreement_lines(report: Any) -> Iterator[str]:  # Any: nested JSON of known shape
+    """How far two oracles agree, a line for each dimension."""
+    first, second = report["oracles"]
+    yield f"{first} against {second}: {report['articles']} articles in both"
+    yield f"mean absolute difference over all dimensions {_interval(report['mae'])}"
+    for name, part in (report["dimensions"] | {"overall": report["overall"]}).items():
+        yield f"  {name}"
+        yield "    " + ", ".join(f"{measure} {_interval(part[measure])}" for measure in part)
+    tiers = report["tiers"]
+    yield f"same tier: {tiers['same']} of {report['articles']} articles"
+    yield (f"at the operating tier: found by both {tiers['found_by_both']}, by the first only "
+           f"{tiers['found_by_first_only']}, by the second only {tiers['found_by_second_only']}")  # fmt: skip
+    for oracle, noise in zip(report["oracles"], report["noise"], strict=True):
+        if noise is not None:
+            yield f"{oracle} against itself: {noise['mae']:.3f}, {noise['articles']} articles"
+
+
+def _interval(found: Any) -> str:  # Any: as above
+    if found["value"] is None:
+        return "not defined"
+    return with_interval(found["value"], found["interval"])
+
+
+def _passed_over(prepared: Prepared) -> str:
+    reasons = prepared.articles.passed_over
+    return "passed over: " + (", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none")

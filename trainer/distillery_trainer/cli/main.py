@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from distillery_runtime.cli.command import STOPS, Parser, positive, print_lines, run_command, say
+from distillery_runtime.cli.command import STOPS, Parser, print_lines, run_command, say
+from distillery_runtime.cli.options import positive, seed, weight
 from distillery_runtime.cli.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.files.safe_write import real_path
@@ -105,14 +106,14 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=positive, metavar="N", help="the most epochs to train")
     parser.add_argument("--limit", type=positive, metavar="N", help="use N of the articles, chosen by the seed")
     seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", type=_seed, default=0, metavar="N",
+    seeds.add_argument("--seed", type=seed, default=0, metavar="N",
                        help="of split, models and intervals (default: 0)")  # fmt: skip
-    seeds.add_argument("--seeds", nargs="+", type=_seed, metavar="N", help="a run for each of these, and their spread")
+    seeds.add_argument("--seeds", nargs="+", type=seed, metavar="N", help="a run for each of these, and their spread")
     parser.add_argument("--distil-from", nargs="+", action="extend", default=[], type=Path, metavar="RUN",
                         help="finished runs from whose scores on --pool the student learns too")  # fmt: skip
     parser.add_argument("--pool", nargs="+", action="extend", default=[], type=Path, metavar="FILE",
                         help="JSON lines of articles without labels")  # fmt: skip
-    parser.add_argument("--distil-weight", type=_weight, default=0.5, metavar="W",
+    parser.add_argument("--distil-weight", type=weight, default=0.5, metavar="W",
                         help="what such a score counts against a label's 1 (default: 0.5)")  # fmt: skip
     parser.add_argument("--certify-on", nargs="+", action="extend", default=[], type=Path, metavar="FILE",
                         help="certify against the student on these articles, which need no labels")  # fmt: skip
@@ -146,20 +147,6 @@ def _add_shrink(parser: argparse.ArgumentParser) -> None:
                         help="pieces of the vocabulary to keep, beside specials and single characters")  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the new base model's folder")
     parser.set_defaults(run=_shrink)
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"{value}, expected 0 to {2**32 - 1}")
-    return value
-
-
-def _weight(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{value}, expected above 0")
-    return value
 
 
 def _fit(options: argparse.Namespace) -> int:
