@@ -61,7 +61,7 @@ class Worker:
 
 
 def _serve() -> None:
-    import distillery_trainer.oracle.gemini_batch  # noqa: F401 - so that no child has to
+    import distillery_trainer.oracle.providers.gemini  # noqa: F401 - so that no child has to
     from distillery_trainer.cli.main import main
 
     for line in sys.stdin:

@@ -1,7 +1,9 @@
-"""A small filter, labelled articles and folders for the half of the trainer that needs no torch."""
+"""A small filter, labelled articles, folders and oracle servers for the half of the trainer that needs no torch."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,12 @@ from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.filters.scaffold import CONFIG, init_filter
 
 REPOSITORY = Path(__file__).parents[2]
+if str(REPOSITORY / "tests" / "servers") not in sys.path:
+    sys.path.insert(0, str(REPOSITORY / "tests" / "servers"))
+
 FOUND = (8.0, 8.0)
 PASSED_OVER = (2.0, 8.0)
+Server = Any  # Any: OracleServer, which cannot be imported before the path is set
 
 
 @pytest.fixture
@@ -119,3 +125,17 @@ def shipped_filter() -> Path:
 def shipped_labels(shipped_filter: Path) -> list[Path]:
     """Its example articles."""
     return sorted((shipped_filter / "examples").glob("*.jsonl"))
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """Starts a server by a script, or by one answer for everything; it ends with the test."""
+    from oracle_server import Answer, OracleServer
+
+    with ExitStack() as stack:
+
+        def start(script: Any, **options: Any) -> Server:  # Any: a script or an answer, and the server's options
+            by_script = (lambda _: script) if isinstance(script, Answer) else script
+            return stack.enter_context(OracleServer(by_script, **options))
+
+        yield start

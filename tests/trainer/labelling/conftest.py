@@ -1,10 +1,8 @@
-"""Local oracle servers, a small filter, articles to label, and jobs that label them."""
+"""A small filter, articles to label, and jobs that label them."""
 
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +20,9 @@ from distillery_trainer.labelling.prepared import prepare
 from distillery_trainer.oracle.protocol import Settings
 from distillery_trainer.oracle.services import Access
 
-ROOT = Path(__file__).parents[3]
-if str(ROOT / "tests" / "servers") not in sys.path:
-    sys.path.insert(0, str(ROOT / "tests" / "servers"))
-
 PRICE = "input=1,cached=0.1,output=10,batch=0.5"  # of the servers' 1,000 tokens in and 50 out: $0.0015 a call
 QUICK = Pace(patience=Patience(first_wait_s=0.01, longest_wait_s=0.05), job_size=JobSize(poll_s=0.01), timeout_s=5)
-Server = Any  # Any: OracleServer, which cannot be imported before the path is set
+Server = Any  # Any: OracleServer
 
 
 @pytest.fixture
@@ -42,20 +36,6 @@ def topic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of that filter: topic/v1."""
     monkeypatch.setenv("DISTILLERY_FILTERS", str(tmp_path / "filters"))
     return init_filter("topic")
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    """Starts a server by a script, or by one answer for everything; it ends with the test."""
-    from oracle_server import Answer, OracleServer
-
-    with ExitStack() as stack:
-
-        def start(script: Any, **options: Any) -> Server:  # Any: a script or an answer, and the server's options
-            by_script = (lambda _: script) if isinstance(script, Answer) else script
-            return stack.enter_context(OracleServer(by_script, **options))
-
-        yield start
 
 
 @pytest.fixture

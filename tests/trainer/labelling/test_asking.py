@@ -78,7 +78,7 @@ def test_a_question_has_the_same_key_and_message_for_ever() -> None:
     ],
 )
 def test_whatever_a_reply_depends_on_is_part_of_the_key(other: object) -> None:
-    assert asking().request("a", "A text.").key != getattr(other, "key")  # noqa: B009 - a Request
+    assert asking().request("a", "A text.").key != getattr(other, "key")  # noqa: B009 - a Call
 
 
 def test_more_articles_leave_the_choice_of_those_asked_about_again_as_it_was() -> None:

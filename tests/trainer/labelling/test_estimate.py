@@ -18,7 +18,7 @@ from distillery_trainer.labelling.estimate import max_frame_tokens, max_tokens, 
 from distillery_trainer.labelling.job import LabelJob
 from distillery_trainer.labelling.label import Labelled
 from distillery_trainer.models.static_embedder import TABLE_FOLDER
-from distillery_trainer.oracle.protocol import Request, Settings
+from distillery_trainer.oracle.protocol import Call, Settings
 
 TABLE = TABLE_FOLDER / "tokenizer.json"
 BYTES = [f"<0x{value:02X}>" for value in range(256)]
@@ -87,7 +87,7 @@ TEXTS = st.one_of(
 @given(TEXTS)
 @settings(max_examples=150, deadline=None)
 def test_no_tokenizer_makes_more_tokens_of_a_text_than_the_maximum(text: str) -> None:
-    most_tokens = most(Request("key", "a", "", text), Settings())
+    most_tokens = most(Call("key", "a", "", text), Settings())
 
     for name, tokenizer in tokenizers().items():
         tokens = len(tokenizer.encode(text, add_special_tokens=True))
@@ -167,7 +167,7 @@ def test_a_batch_whose_replies_cost_more_than_their_maximum_is_the_last_one(
 @pytest.mark.parametrize("price", ["input=1,output=10,cached=5", "input=1,output=10,batch=3"])
 def test_cached_input_and_batches_may_be_the_more_expensive_ones(price: str) -> None:
     from distillery_trainer.oracle.prices import find_price
-    from distillery_trainer.oracle.usage import Usage
+    from distillery_trainer.oracle.protocol import Usage
 
     found = find_price("mine", price)
     for is_batch in (False, True):

@@ -13,8 +13,8 @@ from distillery_trainer.labelling.job import LabelJob
 from distillery_trainer.labelling.label import Labelled
 from distillery_trainer.labelling.ledger import Outcome, Past
 from distillery_trainer.labelling.standing import standing_of
-from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError, TerminalError
-from distillery_trainer.oracle.openai_compatible import read_completion
+from distillery_trainer.oracle.protocol import OracleError, RefusedError, RetryError, TerminalError
+from distillery_trainer.oracle.providers.openai_compatible import read_completion
 
 Serve = Callable[..., Any]  # Any: OracleServer
 Job = Callable[..., LabelJob]

@@ -7,10 +7,9 @@ import pytest
 
 from distillery_runtime.errors import InputError
 from distillery_trainer.labelling.ledger import Ledger, OpenJob, Outcome, Past, Spent, open_ledger
-from distillery_trainer.oracle.protocol import Request
-from distillery_trainer.oracle.usage import Usage
+from distillery_trainer.oracle.protocol import Call, Usage
 
-REQUESTS = [Request(f"key-{i}", f"a{i}", "Score it.", f"Article {i}.") for i in range(3)]
+CALLS = [Call(f"key-{i}", f"a{i}", "Score it.", f"Article {i}.") for i in range(3)]
 REPLY = Outcome("reply", 0.01, True, raw="{}", model="m", usage=Usage(9, 8, 7, 6))
 
 
@@ -21,7 +20,7 @@ def path(tmp_path: Path) -> Path:
 
 def begun(ledger: Ledger, most_usd: float = 0.5, job: str | None = None) -> list[int]:
     ledger.describe("asking", {"model": "m"})
-    return ledger.begin("asking", REQUESTS, [most_usd] * 3, "batch" if job else "live", job)
+    return ledger.begin("asking", CALLS, [most_usd] * 3, "batch" if job else "live", job)
 
 
 def test_what_is_written_is_read_again_by_another_process(path: Path) -> None:

@@ -21,7 +21,7 @@ from distillery_trainer.labelling.job import LabelJob
 from distillery_trainer.labelling.label import Labelled
 from distillery_trainer.labelling.ledger import Outcome, open_ledger
 from distillery_trainer.labelling.ledger_tables import LedgerError
-from distillery_trainer.oracle.protocol import Request
+from distillery_trainer.oracle.protocol import Call
 
 Serve = Callable[..., Any]  # Any: OracleServer
 Job = Callable[..., LabelJob]
@@ -243,7 +243,7 @@ def full(ledger: Any) -> None:  # Any: a ledger, whose database is let grow no m
 def test_a_full_disk_is_an_error_of_ours_and_leaves_no_half_of_a_transaction(tmp_path: Path) -> None:
     with open_ledger(tmp_path / "x.sqlite") as ledger:
         ledger.describe("asking", {})
-        (call,) = ledger.begin("asking", [Request("k", "a", "", "")], [0.5], "live")
+        (call,) = ledger.begin("asking", [Call("k", "a", "", "")], [0.5], "live")
         full(ledger)
 
         for _ in range(2):

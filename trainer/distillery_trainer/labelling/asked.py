@@ -9,7 +9,7 @@ from distillery_trainer.labelling.driving import Driver, Say, Stop, reporting
 from distillery_trainer.labelling.ledger import Ledger, Past
 from distillery_trainer.labelling.prepared import Prepared
 from distillery_trainer.labelling.standing import Standing
-from distillery_trainer.oracle.protocol import Request
+from distillery_trainer.oracle.protocol import Call
 
 ROUNDS = 3
 
@@ -102,7 +102,7 @@ class Asked:
         counted = [p for p in self.history() if p.call > self._again_up_to or p.key not in self._again]
         return canary_calls(counted, self._prepared.mode, size)
 
-    def _open(self) -> list[Request]:
+    def _open(self) -> list[Call]:
         return self._prepared.plan.open(self._standings(), self._again_up_to)
 
     def _standings(self) -> dict[str, Standing]:

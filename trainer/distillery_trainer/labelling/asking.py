@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from distillery_trainer.oracle.protocol import Request, Settings
+from distillery_trainer.oracle.protocol import Call, Settings
 from distillery_trainer.store.files import digest
 
 MARK_DIGITS = 20
@@ -27,7 +27,7 @@ class Asking:
     schema: Mapping[str, object]
     record: Mapping[str, object]
 
-    def request(self, article_id: str, text: str, repeat: int = 0) -> Request:
+    def request(self, article_id: str, text: str, repeat: int = 0) -> Call:
         """The question about one article.
 
         Args:
@@ -36,7 +36,7 @@ class Asking:
             repeat: 0, or which of several questions about the same text this is.
         """
         key = digest([self.id, text, repeat])
-        return Request(key, article_id, self.instruction, enclosed(text, self.id), repeat)
+        return Call(key, article_id, self.instruction, enclosed(text, self.id), repeat)
 
 
 def make_asking(

@@ -10,13 +10,22 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from distillery_trainer.labelling.budget import Budget, Call
+from distillery_trainer.labelling.budget import Budget, Reservation
 from distillery_trainer.labelling.driving import JobSize, Patience, Say, Stop, duration
 from distillery_trainer.labelling.ledger import Ledger, OpenJob
 from distillery_trainer.labelling.ledger_tables import LedgerError
 from distillery_trainer.labelling.watch import Watch
-from distillery_trainer.oracle.errors import CANNOT_CONNECT, OracleError, RefusedError, RetryError, TerminalError
-from distillery_trainer.oracle.protocol import BatchOracle, BatchResult, Reply, Request
+from distillery_trainer.oracle.protocol import (
+    CANNOT_CONNECT,
+    BatchOracle,
+    BatchResult,
+    Call,
+    OracleError,
+    RefusedError,
+    Reply,
+    RetryError,
+    TerminalError,
+)
 
 Result = TypeVar("Result")
 NEVER_STARTED = RetryError("the batch was never started")
@@ -64,7 +73,7 @@ class BatchDriver:
     async def resume(self, asking: str) -> Stop | None:
         """Brings in the jobs that earlier processes began."""
         for job in self._ledger.open_jobs(asking):
-            calls = {key: Call(number, most) for key, (number, most) in self._ledger.calls_of(job.name).items()}
+            calls = {key: Reservation(number, most) for key, (number, most) in self._ledger.calls_of(job.name).items()}
             self._budget.adopt(list(calls.values()))
             try:
                 await self._take_up(job, calls)
@@ -74,7 +83,7 @@ class BatchDriver:
                 break
         return self._stop
 
-    async def run(self, requests: list[Request]) -> Stop | None:
+    async def run(self, requests: list[Call]) -> Stop | None:
         """Asks all questions, job by job, or says why it stopped."""
         left, self._done, self._total = list(requests), 0, len(requests)
         while left and self._stop is None:
@@ -103,7 +112,7 @@ class BatchDriver:
         self._stop = self._stop or Stop("interrupted", "the same command goes on")
         self._stopping.set()
 
-    async def _work_off(self, name: str, requests: list[Request], calls: dict[str, Call]) -> None:
+    async def _work_off(self, name: str, requests: list[Call], calls: dict[str, Reservation]) -> None:
         self._name_at_work, self._begun_s = name, time.monotonic()
         self._say(f"batch {name}: {len(requests)} questions ...")
         try:
@@ -117,7 +126,7 @@ class BatchDriver:
             self._stop = self._stop or Stop("ledger", str(error))
         await self._wait_for(name, remote, calls)
 
-    async def _submit_once(self, name: str, requests: list[Request]) -> str:
+    async def _submit_once(self, name: str, requests: list[Call]) -> str:
         """Submits a job unless an attempt that seemed to fail has done so.
 
         Only what `submit` itself refuses is known not to have begun: an error of `find` leaves that open.
@@ -129,7 +138,7 @@ class BatchDriver:
         except (TerminalError, RefusedError) as error:
             raise _JobRefusedError(error.reason, error.detail) from error
 
-    async def _take_up(self, job: OpenJob, calls: dict[str, Call]) -> None:
+    async def _take_up(self, job: OpenJob, calls: dict[str, Reservation]) -> None:
         self._name_at_work, self._begun_s = job.name, time.monotonic()
         remote = job.remote or await self._patiently(lambda: self._oracle.find(job.name))
         if remote is None:
@@ -138,7 +147,7 @@ class BatchDriver:
         self._say(f"batch {job.name}: begun before, {len(calls)} questions ...")
         await self._wait_for(job.name, remote, calls)
 
-    async def _wait_for(self, name: str, remote: str, calls: dict[str, Call]) -> None:
+    async def _wait_for(self, name: str, remote: str, calls: dict[str, Reservation]) -> None:
         while (result := await self._patiently(lambda: self._oracle.fetch(remote))) is None:
             if self._stop is not None:
                 return
@@ -150,14 +159,14 @@ class BatchDriver:
             detail = f"batch {name} {result.state} without a reply{gone}"
             self._stop = self._stop or Stop("refused by the provider" if is_refused else "no answers", detail)
 
-    def _settle(self, name: str, calls: dict[str, Call], result: BatchResult) -> None:
+    def _settle(self, name: str, calls: dict[str, Reservation], result: BatchResult) -> None:
         """Matches a job's replies with its questions by key; a question without one may have been paid."""
         state = f"{result.state}, its replies are kept no longer" if result.is_gone else result.state
         missing = RetryError("missing from the batch", state, may_be_paid=result.state not in UNPAID_STATES)
         self._say(f"batch {name}: {state}, {len(result.replies)} of {len(calls)} questions came back")
         self._finish(name, calls, {key: self._watch.parsed_first(result.replies.get(key, missing)) for key in calls})
 
-    def _finish(self, name: str, calls: dict[str, Call], results: dict[str, Reply | OracleError]) -> None:
+    def _finish(self, name: str, calls: dict[str, Reservation], results: dict[str, Reply | OracleError]) -> None:
         outcomes = self._budget.end([(calls[key], result) for key, result in results.items()], name)
         found = self._watch.note(outcomes)
         self._stop = self._stop or self._budget.stop or found
@@ -178,10 +187,10 @@ class BatchDriver:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
-    def _fitting(self, requests: list[Request]) -> list[Request]:
+    def _fitting(self, requests: list[Call]) -> list[Call]:
         """The questions from the first on that one job and the budget have room for."""
         room, size = self._budget.left_usd, 0
-        taken: list[Request] = []
+        taken: list[Call] = []
         for request in requests[: self._size.most_requests]:
             most = self._budget.most_usd(request)
             room -= most

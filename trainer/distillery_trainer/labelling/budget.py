@@ -12,18 +12,25 @@ from distillery_trainer.labelling.driving import Stop
 from distillery_trainer.labelling.estimate import most
 from distillery_trainer.labelling.ledger import CostRatio, Ledger, Mode, Outcome
 from distillery_trainer.labelling.ledger_tables import LedgerError
-from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError, TerminalError
 from distillery_trainer.oracle.prices import Price
-from distillery_trainer.oracle.protocol import Reply, Request, Settings
-from distillery_trainer.oracle.usage import Usage
+from distillery_trainer.oracle.protocol import (
+    Call,
+    OracleError,
+    RefusedError,
+    Reply,
+    RetryError,
+    Settings,
+    TerminalError,
+    Usage,
+)
 
 ROUNDING = 1e-9
 HEADROOM = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A call under way: its number in the ledger, and the most that it can cost."""
+class Reservation:
+    """A call under way: its number in the ledger, and the maximum reserved for it."""
 
     number: int
     most_usd: float
@@ -43,7 +50,7 @@ class Terms:
     frame_tokens: int
     factor: float = 1.0
 
-    def most_usd(self, request: Request) -> float:
+    def most_usd(self, request: Call) -> float:
         """The most that a call can cost."""
         usage = most(request, self.settings, self.frame_tokens)
         return self.factor * self.price.max_cost(usage, self.mode == "batch")
@@ -85,11 +92,11 @@ class Budget:
         """What is neither spent nor reserved."""
         return self._max_usd - self._spent_usd - self._reserved_usd
 
-    def most_usd(self, request: Request) -> float:
+    def most_usd(self, request: Call) -> float:
         """The most that a call can cost."""
         return self._terms.most_usd(request)
 
-    def begin(self, requests: Sequence[Request], job: str | None = None) -> list[Call] | None:
+    def begin(self, requests: Sequence[Call], job: str | None = None) -> list[Reservation] | None:
         """Reserves and writes down calls that are about to be made, or None where that cannot be: see `refusal`."""
         mosts = [self._terms.most_usd(request) for request in requests]
         if self.stop is not None or 0 < sum(mosts) > self.left_usd:
@@ -101,21 +108,21 @@ class Budget:
             return None
         self._reserved_usd += sum(mosts)
         self.under_way += len(numbers)
-        return [Call(number, most_usd) for number, most_usd in zip(numbers, mosts, strict=True)]
+        return [Reservation(number, most_usd) for number, most_usd in zip(numbers, mosts, strict=True)]
 
-    def refusal(self, request: Request) -> Stop:
+    def refusal(self, request: Call) -> Stop:
         """Why `begin` took no call, not even this one alone."""
         detail = f"${max(self.left_usd, 0):.4f} are left, and the next call can cost ${self.most_usd(request):.4f}"
         return self.stop or Stop("budget", detail)
 
-    def adopt(self, calls: Sequence[Call]) -> None:
+    def adopt(self, calls: Sequence[Reservation]) -> None:
         """Takes over calls that an earlier process began and that counted as spent until now."""
         most_usd = sum(call.most_usd for call in calls)
         self._spent_usd -= most_usd
         self._reserved_usd += most_usd
         self.under_way += len(calls)
 
-    def end(self, results: Sequence[tuple[Call, Reply | OracleError]], job: str | None = None) -> list[Outcome]:
+    def end(self, results: Sequence[tuple[Reservation, Reply | OracleError]], job: str | None = None) -> list[Outcome]:
         """Writes down how calls ended and frees what they did not use."""
         outcomes = {call.number: outcome_of(result, call.most_usd, self._terms) for call, result in results}
         self._unwritten.append((outcomes, job))

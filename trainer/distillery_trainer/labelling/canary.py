@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from distillery_trainer.labelling.ledger import Mode, Past
 from distillery_trainer.labelling.standing import Judge, Standing, standing_of
-from distillery_trainer.oracle.protocol import Request
+from distillery_trainer.oracle.protocol import Call
 
 SIZE = 20
 AGAIN = "--retry-dead"
@@ -48,7 +48,7 @@ def canary_calls(history: Sequence[Past], mode: Mode, size: int) -> list[Past]:
     return [past for past in history if past.mode == mode and past.outcome.kind in ("reply", "refused")][:size]
 
 
-def choose(requests: Sequence[Request], count: int) -> list[Request]:
+def choose(requests: Sequence[Call], count: int) -> list[Call]:
     """`count` of the questions, spread over all of them by digest."""
     spread = sorted(requests, key=lambda request: hashlib.sha256(request.key.encode()).digest())
     return spread[:count]

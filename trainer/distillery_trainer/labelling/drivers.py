@@ -20,8 +20,8 @@ from distillery_trainer.labelling.live import LiveDriver
 from distillery_trainer.labelling.prepared import Prepared
 from distillery_trainer.labelling.watch import Watch
 from distillery_trainer.oracle.protocol import Oracle
+from distillery_trainer.oracle.providers.recorded import RecordedOracle
 from distillery_trainer.oracle.rates import Rates
-from distillery_trainer.oracle.recorded import RecordedOracle
 from distillery_trainer.oracle.services import RECORDED, open_batches, open_oracle
 
 

@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from distillery_trainer.oracle.errors import RetryError
-from distillery_trainer.oracle.protocol import Request
+from distillery_trainer.oracle.protocol import Call, RetryError
 
 Say = Callable[[str], None]
 Reason = Literal[
@@ -85,7 +84,7 @@ class Driver(Protocol):
     async def resume(self, asking: str) -> Stop | None:
         """Brings in what earlier processes began of an asking and is still to be had."""
 
-    async def run(self, requests: list[Request]) -> Stop | None:
+    async def run(self, requests: list[Call]) -> Stop | None:
         """Asks all questions, or says why it stopped before. What is answered, and what was paid, is in the ledger."""
 
     def interrupt(self) -> None:

@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
-from distillery_trainer.oracle.protocol import Request, Settings
+from distillery_trainer.oracle.protocol import Call, Settings, Usage
 from distillery_trainer.oracle.reply_schema import google_schema, plain_schema
-from distillery_trainer.oracle.usage import Usage
 
 # UTF-8 bytes for each token of input: prose in Latin script has about 4.5, Dutch and German 4, Chinese 3 to 4. Gemma,
 # Qwen and DeepSeek make a token of each figure or of three.
@@ -29,7 +28,7 @@ ANSWER_TOKENS = 12
 _ASCII = re.compile(r"[\x00-\x7f]+")
 
 
-def likely(request: Request, answers: int) -> Usage:
+def likely(request: Call, answers: int) -> Usage:
     """What a call will probably use, nothing cached and nothing thought."""
     content = f"{request.instruction}{request.message}".encode()
     words = len(content.translate(None, FIGURES))
@@ -37,7 +36,7 @@ def likely(request: Request, answers: int) -> Usage:
     return Usage(tokens + LIKELY_FRAME_TOKENS, LIKELY_FRAME_TOKENS + ANSWER_TOKENS * answers)
 
 
-def most(request: Request, settings: Settings, frame_tokens: int = MAX_FRAME_TOKENS) -> Usage:
+def most(request: Call, settings: Settings, frame_tokens: int = MAX_FRAME_TOKENS) -> Usage:
     """The maximum that a call can use; of output it is what the provider is told as the limit.
 
     Args:

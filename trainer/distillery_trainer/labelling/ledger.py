@@ -18,7 +18,7 @@ from typing import Any, Literal
 from distillery_runtime.errors import Problem
 from distillery_runtime.files.lock import only_process
 from distillery_trainer.labelling.ledger_tables import connect, reported
-from distillery_trainer.oracle.protocol import Request
+from distillery_trainer.oracle.protocol import Call, Usage
 from distillery_trainer.oracle.usage import Usage
 
 Mode = Literal["live", "batch"]
@@ -113,7 +113,7 @@ class Ledger:
         self._execute("INSERT OR IGNORE INTO askings VALUES (?, ?)", (asking, text))
 
     def begin(
-        self, asking: str, requests: Sequence[Request], most_usd: Sequence[float], mode: Mode, job: str | None = None
+        self, asking: str, requests: Sequence[Call], most_usd: Sequence[float], mode: Mode, job: str | None = None
     ) -> list[int]:
         """Writes down calls that are about to be made, all or none, and gives their numbers.
 

@@ -5,12 +5,11 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 
-from distillery_trainer.labelling.budget import Budget, Call
+from distillery_trainer.labelling.budget import Budget, Reservation
 from distillery_trainer.labelling.driving import Pace, Say, Stop, progress_line
 from distillery_trainer.labelling.estimate import likely
 from distillery_trainer.labelling.watch import Watch
-from distillery_trainer.oracle.errors import NO_ORACLE_THERE, OracleError, RetryError
-from distillery_trainer.oracle.protocol import Oracle, Reply, Request
+from distillery_trainer.oracle.protocol import NO_ORACLE_THERE, Call, Oracle, OracleError, Reply, RetryError
 from distillery_trainer.oracle.rates import Rates
 
 LONG_WAIT_S = 10.0
@@ -50,7 +49,7 @@ class LiveDriver:
         """Has nothing to bring in."""
         return None
 
-    async def run(self, requests: list[Request]) -> Stop | None:
+    async def run(self, requests: list[Call]) -> Stop | None:
         """Asks all questions, or says why it stopped; calls under way are always waited for, for they are paid.
 
         The first question goes alone until something at the address has answered, if only with an error.
@@ -77,7 +76,7 @@ class LiveDriver:
         """Lets no further call begin."""
         self._halt(Stop("interrupted", "the same command goes on"))
 
-    async def _work(self, queue: deque[Request]) -> None:
+    async def _work(self, queue: deque[Call]) -> None:
         while queue and self._stop is None:
             try:
                 await self._ask(queue.popleft())
@@ -88,7 +87,7 @@ class LiveDriver:
                 raise
             self._ended += 1
 
-    async def _ask(self, request: Request) -> None:
+    async def _ask(self, request: Call) -> None:
         used = likely(request, self._dimensions)
         for attempt in range(self._pace.patience.attempts):
             await self._unless_stopped(self._rates.take(used.input_tokens + used.output_tokens))
@@ -105,7 +104,7 @@ class LiveDriver:
                     self._say(f"asked to wait {result.after_s:.0f} s: {result}")
             await self._unless_stopped(asyncio.sleep(self._pace.patience.wait_s(attempt, result)))
 
-    async def _begin(self, request: Request) -> Call | None:
+    async def _begin(self, request: Call) -> Reservation | None:
         """The call, begun as soon as the budget has room for it; None where it never will, or all is to stop."""
         async with self._room:
             while self._stop is None:
@@ -118,7 +117,7 @@ class LiveDriver:
                     await self._room.wait()
         return None
 
-    async def _result(self, request: Request) -> Reply | OracleError:
+    async def _result(self, request: Call) -> Reply | OracleError:
         try:
             async with asyncio.timeout(self._pace.timeout_s):
                 return await self._oracle.ask(request)
@@ -127,7 +126,7 @@ class LiveDriver:
         except OracleError as error:
             return self._watch.parsed_first(error)
 
-    async def _end(self, call: Call, result: Reply | OracleError) -> None:
+    async def _end(self, call: Reservation, result: Reply | OracleError) -> None:
         if not (isinstance(result, RetryError) and result.reason in NO_ORACLE_THERE):
             self._found.set()
         found = self._watch.note(self._budget.end([(call, result)]))

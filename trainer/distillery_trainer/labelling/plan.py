@@ -9,7 +9,7 @@ from distillery_trainer.labelling.budget import Terms
 from distillery_trainer.labelling.estimate import likely
 from distillery_trainer.labelling.ledger import CostRatio
 from distillery_trainer.labelling.standing import Standing
-from distillery_trainer.oracle.protocol import Request
+from distillery_trainer.oracle.protocol import Call
 
 SHARE_DIGITS = 8
 FEWEST_REPLIES = 10  # that tell more of what calls cost than their length does
@@ -22,10 +22,10 @@ class Plan:
     Under a limit `keys` still has every article: what was answered before counts, and the rest is open.
     """
 
-    requests: Mapping[str, Request]
+    requests: Mapping[str, Call]
     keys: Mapping[str, tuple[str, ...]]
 
-    def open(self, standings: Mapping[str, Standing], again_up_to: int = 0) -> list[Request]:
+    def open(self, standings: Mapping[str, Standing], again_up_to: int = 0) -> list[Call]:
         """The questions that still want an answer.
 
         Args:
@@ -71,7 +71,7 @@ def make_plan(
         repeat_share: of the texts; chosen by digest, so that a larger file leaves the choice as it was.
         limit: only the first so many articles are asked about; None for all.
     """
-    requests: dict[str, Request] = {}
+    requests: dict[str, Call] = {}
     keys: dict[str, tuple[str, ...]] = {}
     for place, article in enumerate(articles):
         first = asking.request(article.id, article.text)
@@ -83,7 +83,7 @@ def make_plan(
     return Plan(requests, keys)
 
 
-def estimate(requests: Sequence[Request], terms: Terms, answers: int, ratio: CostRatio) -> Estimate:
+def estimate(requests: Sequence[Call], terms: Terms, answers: int, ratio: CostRatio) -> Estimate:
     """What some questions will use and cost, before they are asked.
 
     Args:

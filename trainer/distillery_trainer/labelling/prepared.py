@@ -18,7 +18,7 @@ from distillery_trainer.labelling.ledger import CostRatio, Mode, Past
 from distillery_trainer.labelling.plan import Estimate, Plan, estimate, make_plan
 from distillery_trainer.labelling.standing import Standing, standings
 from distillery_trainer.oracle.prices import Price
-from distillery_trainer.oracle.protocol import Request, Settings
+from distillery_trainer.oracle.protocol import Call, Settings
 from distillery_trainer.oracle.services import RECORDED, check_access, price_of
 
 # Fields of a request's body.
@@ -58,7 +58,7 @@ class Prepared:
         """What came of each question so far."""
         return standings(history, self.judge)
 
-    def estimate(self, requests: list[Request], ratio: CostRatio) -> Estimate:
+    def estimate(self, requests: list[Call], ratio: CostRatio) -> Estimate:
         """What some questions will use and cost; `ratio`: what replies have cost until now."""
         answers = len(self.spec.flags) + len(self.spec.dimensions)
         return estimate(requests, self.terms.knowing(ratio), answers, ratio)

@@ -22,8 +22,8 @@ from distillery_trainer.labelling.job import Questions
 from distillery_trainer.labelling.ledger import CostRatio
 from distillery_trainer.labelling.plan import Estimate, estimate
 from distillery_trainer.oracle.prices import FREE, Price
-from distillery_trainer.oracle.protocol import Request
-from distillery_trainer.oracle.services import Access, price_of, sent
+from distillery_trainer.oracle.protocol import Call
+from distillery_trainer.oracle.services import Access, address_and_body, price_of
 
 PLACEHOLDER = "(the article's title and text)"
 FROM_STDIN = "-"
@@ -36,7 +36,7 @@ class Preview:
 
     filter_label: str
     access: Access
-    request: Request
+    request: Call
     characters: int
     url: str
     body: Mapping[str, object]
@@ -107,7 +107,7 @@ def preview(folder: Path, spec: FilterSpec, access: Access, given_price: str | N
     schema = reply_schema(spec)
     asking = make_asking(spec.label, instruction, schema, access.service, access.model, access.settings)
     request = asking.request(article_id, text)
-    url, body = sent(access, schema, request)
+    url, body = address_and_body(access, schema, request)
     price = _price(access, given_price)
     frame_tokens = max_frame_tokens(asking.schema, access.settings)
     terms = Terms(asking.id, access.settings, price or FREE, "live", frame_tokens)

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable
 
 from distillery_trainer.labelling.driving import Patience, Stop
 from distillery_trainer.labelling.ledger import Outcome
-from distillery_trainer.oracle.errors import NO_ORACLE_THERE, OracleError
-from distillery_trainer.oracle.protocol import Reply
+from distillery_trainer.oracle.protocol import NO_ORACLE_THERE, OracleError, Reply
 
 FEWEST_USABLE = 0.5
 CHECK = "check that a server with OpenAI's or Gemini's API runs there, and --base-url"

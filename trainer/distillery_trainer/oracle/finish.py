@@ -6,8 +6,7 @@ word never decides by itself: a text that is of the schema is a reply, and only 
 
 import re
 
-from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError
-from distillery_trainer.oracle.usage import Usage
+from distillery_trainer.oracle.protocol import OracleError, RefusedError, RetryError, Usage
 
 MAX_WORD = 200
 _WHOLE = frozenset({"", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "finish_reason_unspecified"})

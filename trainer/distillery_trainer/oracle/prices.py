@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_trainer.oracle.usage import Usage
+from distillery_trainer.oracle.protocol import Usage
 
 TABLE = Path(__file__).with_name("prices.json")
 MILLION = 1_000_000

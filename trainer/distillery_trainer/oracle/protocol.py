@@ -1,16 +1,27 @@
-"""What every oracle takes and gives: a question about one article, and its raw reply with what it used."""
+"""Protocol of oracles: a call in; a raw reply with its tokens out, or one of three errors that say what to do next.
+
+OracleError
+├── RetryError     call again later: too many requests, a fault of the server, no answer in time
+├── TerminalError  stop: a wrong key, no credit, a quota used up, a model or address that is not there
+└── RefusedError   this article only: the provider blocked it, cut its reply short, or cannot take it
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from distillery_trainer.oracle.errors import OracleError
-from distillery_trainer.oracle.usage import Usage
+from distillery_runtime.errors import DistilleryError
+
+# Reasons of a `RetryError` that, from the first call on, mean that there is no oracle at that address.
+CANNOT_CONNECT = "cannot connect"
+CONNECTION_FAILED = "the connection failed"
+UNREADABLE = "an unreadable response"
+NO_ORACLE_THERE = frozenset({CANNOT_CONNECT, CONNECTION_FAILED, UNREADABLE})
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One question about one article.
+class Call:
+    """One call to an oracle: a question about one article.
 
     `key` names it in the ledger and in batches. `instruction` is the prompt's static part, the same for all articles,
     so that providers can cache it; `message` is the article between its delimiters and what follows it. `repeat`
@@ -22,6 +33,16 @@ class Request:
     instruction: str
     message: str
     repeat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call: `cached_tokens` are part of the input, `thinking_tokens` part of the output."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    thinking_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +77,62 @@ class Settings:
         return self.max_output_tokens + (self.thinking_tokens or 0)
 
 
-class Oracle(Protocol):
-    """Asks one question at a time. Several may be under way at once, all in one event loop."""
+class OracleError(DistilleryError):
+    """An oracle gave no usable reply.
 
-    async def ask(self, request: Request) -> Reply:
-        """The reply to one question.
+    `reason` is a few words that can be counted, `detail` what the provider wrote. `raw`, `usage` and `model` are of a
+    text that came all the same, and was paid: if it is of the schema it is a reply, whatever the provider says of it.
+    """
+
+    def __init__(
+        self, reason: str, detail: str = "", raw: str = "", usage: Usage | None = None, model: str = ""
+    ) -> None:
+        self.reason = reason
+        self.detail = detail
+        self.raw = raw
+        self.usage = usage
+        self.model = model
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+
+
+class RetryError(OracleError):
+    """Asking again may help, after `after_s` seconds where the server named a time.
+
+    `may_be_paid`: the call may have been worked off although no reply came, as after a time-out.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str = "",
+        after_s: float | None = None,
+        may_be_paid: bool = False,
+        raw: str = "",
+        usage: Usage | None = None,
+        model: str = "",
+    ) -> None:
+        super().__init__(reason, detail, raw, usage, model)
+        self.after_s = after_s
+        self.may_be_paid = may_be_paid
+
+
+class TerminalError(OracleError):
+    """Every further call would fail alike."""
+
+
+class RefusedError(OracleError):
+    """There is no usable reply for this article."""
+
+
+class Oracle(Protocol):
+    """Makes live calls. Several may be under way at once, all in one event loop."""
+
+    async def ask(self, call: Call) -> Reply:
+        """Makes a call, which is paid, and gives the reply.
 
         Raises:
-            RetryError: ask again later.
-            TerminalError: asking anything more is of no use.
+            RetryError: call again later.
+            TerminalError: every further call would fail alike.
             RefusedError: this article got no usable reply, and others may.
         """
 
@@ -85,16 +153,19 @@ class BatchResult:
 
 
 class BatchOracle(Protocol):
-    """Asks many questions in one job that the provider works off by itself."""
+    """Makes many calls in one batch that the provider works off by itself."""
 
-    async def submit(self, name: str, requests: Sequence[Request]) -> str:
-        """Starts a job under a name of ours and gives the provider's name for it. Raises as `Oracle.ask` does."""
+    async def submit(self, name: str, calls: Sequence[Call]) -> str:
+        """Starts a batch, which is paid, under a name of ours and gives the provider's name for it.
+
+        Raises as `Oracle.ask` does.
+        """
 
     async def find(self, name: str) -> str | None:
-        """The provider's name of the job that was started under a name of ours, or None if there is none."""
+        """The provider's name of the batch that was started under a name of ours, or None if there is none."""
 
     async def fetch(self, remote: str) -> BatchResult | None:
-        """What a job has brought, or None while it is at work."""
+        """What a batch has brought, or None while it is at work."""
 
     async def close(self) -> None:
         """Closes connections."""

@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 import httpx2
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_trainer.oracle.connections import is_loopback
 from distillery_trainer.oracle.credentials import read_key
-from distillery_trainer.oracle.openai_compatible import PATH, ChatOracle, ReplyFormat, body_fields, request_body
+from distillery_trainer.oracle.http import is_loopback
 from distillery_trainer.oracle.prices import FREE, Price, find_price
-from distillery_trainer.oracle.protocol import BatchOracle, Oracle, Request, Settings
+from distillery_trainer.oracle.protocol import BatchOracle, Call, Oracle, Settings
+from distillery_trainer.oracle.providers.openai_compatible import PATH, ChatOracle, ReplyFormat, body_fields, call_body
 
 if TYPE_CHECKING:
-    from distillery_trainer.oracle.gemini import GeminiOracle
+    from distillery_trainer.oracle.providers.gemini import GeminiOracle
 
 GEMINI, RECORDED = "gemini", "recorded"
 
@@ -109,18 +109,17 @@ def is_free(service: str, base_url: str | None) -> bool:
     return chat is not None and (chat.is_free or is_loopback(base_url or chat.base_url))
 
 
-def sent(access: Access, schema: Mapping[str, object], request: Request) -> tuple[str, dict[str, object]]:
-    """The address and the body of the call that a question becomes; no key is needed, and none is in it."""
+def address_and_body(access: Access, schema: Mapping[str, object], call: Call) -> tuple[str, dict[str, object]]:
+    """The address and the body of a call, which is not made; no key is needed, and none is in it."""
     if access.service == GEMINI:
-        from distillery_trainer.oracle.gemini import API_VERSION, GOOGLE  # here, as below
-        from distillery_trainer.oracle.gemini_wire import generation_config
-        from distillery_trainer.oracle.gemini_wire import request_body as gemini_body
+        from distillery_trainer.oracle.providers import gemini  # here, as below
 
-        url = f"{(access.base_url or GOOGLE).rstrip('/')}/{API_VERSION}/models/{access.model}:generateContent"
-        return url, gemini_body(request, generation_config(access.settings, schema))
+        body = gemini.call_body(call, gemini.generation_config(access.settings, schema))
+        base = f"{(access.base_url or gemini.GOOGLE).rstrip('/')}/{gemini.API_VERSION}"
+        return f"{base}/models/{access.model}:generateContent", body
     service = CHAT_SERVICES[access.service]
     fields = body_fields(access.model, access.settings, schema, service.reply_format, service.limit_field)
-    return f"{(access.base_url or service.base_url).rstrip('/')}/{PATH}", request_body(request, fields)
+    return f"{(access.base_url or service.base_url).rstrip('/')}/{PATH}", call_body(call, fields)
 
 
 def _place(access: Access) -> str:
@@ -169,13 +168,13 @@ def open_oracle(access: Access, schema: Mapping[str, object]) -> Oracle:
 
 def open_batches(access: Access, schema: Mapping[str, object]) -> BatchOracle:
     """Gemini's batch mode; raises as `open_oracle` does."""
-    from distillery_trainer.oracle.gemini_batch import GeminiBatches  # here: google-genai takes a second to import
+    from distillery_trainer.oracle.providers.gemini import GeminiBatches  # here: google-genai takes a second to import
 
     return GeminiBatches(_gemini(access, schema))
 
 
 def _gemini(access: Access, schema: Mapping[str, object]) -> "GeminiOracle":
-    from distillery_trainer.oracle.gemini import GeminiOracle  # here, as above
+    from distillery_trainer.oracle.providers.gemini import GeminiOracle  # here, as above
 
     variables = (access.key_variable,) if access.key_variable else GEMINI_KEYS
     key = read_key(variables, needed=True) or ""

@@ -7,9 +7,7 @@ from pathlib import Path
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.data.labels import LabelledArticle, read_labels
 from distillery_trainer.filters.reply import lowest_caps
-from distillery_trainer.oracle.errors import RefusedError
-from distillery_trainer.oracle.protocol import Reply, Request
-from distillery_trainer.oracle.usage import Usage
+from distillery_trainer.oracle.protocol import Call, RefusedError, Reply, Usage
 
 NOTHING = Usage(0, 0)
 
@@ -31,14 +29,14 @@ class RecordedOracle:
         self._spec = spec
         self._key_of = key_of
 
-    async def ask(self, request: Request) -> Reply:
+    async def ask(self, call: Call) -> Reply:
         """The recorded labels, or one of the recorded repeats, as a reply."""
-        article = self._articles.get(request.article_id)
+        article = self._articles.get(call.article_id)
         if article is None:
             raise RefusedError("not recorded", "no article of this id in the recorded labels")
-        if self._key_of(article, request.repeat) != request.key:
+        if self._key_of(article, call.repeat) != call.key:
             raise RefusedError("not recorded", "the recorded article of this id has another text")
-        scores = dict(zip(self._spec.dimension_names, _answer(article, request.repeat), strict=True))
+        scores = dict(zip(self._spec.dimension_names, _answer(article, call.repeat), strict=True))
         flags = {name: name in article.flags and self._obeys(scores, name) for name in self._spec.flag_names}
         return Reply(json.dumps(flags | scores), NOTHING, article.oracle or "not stated")
 

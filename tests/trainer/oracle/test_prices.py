@@ -7,7 +7,7 @@ import pytest
 
 from distillery_runtime.errors import InputError
 from distillery_trainer.oracle.prices import TABLE, Price, find_price
-from distillery_trainer.oracle.usage import Usage
+from distillery_trainer.oracle.protocol import Usage
 
 PRICE = Price(input=1.0, cached=0.1, output=10.0, batch=0.5, as_of="2026-01-01")
 

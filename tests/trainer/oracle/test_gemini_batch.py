@@ -7,14 +7,21 @@ from typing import Any
 import pytest
 from oracle_server import Answer, Ask
 
-from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError, TerminalError
-from distillery_trainer.oracle.gemini import GeminiOracle
-from distillery_trainer.oracle.gemini_batch import GeminiBatches
-from distillery_trainer.oracle.protocol import BatchResult, Reply, Request, Settings
-from distillery_trainer.oracle.usage import Usage
+from distillery_trainer.oracle.protocol import (
+    BatchResult,
+    Call,
+    OracleError,
+    RefusedError,
+    Reply,
+    RetryError,
+    Settings,
+    TerminalError,
+    Usage,
+)
+from distillery_trainer.oracle.providers.gemini import GeminiBatches, GeminiOracle
 
 SCHEMA = {"type": "object", "properties": {"b": {"type": "number"}, "a": {"type": "number"}}}
-REQUESTS = [Request(f"key-{i}", f"a{i}", "Score it.", f"Article {i}.") for i in range(3)]
+CALLS = [Call(f"key-{i}", f"a{i}", "Score it.", f"Article {i}.") for i in range(3)]
 Server = Any  # Any: OracleServer
 
 
@@ -30,7 +37,7 @@ def with_batches(server: Server, work: Callable[[GeminiBatches], Awaitable[Any]]
 
 
 async def finished(batches: GeminiBatches) -> BatchResult:
-    remote = await batches.submit("job-1", REQUESTS)
+    remote = await batches.submit("job-1", CALLS)
     for _ in range(10):
         if (result := await batches.fetch(remote)) is not None:
             return result
@@ -85,7 +92,7 @@ def test_a_job_that_is_at_work_has_no_result(serve: Callable[..., Server]) -> No
     server = serve(Answer("{}"), polls=5)
 
     async def poll_once(batches: GeminiBatches) -> BatchResult | None:
-        return await batches.fetch(await batches.submit("job-1", REQUESTS))
+        return await batches.fetch(await batches.submit("job-1", CALLS))
 
     assert with_batches(server, poll_once) is None
 
@@ -94,8 +101,8 @@ def test_a_job_is_found_by_the_name_that_it_was_given(serve: Callable[..., Serve
     server = serve(Answer("{}"))
 
     async def names(batches: GeminiBatches) -> tuple[str, str | None, str | None]:
-        await batches.submit("job-0", REQUESTS)
-        remote = await batches.submit("job-1", REQUESTS)
+        await batches.submit("job-0", CALLS)
+        remote = await batches.submit("job-1", CALLS)
         return remote, await batches.find("job-1"), await batches.find("job-2")
 
     remote, found, missing = with_batches(server, names)

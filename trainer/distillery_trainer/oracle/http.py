@@ -1,19 +1,22 @@
-"""From an HTTP status and the provider's own code to the error that says what to do next.
+"""HTTP to oracles: connections with one TLS context, and from a failure's status and codes to the error to raise.
 
 Only the status and machine-readable codes decide, never words of a message: a text about an "author" is no error of
-authorisation.
+authorisation. How many connections are open at once is for the driver to bound.
 """
 
 import email.utils
+import functools
+import ipaddress
 import math
 import os
+import ssl
 import time
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import httpx2
 
-from distillery_trainer.oracle.connections import is_loopback
-from distillery_trainer.oracle.errors import (
+from distillery_trainer.oracle.protocol import (
     CANNOT_CONNECT,
     CONNECTION_FAILED,
     OracleError,
@@ -22,6 +25,7 @@ from distillery_trainer.oracle.errors import (
     TerminalError,
 )
 
+LONGEST_CONNECT_S = 10.0  # a server that is there accepts within it, however long its reply takes
 MAX_DETAIL = 500
 LONGEST_WAIT_S = 3600.0
 
@@ -48,6 +52,39 @@ _TERMINAL_CODES = {
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 _TIMED_OUT = {408, 504, 524}  # of a server in between; the one behind it may have worked on, and be paid
 _RETRY_STATUS = {408: "no answer in time", 409: "conflict", 425: "too early", 429: "too many requests"}
+
+
+@functools.cache
+def tls() -> ssl.SSLContext:
+    """The process's TLS context, with the environment's certificates or certifi's."""
+    return httpx2.create_ssl_context()
+
+
+def asynchronous(base_url: str = "", timeout_s: float = 120.0, key: str | None = None) -> httpx2.AsyncClient:
+    """A client for one event loop; `key` is sent as a bearer token, where there is one.
+
+    A server on this machine is reached directly, whatever proxy the environment names.
+    """
+    return httpx2.AsyncClient(
+        base_url=base_url,
+        timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, LONGEST_CONNECT_S)),
+        verify=tls(),
+        limits=httpx2.Limits(max_connections=None),
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        trust_env=not is_loopback(base_url),
+    )
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is one of this machine's own."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
 
 
 def error_of(status: int, codes: set[str], message: str, retry_after_s: float | None = None) -> OracleError:
@@ -123,3 +160,13 @@ def _proxy(url: str) -> str:
     """The proxy variables of the environment that such a connection goes by, without their values: they hold keys."""
     names = [] if is_loopback(url) else [n for n in _PROXIES if os.environ.get(n) or os.environ.get(n.lower())]
     return f", by the proxy of {', '.join(names)}" if names else ""
+
+
+def count(record: Mapping[str, object], *path: str) -> int | None:
+    """A count at a path of nested objects, or None where there is no whole number of at least 0."""
+    value: object = record
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        return None
+    return value

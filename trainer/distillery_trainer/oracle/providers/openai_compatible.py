@@ -6,14 +6,22 @@ from typing import Any, Literal
 
 import httpx2
 
-from distillery_trainer.oracle import connections
+from distillery_trainer.oracle import http
 from distillery_trainer.oracle.credentials import without_key
-from distillery_trainer.oracle.errors import UNREADABLE, OracleError, RefusedError, RetryError, TerminalError
 from distillery_trainer.oracle.finish import objection
-from distillery_trainer.oracle.http_status import MAX_DETAIL, error_of, from_transport, retry_after
-from distillery_trainer.oracle.protocol import Reply, Request, Settings
+from distillery_trainer.oracle.http import MAX_DETAIL, count, error_of, from_transport, retry_after
+from distillery_trainer.oracle.protocol import (
+    UNREADABLE,
+    Call,
+    OracleError,
+    RefusedError,
+    Reply,
+    RetryError,
+    Settings,
+    TerminalError,
+    Usage,
+)
 from distillery_trainer.oracle.reply_schema import plain_schema
-from distillery_trainer.oracle.usage import Usage, count
 
 Json = Any  # Any: a provider's JSON, read with care
 ReplyFormat = Literal["json_schema", "json_object"]
@@ -27,7 +35,7 @@ class ChatOracle:
     """Asks one model through `/chat/completions`.
 
     Args:
-        model, settings, schema: of each question, as `body_fields` has them.
+        model, settings, schema: of each call, as `body_fields` has them.
         key: of the provider, if it wants one; appears in no error.
         base_url: the address up to `/chat/completions`.
         reply_format, limit_field: as `body_fields` has them.
@@ -49,12 +57,12 @@ class ChatOracle:
         self._fields = body_fields(model, settings, schema, reply_format, limit_field)
         self._key = key
         self._url = f"{base_url.rstrip('/')}/{PATH}"
-        self._http = connections.asynchronous(f"{base_url.rstrip('/')}/", timeout_s, key)
+        self._http = http.asynchronous(f"{base_url.rstrip('/')}/", timeout_s, key)
 
-    async def ask(self, request: Request) -> Reply:
-        """The reply to one question; raises as `Oracle.ask` says."""
+    async def ask(self, call: Call) -> Reply:
+        """The reply to one call; raises as `Oracle.ask` says."""
         try:
-            response = await self._http.post(PATH, json=request_body(request, self._fields))
+            response = await self._http.post(PATH, json=call_body(call, self._fields))
         except httpx2.HTTPError as error:
             raise from_transport(error, self._url) from error
         text = without_key(response.text, self._key)
@@ -85,7 +93,7 @@ def body_fields(
     reply_format: ReplyFormat = "json_schema",
     limit_field: str = "max_tokens",
 ) -> dict[str, object]:
-    """What the body of each request holds beside its messages.
+    """What the body of each call holds beside its messages.
 
     Args:
         model: the model's name.
@@ -103,9 +111,9 @@ def body_fields(
     }
 
 
-def request_body(request: Request, fields: Mapping[str, object]) -> dict[str, object]:
-    """The body of one request."""
-    messages = [{"role": "system", "content": request.instruction}, {"role": "user", "content": request.message}]
+def call_body(call: Call, fields: Mapping[str, object]) -> dict[str, object]:
+    """The body of one call."""
+    messages = [{"role": "system", "content": call.instruction}, {"role": "user", "content": call.message}]
     return {**fields, "messages": messages}
 
 

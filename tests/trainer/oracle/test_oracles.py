@@ -13,16 +13,23 @@ from oracle_server import Answer
 from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.filters.prompt import reply_schema
 from distillery_trainer.filters.scaffold import CONFIG
-from distillery_trainer.oracle.errors import OracleError, RefusedError, RetryError, TerminalError
-from distillery_trainer.oracle.gemini import GeminiOracle
-from distillery_trainer.oracle.openai_compatible import ChatOracle
-from distillery_trainer.oracle.protocol import Reply, Request, Settings
+from distillery_trainer.oracle.protocol import (
+    Call,
+    OracleError,
+    RefusedError,
+    Reply,
+    RetryError,
+    Settings,
+    TerminalError,
+    Usage,
+)
+from distillery_trainer.oracle.providers.gemini import GeminiOracle
+from distillery_trainer.oracle.providers.openai_compatible import ChatOracle
 from distillery_trainer.oracle.reply_schema import plain_schema
-from distillery_trainer.oracle.services import CHAT_SERVICES, Access, sent
-from distillery_trainer.oracle.usage import Usage
+from distillery_trainer.oracle.services import CHAT_SERVICES, Access, address_and_body
 
 KEY = "a-key-that-nobody-may-see"
-REQUEST = Request("key-1", "a1", "Score it.", "An article.")
+CALL = Call("key-1", "a1", "Score it.", "An article.")
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -51,10 +58,10 @@ def chat(server: Server, settings: Settings = PLAIN, timeout_s: float = 5) -> Ch
 BOTH = pytest.mark.parametrize("client", [gemini, chat], ids=["gemini", "openai"])
 
 
-def ask(oracle: GeminiOracle | ChatOracle, *requests: Request) -> list[Reply]:
+def ask(oracle: GeminiOracle | ChatOracle, *calls: Call) -> list[Reply]:
     async def all_of_them() -> list[Reply]:
         try:
-            return [await oracle.ask(request) for request in requests or (REQUEST,)]
+            return [await oracle.ask(call) for call in calls or (CALL,)]
         finally:
             await oracle.close()
 
@@ -137,7 +144,7 @@ def test_a_chat_is_sent_a_strict_schema_and_the_extra_fields(serve: Callable[...
 def test_a_server_with_a_grammar_is_sent_every_half_point_and_no_bounds(service: str) -> None:
     spec = parse_spec(yaml.safe_load(CONFIG.format(name="topic")), "config.yaml")
 
-    _, body = sent(Access(service, "m", PLAIN), reply_schema(spec), REQUEST)
+    _, body = address_and_body(Access(service, "m", PLAIN), reply_schema(spec), CALL)
 
     format_: Any = body["response_format"]  # Any: nested JSON
     scores = format_["json_schema"]["schema"]["properties"].values()
