@@ -21,7 +21,7 @@ from pathlib import Path
 import distillery_runtime
 from distillery_runtime.spec.model import TextPolicy
 from distillery_trainer.curate.injections import Detector
-from distillery_trainer.curate.records import read_records
+from distillery_trainer.data.articles import read_received
 
 ATTACKS = {
     "en": [
@@ -104,7 +104,7 @@ def main() -> int:
     options = parser.parse_args()
     texts = [
         str(a.record.get("text") or a.record.get("content"))
-        for a in read_records([options.articles], TextPolicy()).articles
+        for a in read_received([options.articles], TextPolicy()).articles
     ]
     detector, chance = Detector(), random.Random(options.seed)
     order = [list(KINDS)[i % len(KINDS)] for i in range(options.count)]

@@ -13,8 +13,8 @@ from distillery_runtime.cli.main import main as distillery
 from distillery_runtime.errors import InputError
 from distillery_runtime.scoring.steps import Timings
 from distillery_trainer.cli.main import main as trainer
+from distillery_trainer.data.articles import Pool
 from distillery_trainer.data.labels import read_labels
-from distillery_trainer.data.pool import Pool
 from distillery_trainer.filters.scaffold import CONFIG
 from distillery_trainer.runs.distil import Distillation
 from distillery_trainer.runs.run import open_finished_run

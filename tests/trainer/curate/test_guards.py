@@ -11,7 +11,7 @@ from distillery_runtime.articles.text import ArticleText, compose
 from distillery_runtime.spec.model import TextPolicy
 from distillery_trainer.cli.main import main
 from distillery_trainer.curate.guards import TABLE, Guards, read_table, sort_articles
-from distillery_trainer.curate.records import read_records
+from distillery_trainer.data.articles import read_received
 
 STORY = (
     "The harbour town bought a ferry that runs on batteries. It crosses the water in eleven minutes, and its crew "
@@ -85,7 +85,7 @@ def test_every_reason_of_the_table_has_phrases_in_seven_languages_none_twice_in_
 def test_of_duplicates_the_longest_text_is_kept_and_each_drop_is_explained(write_rows: Callable[..., Path]) -> None:
     longer = f"{STORY} More ferries will follow."
     rows = [{"id": n, "title": "", "text": text} for n, text in (("a", STORY), ("b", longer), ("c", STORY.upper()))]
-    receipt = read_records([write_rows("a.jsonl", [*rows, {"id": "a", "text": "again"}, "{"])], TextPolicy())
+    receipt = read_received([write_rows("a.jsonl", [*rows, {"id": "a", "text": "again"}, "{"])], TextPolicy())
 
     found = sort_articles(receipt, Guards())
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from distillery_runtime.errors import InputError
 from distillery_trainer.data import duplicates
-from distillery_trainer.data.duplicates import linked, near_duplicate_groups, near_duplicate_pairs, tokens
+from distillery_trainer.data.duplicates import linked, near_duplicate_groups, near_duplicate_pairs, new_texts, tokens
 
 VOCABULARY = [f"word{i}" for i in range(2000)]
 FEW = settings(derandomize=True, max_examples=20, deadline=None)
@@ -223,3 +223,10 @@ def test_twice_as_many_texts_cost_at_most_three_times_as_much(kind: str) -> None
     costs = [(cpu_seconds(few), cpu_seconds(many)) for _ in range(4)]  # in turns: other work disturbs both alike
 
     assert min(cost for _, cost in costs) <= 3 * min(cost for cost, _ in costs)
+
+
+def test_new_texts_are_no_near_duplicates_of_known_ones_nor_of_one_another() -> None:
+    story = " ".join(f"word{i}" for i in range(40))
+    known, fresh, other = story, story.replace("word", "term"), story.replace("word", "thing")
+
+    assert new_texts([known + " again", fresh, fresh + " once more", other], [known]) == [fresh, other]

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillery_trainer.labelling.articles import Article
+from distillery_runtime.articles.text import ArticleText
+from distillery_trainer.data.articles import ReceivedArticle
 from distillery_trainer.labelling.asking import Asking, make_asking
 from distillery_trainer.labelling.plan import make_plan
 from distillery_trainer.oracle.protocol import Settings
@@ -18,8 +19,9 @@ def asking(instruction: str = "Score it.", model: str = "m", **changes: object) 
     return make_asking("topic-1", instruction, SCHEMA, "gemini", model, Settings(**changes))  # type: ignore[arg-type]
 
 
-def numbered(count: int) -> list[Article]:
-    return [Article(f"a{i}", f"Text {i}.", {}) for i in range(count)]
+def numbered(count: int) -> list[ReceivedArticle]:
+    texts = [ArticleText("", f"Text {i}.", f"Text {i}.") for i in range(count)]
+    return [ReceivedArticle(f"line {i}", {}, f"a{i}", text) for i, text in enumerate(texts)]
 
 
 @settings(max_examples=30)

@@ -10,8 +10,8 @@ import pytest
 
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec.model import FilterSpec
+from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.labels import LabelledSet, read_labels
-from distillery_trainer.data.pool import read_pool
 from distillery_trainer.filters.scaffold import init_filter
 from distillery_trainer.runs.distil import Distillation
 from distillery_trainer.runs.fit import FitRequest, fit

@@ -19,8 +19,8 @@ from distillery_trainer.curate.findings import as_text
 from distillery_trainer.curate.guards import MIN_WORDS, Guards, guard_files
 from distillery_trainer.curate.prepare import FLOOR, prepare_files
 from distillery_trainer.curate.prove import prove
-from distillery_trainer.curate.records import read_records
 from distillery_trainer.curate.review import export_sheet, import_sheet
+from distillery_trainer.data.articles import read_received
 from distillery_trainer.data.labels import find_labels
 from distillery_trainer.data.split import read_splits
 from distillery_trainer.filters.find import find_filter, load_filter
@@ -198,7 +198,7 @@ def _labelled(options: argparse.Namespace) -> tuple[FilterSpec, list[Path]]:
 def _splits(splits: Path | None, labels: Sequence[Path], policy: TextPolicy) -> dict[str, str] | None:
     if splits is None:
         return None
-    ids = [article.id for article in read_records(labels, policy).articles]
+    ids = [article.id for article in read_received(labels, policy).articles]
     return {one.id: one.split for one in read_splits(splits, ids, whole=False)}
 
 

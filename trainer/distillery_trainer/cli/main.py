@@ -18,8 +18,8 @@ from distillery_trainer.cli import evaluate as judge_cli
 from distillery_trainer.cli import label as label_cli
 from distillery_trainer.cli import prefilter as prefilter_cli
 from distillery_trainer.cli.summary import summarise
+from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.labels import find_labels
-from distillery_trainer.data.pool import read_pool
 from distillery_trainer.filters.find import (
     CONFIG_NAME,
     all_filters,

@@ -22,7 +22,7 @@ from distillery_trainer.curate.checks import (
     check_truncation,
 )
 from distillery_trainer.curate.findings import Finding
-from distillery_trainer.curate.records import read_records
+from distillery_trainer.data.articles import read_received
 from distillery_trainer.data.duplicates import near_duplicate_pairs
 from distillery_trainer.data.labels import LabelledSet, files_digest, read_labels
 
@@ -60,7 +60,7 @@ def read_audited(files: Sequence[Path], spec: FilterSpec, splits: Mapping[str, s
     """
     labelled = read_labels(files, spec)
     raw = {
-        a.id: f"{a.record.get('title') or ''}\n{_content(a.record)}" for a in read_records(files, spec.text).articles
+        a.id: f"{a.record.get('title') or ''}\n{_content(a.record)}" for a in read_received(files, spec.text).articles
     }
     received = [raw[article.id] for article in labelled.articles]
     return Audited(spec, labelled, received, splits, near_duplicate_pairs(labelled.texts))

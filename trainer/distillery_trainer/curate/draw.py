@@ -12,8 +12,8 @@ from distillery_runtime.bundles.load import load
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec, ProbeSettings, TextPolicy
 from distillery_runtime.spec.verdict import overalls
-from distillery_trainer.curate.records import Received, read_records
-from distillery_trainer.data.pool import unlike
+from distillery_trainer.data.articles import ReceivedArticle, read_received
+from distillery_trainer.data.duplicates import unlike
 from distillery_trainer.models.choose import open_embedder
 from distillery_trainer.runs.run import open_finished_run
 from distillery_trainer.runs.run_models import RunModels
@@ -74,7 +74,7 @@ def draw(total: int, rankings: Mapping[str, Sequence[int]], request: DrawRequest
 
 
 def write_chosen(
-    path: Path, articles: Sequence[Received], chosen: Sequence[Chosen], scores: Mapping[str, Sequence[float]]
+    path: Path, articles: Sequence[ReceivedArticle], chosen: Sequence[Chosen], scores: Mapping[str, Sequence[float]]
 ) -> None:
     """Writes the articles drawn, with `stratum`, `inclusion_probability` and what each was ranked by."""
     write_jsonl(
@@ -113,8 +113,8 @@ def screen_files(
     Raises:
         InputError: a file is missing or holds no article, or there are fewer articles than asked for.
     """
-    known = read_records(seeds, TextPolicy())
-    received = read_records(files, TextPolicy()).articles
+    known = read_received(seeds, TextPolicy())
+    received = read_received(files, TextPolicy()).articles
     articles = [a for a in received if a.id not in set(known.ids) and a.text not in set(known.texts)]
     if not articles:
         raise InputError("--articles", [Problem("(all files)", "only the seeds", "other articles")])
@@ -161,7 +161,7 @@ def _units(rows: Floats) -> Floats:
     return units
 
 
-def _write(out: Path, articles: Sequence[Received], chosen: Sequence[Chosen], likeness: Floats) -> None:
+def _write(out: Path, articles: Sequence[ReceivedArticle], chosen: Sequence[Chosen], likeness: Floats) -> None:
     write_chosen(out, articles, chosen, {"similarity": likeness.tolist()})
 
 
@@ -178,7 +178,7 @@ def mine_files(
     is_run = (source / "manifest.json").is_file()
     spec = open_finished_run(source).spec if is_run else load(source).spec
     every = _admitted(files, spec)
-    texts = read_records(known, spec.text).texts if known else []
+    texts = read_received(known, spec.text).texts if known else []
     articles = [every[place] for place in unlike([article.text for article in every], texts)]
     if not articles:
         raise InputError("--articles", [Problem("(all files)", "none that is admitted and new", "others")])
@@ -215,7 +215,7 @@ def bundle_overalls(folder: Path, texts: Sequence[str]) -> tuple[Array, Array]:
     return said[0], said[-1]
 
 
-def _admitted(files: Sequence[Path], spec: FilterSpec) -> list[Received]:
+def _admitted(files: Sequence[Path], spec: FilterSpec) -> list[ReceivedArticle]:
     prefilter = Prefilter(spec)
-    received = read_records(files, spec.text).articles
+    received = read_received(files, spec.text).articles
     return [article for article in received if prefilter.check(article.cleaned).blocked_by is None]

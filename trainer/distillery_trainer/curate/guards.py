@@ -13,7 +13,7 @@ import yaml
 from distillery_runtime.articles.text import ArticleText
 from distillery_runtime.spec.model import TextPolicy
 from distillery_runtime.spec.patterns import compile_pattern, phrases_pattern
-from distillery_trainer.curate.records import Receipt, Received, read_records
+from distillery_trainer.data.articles import ReceivedArticle, ReceivedSet, read_received
 from distillery_trainer.data.duplicates import near_duplicate_groups, representatives, tokens
 from distillery_trainer.store.files import write_jsonl
 
@@ -156,8 +156,8 @@ def letter_share(text: str) -> float:
 class Sorted:
     """Articles in file order: those kept with their groups, those dropped with the reason, and unreadable lines."""
 
-    kept: tuple[tuple[Received, str], ...]
-    dropped: tuple[tuple[Received, Dropped], ...]
+    kept: tuple[tuple[ReceivedArticle, str], ...]
+    dropped: tuple[tuple[ReceivedArticle, Dropped], ...]
     unreadable: tuple[Mapping[str, object], ...]
 
     def counts(self) -> dict[str, int]:
@@ -173,14 +173,14 @@ def guard_files(files: Sequence[Path], out: Path, dropped: Path, guards: Guards)
     Raises:
         InputError: a file is missing, or holds no article.
     """
-    result = sort_articles(read_records(files, TextPolicy()), guards)
+    result = sort_articles(read_received(files, TextPolicy()), guards)
     write_jsonl(out, ({**article.record, "group": group} for article, group in result.kept))
     rows = [{**article.record, "reason": why.reason, "found": why.found} for article, why in result.dropped]
     write_jsonl(dropped, [*rows, *result.unreadable])
     return result
 
 
-def sort_articles(receipt: Receipt, guards: Guards) -> Sorted:
+def sort_articles(receipt: ReceivedSet, guards: Guards) -> Sorted:
     """Drops what a guard names, then all of each near-duplicate group but its longest text."""
     checked = [(article, guards.check(article.cleaned)) for article in receipt.articles]
     passed = [article for article, why in checked if why is None]
@@ -194,10 +194,10 @@ def sort_articles(receipt: Receipt, guards: Guards) -> Sorted:
     reasons = {article.id: why or repeated.get(article.id) for article, why in checked}
     kept = [(a, g) for a, g in zip(passed, groups, strict=True) if a.id not in repeated]
     dropped = [(article, why) for article, _ in checked if (why := reasons[article.id])]
-    lines = [{"where": line.where, "reason": UNREADABLE, "found": line.reason} for line in receipt.unreadable]
+    lines = [{"where": line.where, "reason": UNREADABLE, "found": line.reason} for line in receipt.unusable]
     return Sorted(tuple(kept), tuple(dropped), tuple(lines))
 
 
-def _repeats(article: Received, kept: Received) -> Dropped:
+def _repeats(article: ReceivedArticle, kept: ReceivedArticle) -> Dropped:
     same = article.text.casefold() == kept.text.casefold()
     return Dropped(DUPLICATE if same else NEAR_DUPLICATE, f"of {kept.id}")

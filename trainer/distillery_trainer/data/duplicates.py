@@ -82,6 +82,30 @@ def representatives(groups: Sequence[str], texts: Sequence[str]) -> dict[str, in
     return chosen
 
 
+def new_texts(texts: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The texts that are no near-duplicates of a known one, nor of one another."""
+    taken, groups = _known_groups(texts, known)
+    kept = []
+    for text, group in zip(texts, groups, strict=True):
+        if group not in taken:
+            taken.add(group)
+            kept.append(text)
+    return kept
+
+
+def unlike(texts: Sequence[str], known: Sequence[str]) -> list[int]:
+    """The places of the texts that are no near-duplicates of a known one."""
+    taken, groups = _known_groups(texts, known)
+    return [place for place, group in enumerate(groups) if group not in taken]
+
+
+def _known_groups(texts: Sequence[str], known: Sequence[str]) -> tuple[set[str], list[str]]:
+    """The groups that hold a known text, and the group of each other one."""
+    every = [*known, *texts]
+    groups = near_duplicate_groups([str(i) for i in range(len(every))], every)
+    return set(groups[: len(known)]), groups[len(known) :]
+
+
 class Links:
     """Disjoint sets of `count` places, joined by pairs (single linkage)."""
 

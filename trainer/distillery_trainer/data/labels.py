@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.articles.article import ArticleError, parse_article
-from distillery_runtime.articles.jsonl import BadLine, read_again
-from distillery_runtime.articles.text import ArticleText, compose
+from distillery_runtime.articles.text import ArticleText
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
+from distillery_trainer.data.articles import ReceivedArticle, UnusableLine, read_lines
 from distillery_trainer.data.label_weights import label_weights
 
 MAX_LISTED = 50
@@ -101,13 +100,12 @@ def read_labels(files: Sequence[Path], spec: FilterSpec) -> LabelledSet:
     seen: dict[str, str] = {}
     for file in files:
         try:
-            for number, line in enumerate(read_again(file), start=1):
-                where = f"{file}: article {number}"
-                found = _read_line(line, spec, where)
+            for record, line in read_lines(file, spec.text):
+                found = _read_labelled(record, line, spec)
                 if isinstance(found, LabelledArticle) and found.id in seen:
-                    found = [Problem(f"{where}.id", repr(found.id), f"an id not used before ({seen[found.id]})")]
+                    found = [Problem(f"{line.where}.id", repr(found.id), f"an id not used before ({seen[found.id]})")]
                 if isinstance(found, LabelledArticle):
-                    seen[found.id] = where
+                    seen[found.id] = line.where
                     articles.append(found)
                 else:
                     problems.extend(found)
@@ -161,44 +159,44 @@ def files_digest(files: Sequence[Path]) -> list[dict[str, str]]:
     return [{"name": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for file in files]
 
 
-def _read_line(line: Mapping[str, object] | BadLine, spec: FilterSpec, where: str) -> LabelledArticle | list[Problem]:
-    if isinstance(line, BadLine):
+def _read_labelled(
+    record: Mapping[str, object], line: ReceivedArticle | UnusableLine, spec: FilterSpec
+) -> LabelledArticle | list[Problem]:
+    where = line.where
+    if isinstance(line, UnusableLine) and line.fault == "no object":
         return [Problem(where, line.reason, "a JSON object")]
     problems = [
-        *_label_problems(line.get("labels"), spec, f"{where}.labels"),
-        *_weight_problems(line, spec, where),
-        *_cost_problems(line, where),
-        *_flag_problems(line.get("flags", []), spec, f"{where}.flags"),
-        *_key_problems(line, where),
-        *_name_problems(line, where),
+        *_label_problems(record.get("labels"), spec, f"{where}.labels"),
+        *_weight_problems(record, spec, where),
+        *_cost_problems(record, where),
+        *_flag_problems(record.get("flags", []), spec, f"{where}.flags"),
+        *_key_problems(record, where),
+        *_name_problems(record, where),
     ]
-    try:
-        article = parse_article(line)
-        text = compose(article, spec.text)
-        if not text.joined:
-            problems.append(Problem(f"{where}.text", "nothing left after cleaning", "some text"))
-    except ArticleError as error:
-        problems.insert(0, Problem(where, str(error), "an article with id, title and text"))
-    fields = {key: str(line.get(key) or "") for key in SLICE_FIELDS}
+    if isinstance(line, UnusableLine) and line.fault == "no text":
+        problems.append(Problem(f"{where}.text", "nothing left after cleaning", "some text"))
+    elif isinstance(line, UnusableLine):
+        problems.insert(0, Problem(where, line.reason, "an article with id, title and text"))
+    fields = {key: str(record.get(key) or "") for key in SLICE_FIELDS}
     problems += [
         Problem(f"{where}.{key}", "a lone surrogate", "valid Unicode")
         for key, v in fields.items()
         if not _is_unicode(v)
     ]
-    labels, weight, repeats = line.get("labels"), line.get("weight", 1.0), line.get("repeats", [])
-    inclusion, flags = line.get("inclusion_probability", 1.0), line.get("flags", [])
+    labels, weight, repeats = record.get("labels"), record.get("weight", 1.0), record.get("repeats", [])
+    inclusion, flags = record.get("inclusion_probability", 1.0), record.get("flags", [])
     if problems or not (isinstance(labels, Mapping) and isinstance(repeats, list) and isinstance(flags, list)):
         return problems
-    if not (isinstance(weight, int | float) and isinstance(inclusion, int | float)):
+    if isinstance(line, UnusableLine) or not (isinstance(weight, int | float) and isinstance(inclusion, int | float)):
         return problems
-    oracle = line.get("oracle")
+    oracle = record.get("oracle")
     values, *answers = [tuple(float(scores[name]) for name in spec.dimension_names) for scores in (labels, *repeats)]
     named = oracle if isinstance(oracle, str) else None
-    cost = line.get("cost_usd")
+    cost = record.get("cost_usd")
     paid = float(cost) if isinstance(cost, int | float) else None
     return LabelledArticle(
-        article.id, text, values, fields, named, float(weight), tuple(answers), float(inclusion), paid, tuple(flags),
-        _link(line.get("url")),
+        line.id, line.cleaned, values, fields, named, float(weight), tuple(answers), float(inclusion), paid,
+        tuple(flags), _link(record.get("url")),
     )  # fmt: skip
 
 

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillery_runtime.articles.article import ArticleError, parse_article
-from distillery_runtime.articles.jsonl import BadLine, file_problem, read_again
 from distillery_runtime.articles.prefilter import Prefilter
-from distillery_runtime.articles.text import ArticleText, compose
+from distillery_runtime.articles.text import ArticleText
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
+from distillery_trainer.data.articles import ReceivedArticle, UnusableLine, check_files, read_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +31,7 @@ def read_judged(files: Sequence[Path], finds: Sequence[Path], spec: FilterSpec) 
     Raises:
         InputError: a file is missing, labels do not fit the filter, or there is no usable article.
     """
-    if missing := [problem for file in (*files, *finds) if (problem := file_problem(file))]:
-        raise InputError("articles", missing)
+    check_files((*files, *finds))
     sources = [*((f, False) for f in files), *((f, True) for f in finds)]
     read = [found for file, certain in sources for found in _read(file, certain, spec)]
     articles = [found for found in read if found is not None]
@@ -68,17 +66,13 @@ def evaluate_prefilter(
 
 
 def _read(file: Path, certain: bool, spec: FilterSpec) -> Iterator[Judged | None]:
-    for number, line in enumerate(read_again(file), start=1):
-        if isinstance(line, BadLine):
+    for record, line in read_lines(file, spec.text):
+        if isinstance(line, UnusableLine) and line.fault != "no text":
             yield None
             continue
-        try:
-            text = compose(parse_article(line), spec.text)
-        except ArticleError:
-            yield None
-            continue
-        find = True if certain else _is_ungated_find(line.get("labels"), spec, f"{file}: article {number}")
-        yield Judged(text, str(line.get("language") or "?"), find) if text.joined else None
+        find = True if certain else _is_ungated_find(record.get("labels"), spec, line.where)
+        language = str(record.get("language") or "?")
+        yield Judged(line.cleaned, language, find) if isinstance(line, ReceivedArticle) else None
 
 
 def _is_ungated_find(labels: object, spec: FilterSpec, where: str) -> bool | None:

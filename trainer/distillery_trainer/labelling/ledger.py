@@ -19,7 +19,6 @@ from distillery_runtime.errors import Problem
 from distillery_runtime.files.lock import only_process
 from distillery_trainer.labelling.ledger_tables import connect, reported
 from distillery_trainer.oracle.protocol import Call, Usage
-from distillery_trainer.oracle.usage import Usage
 
 Mode = Literal["live", "batch"]
 MODES: tuple[Mode, ...] = ("live", "batch")

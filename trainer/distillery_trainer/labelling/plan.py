@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from distillery_trainer.labelling.articles import Article
+from distillery_trainer.data.articles import ReceivedArticle
 from distillery_trainer.labelling.asking import Asking
 from distillery_trainer.labelling.budget import Terms
 from distillery_trainer.labelling.estimate import likely
@@ -57,7 +57,7 @@ class Estimate:
 
 def make_plan(
     asking: Asking,
-    articles: Sequence[Article],
+    articles: Sequence[ReceivedArticle],
     repeats: int = 1,
     repeat_share: float = 0.0,
     limit: int | None = None,

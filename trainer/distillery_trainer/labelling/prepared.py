@@ -1,15 +1,17 @@
 """A job with all that it depends on read: the filter, the articles, the questions, the price. Nothing is asked yet."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.model import FilterSpec, TextPolicy
+from distillery_trainer.data.articles import Fault, ReceivedArticle, UnusableLine, collect_received
 from distillery_trainer.filters.find import load_filter
 from distillery_trainer.filters.prompt import read_template, render_prompt, reply_schema
 from distillery_trainer.filters.reply import ParsedReply, parse_reply
-from distillery_trainer.labelling.articles import Articles, read_articles
 from distillery_trainer.labelling.asking import Asking, make_asking
 from distillery_trainer.labelling.budget import Terms
 from distillery_trainer.labelling.estimate import max_frame_tokens, most
@@ -25,6 +27,21 @@ from distillery_trainer.oracle.services import RECORDED, check_access, price_of
 OURS = ("model", "messages", "stream")
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "num_predict")
 REPLIES = ("n", "best_of", "num_return_sequences")
+# Why a line is passed over, as it is counted; of other faults the reason itself is.
+PASSED_OVER: Mapping[Fault, str] = {
+    "no object": "not a JSON object",
+    "no article": "no id, title and text",
+    "no text": "no text left after cleaning",
+    "repeated id": "an id used before",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Articles:
+    """The articles in file order, ids and texts all usable, and how many lines were passed over for which reason."""
+
+    articles: tuple[ReceivedArticle, ...]
+    passed_over: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +102,24 @@ def prepare(job: LabelJob) -> Prepared:
     if problems := list(_price_problems(plan, price, prepared.terms)):
         raise InputError("trainer label", problems)
     return prepared
+
+
+def read_articles(files: Sequence[Path], policy: TextPolicy, max_characters: int) -> Articles:
+    """Reads the articles to label; those with longer texts are passed over, for one costs as much as hundreds.
+
+    Raises:
+        InputError: a file is missing or no JSON lines, or there is no usable article in any.
+    """
+    received = collect_received(files, policy, "--articles", max_characters)
+    passed_over = Counter(map(_passed_over, received.unusable))
+    if not received.articles:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in passed_over.items()) or "empty files"
+        raise InputError("--articles", [Problem(", ".join(map(str, files)), reasons, "at least one usable article")])
+    return Articles(received.articles, dict(passed_over))
+
+
+def _passed_over(line: UnusableLine) -> str:
+    return PASSED_OVER.get(line.fault, line.reason)
 
 
 def _check(job: LabelJob) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from distillery_runtime.spec.model import FilterSpec
+from distillery_trainer.data.articles import ReceivedArticle
 from distillery_trainer.filters.reply import applied
-from distillery_trainer.labelling.articles import Article
 from distillery_trainer.labelling.plan import Plan
 from distillery_trainer.labelling.standing import Standing
 
@@ -26,7 +26,7 @@ class Results:
 
 
 def collect(
-    articles: Sequence[Article],
+    articles: Sequence[ReceivedArticle],
     plan: Plan,
     standings: Mapping[str, Standing],
     spec: FilterSpec,
@@ -59,7 +59,9 @@ def collect(
     return Results(tuple(labels), tuple(dead), tuple(still_open))
 
 
-def _label(article: Article, valid: Sequence[Standing], spec: FilterSpec, oracle: str | None, cost: float) -> Row:
+def _label(
+    article: ReceivedArticle, valid: Sequence[Standing], spec: FilterSpec, oracle: str | None, cost: float
+) -> Row:
     """The article's own record with its labels: the mean of the valid answers, each with the flags' caps applied."""
     parsed = [standing.parsed for standing in valid if standing.parsed is not None]
     answers = [applied(reply, spec) for reply in parsed]
@@ -74,7 +76,7 @@ def _label(article: Article, valid: Sequence[Standing], spec: FilterSpec, oracle
     return row | {"cost_usd": round(cost, COST_DECIMALS)}
 
 
-def _dead_letter(article: Article, standing: Standing, cost: float) -> Row:
+def _dead_letter(article: ReceivedArticle, standing: Standing, cost: float) -> Row:
     outcome = standing.last.outcome
     return {
         "id": article.id,

@@ -8,7 +8,7 @@ import numpy as np
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.data.pool import unlike
+from distillery_trainer.data.duplicates import unlike
 from distillery_trainer.data.predictions import Predictions
 from distillery_trainer.evaluate.parts import MIN_PART
 from distillery_trainer.runs.run import FinishedRun, labelled_articles, partners_texts

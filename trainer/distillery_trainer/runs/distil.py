@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.certify.calibration_file import read_calibration
+from distillery_trainer.data.articles import Pool
+from distillery_trainer.data.duplicates import new_texts, unlike
 from distillery_trainer.data.labels import LabelledSet
-from distillery_trainer.data.pool import Pool, new_texts, unlike
 from distillery_trainer.models.choose import load_student
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.runs.run import FinishedRun, labelled_articles, open_finished_run, partners_texts

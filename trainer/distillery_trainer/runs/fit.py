@@ -14,8 +14,8 @@ from distillery_runtime.errors import DistilleryError, InputError, Problem
 from distillery_runtime.files.safe_write import write_text
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.version import __version__
+from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.labels import LabelledSet, files_digest, label_notes, read_labels
-from distillery_trainer.data.pool import read_pool
 from distillery_trainer.data.split import SHARES, SPLIT_VERSION, limit_articles, read_splits
 from distillery_trainer.filters.find import example_files, load_filter
 from distillery_trainer.filters.overrides import apply_overrides

@@ -22,9 +22,9 @@ from distillery_trainer.certify.calibrate import fit_calibration
 from distillery_trainer.certify.calibration_file import write_calibration
 from distillery_trainer.certify.certificate import Drawn, Wanted, certificate
 from distillery_trainer.certify.route import fit_router, read_routing, router_record
-from distillery_trainer.data.duplicates import near_duplicate_groups
+from distillery_trainer.data.articles import Pool, admitted
+from distillery_trainer.data.duplicates import near_duplicate_groups, new_texts
 from distillery_trainer.data.labels import LabelledSet
-from distillery_trainer.data.pool import Pool, admitted, new_texts
 from distillery_trainer.data.predictions import Predictions, read_predictions, rounded_scores, write_predictions
 from distillery_trainer.data.split import SHARES, SPLIT_VERSION, Assignment, split_by_group
 from distillery_trainer.evaluate.evaluate import Evidence, evaluate

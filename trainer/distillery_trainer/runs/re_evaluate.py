@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.duplicates import near_duplicate_groups
 from distillery_trainer.data.labels import LabelledSet, read_labels
-from distillery_trainer.data.pool import read_pool
 from distillery_trainer.evaluate.metrics import Report
 from distillery_trainer.evaluate.parts import MIN_PART
 from distillery_trainer.runs.pipeline import Pipeline

@@ -11,8 +11,8 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.files.strict_json import parse_json
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.reading import parse_spec
+from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.labels import LabelledSet, read_labels
-from distillery_trainer.data.pool import read_pool
 from distillery_trainer.data.predictions import MAKE_AGAIN, Predictions, read_predictions
 from distillery_trainer.data.split import limit_articles
 from distillery_trainer.evaluate.evaluate import EVALUATION_VERSION

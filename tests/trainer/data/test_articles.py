@@ -1,4 +1,4 @@
-"""Articles without labels: read in order, composed as in scoring, what is unusable counted."""
+"""Articles of unchecked files: read in order, composed as in scoring, each unusable line with its fault."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec.model import FilterSpec, PrefilterRule, TextPolicy
-from distillery_trainer.data.pool import admitted, new_texts, read_pool
+from distillery_trainer.data.articles import UnusableLine, admitted, collect_received, read_lines, read_pool
 
 
 def lines(path: Path, *records: object) -> Path:
@@ -35,11 +35,32 @@ def test_a_missing_file_and_files_without_an_article_are_errors(tmp_path: Path) 
         read_pool([lines(tmp_path / "a.jsonl", "{")], TextPolicy())
 
 
-def test_new_texts_are_no_near_duplicates_of_known_ones_nor_of_one_another() -> None:
-    story = " ".join(f"word{i}" for i in range(40))
-    known, fresh, other = story, story.replace("word", "term"), story.replace("word", "thing")
+def test_each_line_gives_an_article_with_its_record_or_one_fault(tmp_path: Path) -> None:
+    good = {"id": "a", "title": "T", "text": "x", "source": "a feed"}
+    file = lines(tmp_path / "a.jsonl", good, "{", {"id": "b"}, {"id": "c", "text": "<p> </p>", "labels": 1})
 
-    assert new_texts([known + " again", fresh, fresh + " once more", other], [known]) == [fresh, other]
+    (record, article), *others = read_lines(file, TextPolicy(strip_markup=True))
+
+    assert not isinstance(article, UnusableLine)
+    assert (record, article.record, article.id, article.where) == (good, good, "a", f"{file}: article 1")
+    assert [(record, getattr(line, "fault", None)) for record, line in others] == [
+        ({}, "no object"),
+        ({"id": "b"}, "no article"),
+        ({"id": "c", "text": "<p> </p>", "labels": 1}, "no text"),
+    ]
+
+
+def test_records_that_are_kept_can_be_written_and_have_each_id_once(tmp_path: Path) -> None:
+    long, again = {"id": "a", "text": "x" * 50}, {"id": "a", "text": "y"}
+    unwritable = '{"id": "b", "text": "x", "url": "\\ud800"}'
+    file = lines(tmp_path / "a.jsonl", long, again, {"id": "a", "text": "z"}, unwritable)
+
+    received = collect_received([file], TextPolicy(), max_characters=40)
+    pool = read_pool([file], TextPolicy())
+
+    assert [article.record for article in received.articles] == [again]
+    assert [line.fault for line in received.unusable] == ["too long", "repeated id", "not writable"]
+    assert pool.ids == ("a", "a", "a", "b")
 
 
 def test_what_a_rule_of_the_filter_blocks_is_not_admitted(tmp_path: Path, spec: FilterSpec) -> None:
