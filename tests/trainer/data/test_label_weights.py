@@ -9,8 +9,7 @@ import pytest
 
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.data.label_weights import PRIOR_ANSWERS, STUDENT_VARIANCE, label_weights
-from distillery_trainer.data.labels import read_labels
+from distillery_trainer.data.labels import PRIOR_ANSWERS, STUDENT_VARIANCE, label_weights, read_labels
 
 Row = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
