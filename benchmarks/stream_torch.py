@@ -23,7 +23,7 @@ from distillery_runtime.articles.text import compose
 from distillery_runtime.bench.timing import Spread, spread
 from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.format.variants import REFERENCE
-from distillery_runtime.scoring.cascade import Cascade, Waiting
+from distillery_runtime.scoring.cascade import CascadeRunner, Waiting
 from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.tokens.window import TokenIds, TokenWindow, pad
@@ -66,7 +66,7 @@ class TorchCascade:
     """A run's cascade in PyTorch, with the thresholds of a bundle that was made from it."""
 
     def __init__(self, scorer: HybridScorer, stages: Sequence[TorchStage]) -> None:
-        self._cascade = Cascade(scorer.spec, scorer.stages, scorer.bundle)
+        self._cascade = CascadeRunner(scorer.spec, scorer.stages, scorer.bundle)
         self._policy = scorer.spec.text
         self._stages = stages
 

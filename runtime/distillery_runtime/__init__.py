@@ -11,12 +11,14 @@ from distillery_runtime.errors import (
     ProviderError,
     SpecError,
 )
-from distillery_runtime.scoring import steps as steps  # distillery_runtime.steps.Timings
+from distillery_runtime.scoring import timings as _timings
 from distillery_runtime.scoring.result import Score
 from distillery_runtime.scoring.scorer import HybridScorer
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import Verdict, decide
 from distillery_runtime.version import __version__
+
+steps = _timings  # users write distillery_runtime.steps.Timings
 
 __all__ = [
     "Article",

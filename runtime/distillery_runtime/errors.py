@@ -11,7 +11,7 @@ DistilleryError
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from distillery_runtime.escaping import shown
+from distillery_runtime.characters import shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from distillery_exporter.cli import main as exporter
 from distillery_runtime import load, load_panel
 from distillery_runtime.cli.main import main as distillery
 from distillery_runtime.errors import InputError
-from distillery_runtime.scoring.steps import Timings
+from distillery_runtime.scoring.timings import Timings
 from distillery_trainer.cli.main import main as trainer
 from distillery_trainer.data.articles import Pool
 from distillery_trainer.data.labels import read_labels

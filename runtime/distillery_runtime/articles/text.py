@@ -12,7 +12,7 @@ import re2
 
 from distillery_runtime.articles.article import Article
 from distillery_runtime.articles.markup import strip_markup
-from distillery_runtime.invisible import INVISIBLE_RANGES, character_class
+from distillery_runtime.characters import INVISIBLE_RANGES, character_class
 from distillery_runtime.spec.model import TextPolicy
 from distillery_runtime.spec.patterns import quiet_options
 

@@ -48,7 +48,7 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class BatchFigures:
     """The sample's rows in length-sorted batches, as the cascade runs them."""
 
     articles: int
@@ -75,11 +75,11 @@ class StageFigures:
     gemm: str
     accuracy: Mapping[str, float]
     latency: tuple[Latency, ...]
-    batch: Batch | None
+    batch: BatchFigures | None
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepFigures:
     """A part of scoring a batch; `share` is of the whole of the same run. `rest` is what no other step accounts for."""
 
     step: str
@@ -99,7 +99,7 @@ class CascadeFigures:
     articles_per_s: Spread | None
     stream_articles_per_s: Spread | None
     one_article_ms: Millis | None
-    steps: tuple[Step, ...]
+    steps: tuple[StepFigures, ...]
     ratio: Spread | None
 
 
@@ -185,14 +185,14 @@ def latency(tokens: int, task: Task, reference: Task | None, work: Work | None, 
 
 def batch(
     lengths: Sequence[int], task: Task, reference: Task | None, work: Work | None, peak: Spread | None
-) -> Batch | None:
+) -> BatchFigures | None:
     """The figures of a task that ran rows of these lengths; None if it had no turn."""
     tokens_per_s, articles_per_s = rates(task, sum(lengths)), rates(task, len(lengths))
     if tokens_per_s is None or articles_per_s is None:
         return None
     speed = rates(task, work.operations(lengths)) if work else None
     compared = ratio(task, reference) if reference else None
-    return Batch(len(lengths), sum(lengths), tokens_per_s, articles_per_s, *against(speed, peak), compared)
+    return BatchFigures(len(lengths), sum(lengths), tokens_per_s, articles_per_s, *against(speed, peak), compared)
 
 
 def against(speed: Spread | None, peak: Spread | None) -> tuple[Spread | None, float | None]:
@@ -203,7 +203,7 @@ def against(speed: Spread | None, peak: Spread | None) -> tuple[Spread | None, f
     return scaled, scaled.p50 / peak.p50 if peak else None
 
 
-def steps(runs: Sequence[tuple[float, Mapping[str, float]]], articles: int) -> tuple[Step, ...]:
+def steps(runs: Sequence[tuple[float, Mapping[str, float]]], articles: int) -> tuple[StepFigures, ...]:
     """The steps of a cascade's runs, each run given as its seconds and those of each step, and what is left of it."""
     names = dict.fromkeys(name for _, parts in runs for name in parts)
     found = []
@@ -212,7 +212,7 @@ def steps(runs: Sequence[tuple[float, Mapping[str, float]]], articles: int) -> t
         per_article = spread([value * MS / articles for value in seconds])
         share = spread([value / total for value, (total, _) in zip(seconds, runs, strict=True)])
         if per_article and share:
-            found.append(Step(name, per_article, share))
+            found.append(StepFigures(name, per_article, share))
     return tuple(found)
 
 

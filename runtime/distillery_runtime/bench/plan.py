@@ -20,7 +20,7 @@ from distillery_runtime.models.stage import Stage
 from distillery_runtime.scoring.cascade import running
 from distillery_runtime.scoring.result import Score
 from distillery_runtime.scoring.scorer import HybridScorer
-from distillery_runtime.scoring.steps import Timings
+from distillery_runtime.scoring.timings import Timings
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class TimedBatch:
         self.runs.append((seconds, {name: step.seconds for name, step in timings.steps.items()}))
 
 
-class Plan:
+class BenchPlan:
     """All tasks, what matters most first, and what they run on.
 
     Keys of `tasks`: ("gemm", name), ("batch", opened), ("one", opened), ("stream", opened), ("rows", stage, variant),

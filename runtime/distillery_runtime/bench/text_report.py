@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 from distillery_runtime.bench.figures import (
-    Batch,
+    BatchFigures,
     CascadeFigures,
     Latency,
     Millis,
     Report,
     SampleFigures,
     StageFigures,
-    Step,
+    StepFigures,
 )
 from distillery_runtime.bench.machine import Machine, ProcessMemory
 from distillery_runtime.bench.timing import Spread
@@ -95,7 +95,7 @@ def _latency_row(row: Latency) -> tuple[str, ...]:
     )
 
 
-def _batch(batch: Batch, gemm: str) -> str:
+def _batch(batch: BatchFigures, gemm: str) -> str:
     parts = [
         f"{_spread(batch.articles_per_s)} articles/s, {number(batch.tokens_per_s.p50)} tokens/s",
         f"{batch.articles} articles of {batch.tokens / batch.articles:.0f} tokens in the mean",
@@ -124,7 +124,7 @@ def _cascade(cascade: CascadeFigures, sample: SampleFigures) -> Iterator[str]:
         yield from _table([("step", "ms/article", "share", "p10-p90", "runs"), *rows])
 
 
-def _step_row(step: Step) -> tuple[str, ...]:
+def _step_row(step: StepFigures) -> tuple[str, ...]:
     share, per_article = step.share, step.ms_per_article
     middle, low, high = (f"{value:.1%}" for value in (share.p50, share.p10, share.p90))
     return step.step, number(per_article.p50), middle, f"{low} to {high}", f"{share.runs}"

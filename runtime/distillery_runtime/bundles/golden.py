@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from distillery_runtime.articles.article import Article
 from distillery_runtime.articles.text import compose
@@ -15,7 +15,7 @@ from distillery_runtime.files.strict_json import JsonError, parse_json
 from distillery_runtime.format.variants import FORMS, REFERENCE
 from distillery_runtime.models.stage import Stage
 from distillery_runtime.spec.calibration import Calibration, CalibrationMap
-from distillery_runtime.spec.model import TextPolicy
+from distillery_runtime.spec.model import StrictModel, TextPolicy
 from distillery_runtime.spec.reading import describe
 from distillery_runtime.tokens.window import Ids
 
@@ -23,11 +23,7 @@ MAX_GOLDENS = 1000
 CALIBRATION_TOLERANCE = 1e-6  # one step of float32 just below 10 is 9.5e-7
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Expected(_Part):
+class Expected(StrictModel):
     """What one variant of one stage must answer: the ids' count and digest, and raw outputs in column order."""
 
     tokens: int
@@ -35,7 +31,7 @@ class Expected(_Part):
     raw: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
 
 
-class Golden(_Part):
+class Golden(StrictModel):
     """One golden article with the answers expected, by stage and variant."""
 
     id: str
@@ -50,14 +46,14 @@ class Golden(_Part):
         return Article(self.id, self.title, self.text)
 
 
-class CalibrationFile(_Part):
+class CalibrationFile(StrictModel):
     """The content of `calibration.json`: the maps by stage and variant, readable; the graphs hold the same knots."""
 
     schema_version: Literal[1]
     stages: dict[str, dict[str, tuple[CalibrationMap, ...]]]
 
 
-_Kind = TypeVar("_Kind", bound=_Part)
+_Kind = TypeVar("_Kind", bound=StrictModel)
 
 
 def ids_digest(ids: Ids) -> str:

@@ -9,11 +9,11 @@ from distillery_runtime.bundles.load import load
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.models.session import Provider
 from distillery_runtime.models.shared import Shared
-from distillery_runtime.scoring.cascade import Cascade
+from distillery_runtime.scoring.cascade import CascadeRunner
 from distillery_runtime.scoring.engine import Engine
 from distillery_runtime.scoring.result import Score
 from distillery_runtime.scoring.scorer import HybridScorer
-from distillery_runtime.scoring.steps import Timings
+from distillery_runtime.scoring.timings import Timings
 
 
 class Panel:
@@ -34,7 +34,7 @@ class Panel:
         if not scorers:
             raise InputError("panel", [Problem("scorers", "none", "at least one")])
         self.scorers = tuple(scorers)
-        self._engine = Engine([Cascade(s.spec, s.stages, s.bundle) for s in scorers])
+        self._engine = Engine([CascadeRunner(s.spec, s.stages, s.bundle) for s in scorers])
 
     @property
     def chunk_articles(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
-from distillery_runtime.bench.run import ALL, Request, bench
+from distillery_runtime.bench.measure import ALL, BenchRequest, bench
 from distillery_runtime.bench.text_report import text
 from distillery_runtime.bundles.find import find_bundle
 from distillery_runtime.cli.command import news
@@ -43,7 +43,7 @@ def add_bench_command(commands: Commands) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    request = Request(
+    request = BenchRequest(
         bundle=find_bundle(options.bundle),
         expected_id=options.expected_id,
         articles=options.articles,
@@ -53,7 +53,7 @@ def _bench(options: argparse.Namespace) -> int:
         seconds=options.seconds,
     )
     refuse_same_file(options.out, [request.bundle, *([options.articles] if options.articles else [])])
-    progress = Progress(sys.stderr)
+    progress = StatusLine(sys.stderr)
     with open_output(options.out, news) as output:
         try:
             report = bench(request, progress.show)
@@ -65,7 +65,7 @@ def _bench(options: argparse.Namespace) -> int:
     return INTERRUPTED if report.interrupted else 0
 
 
-class Progress:
+class StatusLine:
     """Says on one line of a terminal what is being done; elsewhere only that it began."""
 
     def __init__(self, stream: TextIO) -> None:

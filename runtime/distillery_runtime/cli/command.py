@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn, TextIO, cast
 
+from distillery_runtime.characters import shown
 from distillery_runtime.errors import DistilleryError, InputError, Problem
-from distillery_runtime.escaping import shown
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from distillery_runtime.articles.text import normalise
-from distillery_runtime.escaping import shown
+from distillery_runtime.characters import shown
 from distillery_runtime.scoring.result import Score
 from distillery_runtime.spec.model import FilterSpec, TextPolicy
 

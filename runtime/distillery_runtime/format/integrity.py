@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from distillery_runtime.errors import BundleError, InputError, Problem
-from distillery_runtime.format.contents import check_content
+from distillery_runtime.files.strict_json import JsonError, parse_json
 from distillery_runtime.format.manifest import MANIFEST_NAME, FileEntry, Manifest, parse_manifest
+from distillery_runtime.format.onnx_scan import scan_graph
 
 MAX_MANIFEST_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
@@ -173,9 +174,35 @@ def _check_file(path: Path, entry: FileEntry, needs: dict[str, int]) -> State | 
         data = stream.read(size + 1)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise ValueError(DIFFERS)
-    for name, end in check_content(entry, data).items():
+    for name, end in _check_content(entry, data).items():
         needs[name] = max(needs.get(name, 0), end)
     return None
+
+
+def _check_content(entry: FileEntry, data: bytes) -> Mapping[str, int]:
+    """Sees that a file is of the kind that its role says; data files of graphs, which are plain numbers, excepted.
+
+    Returns:
+        For a graph, the paths of its data files in the bundle and how many bytes of each it needs.
+
+    Raises:
+        ValueError: the file is of another kind.
+    """
+    if entry.role == "graph":
+        folder = PurePosixPath(entry.path).parent
+        return {(folder / name).as_posix(): end for name, end in scan_graph(data).data_files.items()}
+    if entry.role == "tokenizer" and not (data.lstrip()[:1] == b"{" and data.rstrip()[-1:] == b"}"):
+        raise ValueError("not JSON, expected a tokenizer.json")  # all of it is checked before it is opened
+    if entry.role in ("spec", "calibration", "quality", "reference"):
+        try:
+            parse_json(data)
+        except JsonError as error:
+            raise ValueError(f"not JSON ({error})") from error
+    if entry.role in ("golden", "card"):
+        data.decode()  # UnicodeDecodeError is a ValueError
+        if b"\0" in data:
+            raise ValueError("a zero byte, expected text")
+    return {}
 
 
 def _settled(stream: BinaryIO, sha256: str, otherwise: str = CHANGED) -> State:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from distillery_runtime.errors import BundleError
 from distillery_runtime.files.strict_json import JsonError, parse_json
-from distillery_runtime.spec.model import Name, Window
+from distillery_runtime.spec.model import Name, StrictModel, Window
 from distillery_runtime.spec.reading import describe
 from distillery_runtime.spec.routing import Router, Routing
 
@@ -54,14 +54,10 @@ SafePath = Annotated[str, AfterValidator(_is_safe)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class FileEntry(_Part):
+class FileEntry(StrictModel):
     """One file of the bundle."""
 
     path: SafePath
@@ -79,21 +75,21 @@ class FileEntry(_Part):
         return self
 
 
-class VariantEntry(_Part):
+class VariantEntry(StrictModel):
     """One form of a stage's model: graphs run in a chain, each reading what the one before gave."""
 
     name: str
     graphs: Annotated[tuple[SafePath, ...], Field(min_length=1, max_length=2)]
 
 
-class RouterEntry(_Part):
+class RouterEntry(StrictModel):
     """A stage's router, its weights in the spec's dimension order."""
 
     weights: Annotated[tuple[Finite, ...], Field(min_length=1)]
     intercept: Finite
 
 
-class StageEntry(_Part):
+class StageEntry(StrictModel):
     """One stage of the cascade. An article below `threshold` stops here; None stops none.
 
     What is compared with it is the router's chance, in [0, 1], or without a router the article's overall.
@@ -114,14 +110,14 @@ class StageEntry(_Part):
         return Routing(self.threshold, Router(found.weights, found.intercept) if found else None)
 
 
-class FilterEntry(_Part):
+class FilterEntry(StrictModel):
     """Which filter the bundle scores."""
 
     name: Name
     version: int
 
 
-class Manifest(_Part):
+class Manifest(StrictModel):
     """The content of `bundle.json`."""
 
     format_version: Literal[1]

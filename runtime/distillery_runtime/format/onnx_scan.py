@@ -82,10 +82,10 @@ def scan_graph(data: bytes) -> Scan:
     Raises:
         ValueError: it is no ONNX file, uses an operator that is not allowed, or holds more than tensors and nodes.
     """
-    return _Reader(data).model()
+    return _WireMessages(data).model()
 
 
-class _Reader:
+class _WireMessages:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._left = MAX_FIELDS

@@ -34,7 +34,7 @@ def running(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     return (*(stage for stage in stages[:-1] if stage.routing.answers), stages[-1])
 
 
-class Cascade:
+class CascadeRunner:
     """One filter as it runs: its spec, its stages that answer, cheapest first, and its bundle's name in results."""
 
     def __init__(self, spec: FilterSpec, stages: Sequence[Stage], bundle: str) -> None:

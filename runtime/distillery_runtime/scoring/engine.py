@@ -1,6 +1,6 @@
 """Cascades of one or several filters over the same articles, in steps that a pipeline overlaps, nothing done twice.
 
-A batch is cleaned, and then for each stage tokenised and answered. What filters have in common is told by identity
+A chunk is cleaned, and then for each stage tokenised and answered. What filters have in common is told by identity
 (see `shared`): an article is cleaned once for each text policy, tokenised once for each token window, and passes each
 encoder once. Heads, thresholds, prefilters and verdicts are each filter's own.
 """
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from distillery_runtime.articles.admission import Entry, Refused, chunked, read_entry
 from distillery_runtime.articles.text import compose
 from distillery_runtime.models.stage import Stage
-from distillery_runtime.scoring.cascade import Cascade, Waiting
-from distillery_runtime.scoring.pipeline import pipelined
+from distillery_runtime.scoring.cascade import CascadeRunner, Waiting
 from distillery_runtime.scoring.result import Score
-from distillery_runtime.scoring.steps import Timings, timed
+from distillery_runtime.scoring.threads import pipelined
+from distillery_runtime.scoring.timings import Timings, timed
 from distillery_runtime.tokens.window import TokenIds, token_batches
 
 # Articles in a chunk of a stream. On a CPU a model runs a row or a few at a time: a chunk need only be large enough to
@@ -50,7 +50,7 @@ class _Use(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Batch:
+class _Chunk:
     """Articles on their way, in the hands of one step at a time. Places are positions in `entries`.
 
     `results` and `waiting` have an item for each filter. `texts` (by policy), `rows` (by reader) and `answers` (by
@@ -74,7 +74,7 @@ class _Batch:
 class Engine:
     """Scores articles by the cascades of several filters. Keeps no state between calls."""
 
-    def __init__(self, cascades: Sequence[Cascade]) -> None:
+    def __init__(self, cascades: Sequence[CascadeRunner]) -> None:
         self._cascades = tuple(cascades)
         self._policies = tuple(dict.fromkeys(cascade.spec.text for cascade in cascades))
         self._policy_of = [self._policies.index(cascade.spec.text) for cascade in cascades]
@@ -87,19 +87,19 @@ class Engine:
         """Scores records together; gives for each filter a result for each record, in order."""
         records = list(records)
         with timed(timings, "parse", len(records)):
-            batch = self._begin([read_entry(record) for record in records])
+            chunk = self._begin([read_entry(record) for record in records])
         for step in self._steps(timings, Event()):
-            batch = step(batch)
-        return _results(batch)
+            chunk = step(chunk)
+        return _results(chunk)
 
     def stream(self, records: Iterable[object], timings: Timings | None) -> Generator[list[list[Score]], None, None]:
         """Scores records chunk by chunk, all steps at the same time; gives for each chunk what `score` gives."""
         stop = Event()
         steps = self._steps(timings, stop)
-        batches = (self._begin(entries) for entries in chunked(records, self.chunk_articles))
-        with closing(pipelined(batches, steps, len(steps) + 2, stop)) as done:
-            for batch in done:
-                yield _results(batch)
+        chunks = (self._begin(entries) for entries in chunked(records, self.chunk_articles))
+        with closing(pipelined(chunks, steps, len(steps) + 2, stop)) as done:
+            for chunk in done:
+                yield _results(chunk)
 
     def _uses(self, depth: int, parts: Callable[[Stage], Key]) -> list[_Use]:
         """Groups the filters that have a stage at `depth` by what their stages have in common."""
@@ -110,68 +110,68 @@ class Engine:
                 groups.setdefault(key, []).append(number)
         return [_Use(key, self._cascades[group[0]].stages[depth], tuple(group)) for key, group in groups.items()]
 
-    def _steps(self, timings: Timings | None, stop: Event) -> list[Callable[[_Batch], _Batch]]:
-        steps: list[Callable[[_Batch], _Batch]] = [partial(self._clean, timings)]
+    def _steps(self, timings: Timings | None, stop: Event) -> list[Callable[[_Chunk], _Chunk]]:
+        steps: list[Callable[[_Chunk], _Chunk]] = [partial(self._clean, timings)]
         for depth in self._depths:
             steps.append(partial(self._tokenise, depth, timings))
             steps.append(partial(self._answer, depth, timings, stop))
         return steps
 
-    def _begin(self, entries: Sequence[Entry]) -> _Batch:
+    def _begin(self, entries: Sequence[Entry]) -> _Chunk:
         filters = self._cascades
-        return _Batch(entries, [[None] * len(entries) for _ in filters], [[] for _ in filters], [], {}, {})
+        return _Chunk(entries, [[None] * len(entries) for _ in filters], [[] for _ in filters], [], {}, {})
 
-    def _clean(self, timings: Timings | None, batch: _Batch) -> _Batch:
-        batch.texts = [{} for _ in self._policies]
-        with timed(timings, "clean", len(batch.entries)):
-            for place, entry in enumerate(batch.entries):
+    def _clean(self, timings: Timings | None, chunk: _Chunk) -> _Chunk:
+        chunk.texts = [{} for _ in self._policies]
+        with timed(timings, "clean", len(chunk.entries)):
+            for place, entry in enumerate(chunk.entries):
                 if isinstance(entry, Refused):
-                    for cascade, results in zip(self._cascades, batch.results, strict=True):
+                    for cascade, results in zip(self._cascades, chunk.results, strict=True):
                         results[place] = cascade.refuse(entry.id, entry.reason)
                     continue
                 texts = [compose(entry, policy) for policy in self._policies]
                 for number, cascade in enumerate(self._cascades):
                     outcome = cascade.admit(place, entry, texts[self._policy_of[number]])
                     if isinstance(outcome, Score):
-                        batch.results[number][place] = outcome
+                        chunk.results[number][place] = outcome
                     else:
-                        batch.waiting[number].append(outcome)
-                for known, text in zip(batch.texts, texts, strict=True):
+                        chunk.waiting[number].append(outcome)
+                for known, text in zip(chunk.texts, texts, strict=True):
                     known[place] = text.joined
-        return batch
+        return chunk
 
-    def _tokenise(self, depth: int, timings: Timings | None, batch: _Batch) -> _Batch:
+    def _tokenise(self, depth: int, timings: Timings | None, chunk: _Chunk) -> _Chunk:
         for use in self._readers[depth]:
-            rows = batch.rows.setdefault(use.key, {})
-            if places := batch.places(use, rows):
-                texts = batch.texts[use.key[0]]
+            rows = chunk.rows.setdefault(use.key, {})
+            if places := chunk.places(use, rows):
+                texts = chunk.texts[use.key[0]]
                 with timed(timings, f"{use.stage.name} tokenise", len(places)):
                     rows.update(zip(places, use.stage.window.encode([texts[place] for place in places]), strict=True))
-        return batch
+        return chunk
 
-    def _answer(self, depth: int, timings: Timings | None, stop: Event, batch: _Batch) -> _Batch:
+    def _answer(self, depth: int, timings: Timings | None, stop: Event, chunk: _Chunk) -> _Chunk:
         for use in self._models[depth]:
-            rows, answers = batch.rows[use.key[:2]], batch.answers.setdefault(use.key, {})
+            rows, answers = chunk.rows[use.key[:2]], chunk.answers.setdefault(use.key, {})
             limit = self._policies[use.key[0]].max_unknown_share
-            if places := [place for place in batch.places(use, answers) if rows[place].unread <= limit]:
+            if places := [place for place in chunk.places(use, answers) if rows[place].unread <= limit]:
                 with timed(timings, f"{use.stage.name} model", len(places)):
                     answers.update(_run(use.stage, {place: rows[place] for place in places}, stop))
             for number in use.filters:
-                if batch.waiting[number]:
-                    self._decide(depth, number, timings, batch, rows, answers)
-        return batch
+                if chunk.waiting[number]:
+                    self._decide(depth, number, timings, chunk, rows, answers)
+        return chunk
 
     def _decide(
         self,
         depth: int,
         number: int,
         timings: Timings | None,
-        batch: _Batch,
+        chunk: _Chunk,
         rows: dict[int, TokenIds],
         answers: dict[int, Floats],
     ) -> None:
         """Writes the results that one filter's stage decides, and leaves waiting what goes on."""
-        cascade, waiting, results = self._cascades[number], batch.waiting[number], batch.results[number]
+        cascade, waiting, results = self._cascades[number], chunk.waiting[number], chunk.results[number]
         stage = cascade.stages[depth]
         readable = [item for item in waiting if item.place in answers]
         if len(readable) < len(waiting):
@@ -185,7 +185,7 @@ class Engine:
             with timed(timings, f"{stage.name} decide", len(readable)):
                 for item, result in zip(readable, cascade.decide(depth, readable, rows, scores), strict=True):
                     results[item.place] = result
-        batch.waiting[number] = [item for item in waiting if results[item.place] is None]
+        chunk.waiting[number] = [item for item in waiting if results[item.place] is None]
 
 
 def _reader(stage: Stage) -> Key:
@@ -212,5 +212,5 @@ def _run(stage: Stage, rows: dict[int, TokenIds], stop: Event) -> Iterator[tuple
         yield from zip(chosen, values, strict=True)
 
 
-def _results(batch: _Batch) -> list[list[Score]]:
-    return [[result for result in results if result is not None] for results in batch.results]
+def _results(chunk: _Chunk) -> list[list[Score]]:
+    return [[result for result in results if result is not None] for results in chunk.results]

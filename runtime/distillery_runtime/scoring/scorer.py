@@ -4,10 +4,10 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 
 from distillery_runtime.models.stage import Stage
-from distillery_runtime.scoring.cascade import Cascade
+from distillery_runtime.scoring.cascade import CascadeRunner
 from distillery_runtime.scoring.engine import Engine
 from distillery_runtime.scoring.result import Score
-from distillery_runtime.scoring.steps import Timings
+from distillery_runtime.scoring.timings import Timings
 from distillery_runtime.spec.model import FilterSpec
 
 
@@ -24,7 +24,7 @@ class HybridScorer:
         self.spec = spec
         self.stages = tuple(stages)
         self.bundle = bundle
-        self._engine = Engine([Cascade(spec, self.stages, bundle)])
+        self._engine = Engine([CascadeRunner(spec, self.stages, bundle)])
 
     def score(self, article: object, *, timings: Timings | None = None) -> Score:
         """Scores one article. See `score_batch`."""

@@ -10,16 +10,16 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from distillery_runtime.spec.model import StrictModel
 
 Knot = Annotated[float, Field(allow_inf_nan=False)]
 KnotScore = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
 
-class CalibrationMap(BaseModel):
+class CalibrationMap(StrictModel):
     """One dimension's map: `x` raw values, ascending; `y` scores in [0, 10], not descending."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     dimension: str
     method: Literal["identity", "affine", "isotonic", "centred_isotonic"]

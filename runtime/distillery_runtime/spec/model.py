@@ -54,11 +54,13 @@ Pattern = Annotated[str, AfterValidator(_compiles)]
 Phrase = Annotated[str, AfterValidator(_is_phrase)]
 
 
-class _Part(BaseModel):
+class StrictModel(BaseModel):
+    """Base of what is read from files: frozen, unknown keys are problems, and no value is converted."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Dimension(_Part):
+class Dimension(StrictModel):
     """One question, answered 0-10, with five anchored bands."""
 
     name: Name
@@ -67,14 +69,14 @@ class Dimension(_Part):
     anchors: dict[Band, Text]
 
 
-class Tier(_Part):
+class Tier(StrictModel):
     """A named band of the overall, from `min_overall` up to the next tier."""
 
     name: Name
     min_overall: Score
 
 
-class Gatekeeper(_Part):
+class Gatekeeper(StrictModel):
     """A dimension that, when its score is below `below`, caps the overall at `overall_cap`."""
 
     dimension: Name
@@ -82,7 +84,7 @@ class Gatekeeper(_Part):
     overall_cap: Score
 
 
-class Flag(_Part):
+class Flag(StrictModel):
     """A kind of article that the oracle is asked to recognise before it scores.
 
     `question` says when the flag is raised. Where it is, no label is above its dimension's cap in `caps`, by arithmetic
@@ -94,7 +96,7 @@ class Flag(_Part):
     caps: Annotated[dict[Name, Annotated[float, Field(ge=0, lt=10, allow_inf_nan=False)]], Field(min_length=1)]
 
 
-class PrefilterRule(_Part):
+class PrefilterRule(StrictModel):
     """A rule that blocks an article (mode `block`) or only says that it would (mode `shadow`).
 
     `words` are phrases matched without case at word boundaries of any script, `*` at the end matching any word ending;
@@ -110,7 +112,7 @@ class PrefilterRule(_Part):
     unless: tuple[Phrase, ...] = ()
 
 
-class TextPolicy(_Part):
+class TextPolicy(StrictModel):
     """How an article becomes one string, and how much of it a model's vocabulary must know.
 
     A stage does not answer a text of which it cannot read more than `max_unknown_share` of the characters.
@@ -121,7 +123,7 @@ class TextPolicy(_Part):
     max_unknown_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.3
 
 
-class Window(_Part):
+class Window(StrictModel):
     """How a text that is too long becomes token ids: its head, a separator and its tail, inside `max_tokens`.
 
     `max_tokens` counts everything, special tokens and separator included. `tail_share` of the room goes to the end of
@@ -133,13 +135,13 @@ class Window(_Part):
     separator: str = " ... "
 
 
-class OracleSettings(_Part):
+class OracleSettings(StrictModel):
     """The LLM that labels this filter's articles."""
 
     model: Text
 
 
-class HeadTraining(_Part):
+class HeadTraining(StrictModel):
     """How a head, and a static table with it, is trained (Adam, early stopping on validation MAE)."""
 
     epochs: Count = 100
@@ -149,7 +151,7 @@ class HeadTraining(_Part):
     batch_size: Count = 32
 
 
-class ModelTraining(_Part):
+class ModelTraining(StrictModel):
     """How a transformer is trained (AdamW, linear warm-up and decay, early stopping on validation MAE).
 
     The learning rate must be given: a decoder's adapter and a whole encoder need rates that differ by far. Each layer
@@ -168,7 +170,7 @@ class ModelTraining(_Part):
     warmup_ratio: Share = 0.1
 
 
-class ProbeSettings(_Part):
+class ProbeSettings(StrictModel):
     """Stage 1: an encoder, frozen unless it is `static`, and a small head on its pooled embedding."""
 
     embedder: Text = "intfloat/multilingual-e5-small"
@@ -180,7 +182,7 @@ class ProbeSettings(_Part):
     training: HeadTraining = HeadTraining()
 
 
-class Cascade(_Part):
+class Cascade(StrictModel):
     """The probe, and what its routing threshold must guarantee."""
 
     target_miss_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
@@ -188,7 +190,7 @@ class Cascade(_Part):
     probe: ProbeSettings = ProbeSettings()
 
 
-class Lora(_Part):
+class Lora(StrictModel):
     """The low-rank adapter on every linear layer of a decoder."""
 
     rank: Count = 16
@@ -196,7 +198,7 @@ class Lora(_Part):
     dropout: Share = 0.05
 
 
-class DecoderSettings(_Part):
+class DecoderSettings(StrictModel):
     """A causal language model with LoRA and a linear head on its last real token."""
 
     base_model: Text = "google/gemma-3-1b-pt"
@@ -206,7 +208,7 @@ class DecoderSettings(_Part):
     training: ModelTraining = ModelTraining(learning_rate=2e-4)
 
 
-class EncoderSettings(_Part):
+class EncoderSettings(StrictModel):
     """A BERT or XLM-R style encoder, fine-tuned whole, with a linear head on its pooled state."""
 
     base_model: Text = "intfloat/multilingual-e5-small"
@@ -217,14 +219,14 @@ class EncoderSettings(_Part):
     training: ModelTraining = ModelTraining(learning_rate=5e-5)
 
 
-class StaticSettings(_Part):
+class StaticSettings(StrictModel):
     """A small token table, mean pooled, with a head: neither torch nor a download."""
 
     hidden: tuple[Count, ...] = (256, 128)
     training: HeadTraining = HeadTraining()
 
 
-class StudentSettings(_Part):
+class StudentSettings(StrictModel):
     """Stage 2: the model whose scores count. `backend` chooses which of the sections is used."""
 
     backend: Literal["decoder", "encoder", "static"] = "decoder"
@@ -234,7 +236,7 @@ class StudentSettings(_Part):
     static: StaticSettings = StaticSettings()
 
 
-class Slice(_Part):
+class Slice(StrictModel):
     """A part of the test articles reported by itself: those whose `field` does (not) contain a string."""
 
     name: Name
@@ -243,13 +245,13 @@ class Slice(_Part):
     excludes: str | None = None
 
 
-class EvaluationSettings(_Part):
+class EvaluationSettings(StrictModel):
     """What the evaluation reports beside the total."""
 
     slices: tuple[Slice, ...] = ()
 
 
-class CardSettings(_Part):
+class CardSettings(StrictModel):
     """What a bundle's model card states that nothing can be computed from.
 
     `license`: under which a bundle is given away, as the Hugging Face Hub names it (`mit`, `apache-2.0`, `gemma`).
@@ -260,7 +262,7 @@ class CardSettings(_Part):
     language: tuple[Language, ...] = ()
 
 
-class Targets(_Part):
+class Targets(StrictModel):
     """What the student must reach on the test articles before it is deployed, 95 % intervals included."""
 
     mae: Positive | None = None
@@ -268,7 +270,7 @@ class Targets(_Part):
     better_than_tfidf_ridge_by: Positive | None = None
 
 
-class FilterSpec(_Part):
+class FilterSpec(StrictModel):
     """Everything that defines a filter. Dimension order here is the column order of every score array."""
 
     schema_version: Literal[1]

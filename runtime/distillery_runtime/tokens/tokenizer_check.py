@@ -5,15 +5,17 @@ follow one another multiply a text, and a pattern that backtracks never ends. No
 tokenizers of models in use do (BERT, XLM-R, Gemma, Llama, GPT-2 and their like).
 """
 
+import base64
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import re2
+from numpy.typing import NDArray
 
 from distillery_runtime.files.strict_json import parse_json
 from distillery_runtime.spec.patterns import quiet_options
-from distillery_runtime.tokens.charsmap import longest_replacement
 
 MAX_STEPS = 64  # of a normaliser or pre-tokenizer, nested ones included
 MAX_GROWTH = 64.0  # how many times as long a normaliser may make a text; NFKC alone: 18 times, for one character
@@ -70,6 +72,19 @@ _KNOWN = {
 Part = Mapping[str, Any]  # Any: unchecked JSON
 
 _sound: set[str] = set()  # digests of files that passed: bundles often hold one tokenizer several times
+
+# What sentencepiece writes as the table of a `Precompiled` normaliser (a charsmap): the size in bytes of a double-array
+# trie, its units of four bytes each, and the texts that its leaves point to, each with a zero byte at its end.
+# `tokenizers` follows its offsets unchecked and takes memory for the size it states.
+MAX_TRIE_BYTES = 4 << 20  # that of XLM-R has a quarter of a megabyte
+
+_BYTES = np.arange(1, 256, dtype=np.uint32)
+_LABEL = np.uint32(0x800000FF)
+_VALUE = np.uint32(0x7FFFFFFF)
+_LEAF = np.uint32(1 << 8)
+_AT_ONCE = 4096  # units whose children are looked at together
+
+Units = NDArray[np.uint32]
 
 
 def check_tokenizer(data: bytes) -> None:
@@ -145,7 +160,7 @@ def _growth(name: str, step: Part) -> float:
     """How many times as long a step may make a text, in characters."""
     kind = step["type"]
     if kind == "Precompiled":
-        return longest_replacement(step["precompiled_charsmap"])
+        return _longest_replacement(step["precompiled_charsmap"])
     if kind == "ByteLevel" and name in ("normalizer", "pre_tokenizer"):
         return 4.0  # a character of four bytes becomes four characters
     if kind in ("Replace", "Split"):
@@ -201,3 +216,63 @@ def _alternatives(pattern: str) -> Iterator[str]:
             begin = at + 1
         at += 1
     yield pattern[begin:]
+
+
+def _longest_replacement(text: str) -> int:
+    """The length of the longest text in a charsmap, in characters; 0 for an empty table.
+
+    Args:
+        text: the table in base64, as a tokenizer.json has it.
+
+    Raises:
+        ValueError: a size or an offset of the table points outside of it.
+    """
+    data = base64.b64decode(text, validate=True)
+    if not data:
+        return 0
+    size = int.from_bytes(data[:4], "little")
+    if size % 4 or not 0 < size <= min(len(data) - 4, MAX_TRIE_BYTES):
+        raise ValueError(f"charsmap: a trie of {size} bytes in a table of {len(data)}")
+    texts = data[4 + size :]
+    _check_trie(np.frombuffer(data[4 : 4 + size], dtype="<u4"), np.frombuffer(texts, dtype=np.uint8))
+    return max(map(len, texts.decode("utf-8").split("\0")))
+
+
+def _check_trie(units: Units, texts: NDArray[np.uint8]) -> None:
+    """Visits every unit that a text can lead to."""
+    seen = np.zeros(len(units), dtype=bool)
+    waiting = [_offset(units[:1])]
+    while waiting:
+        bases = waiting.pop()
+        if len(bases) > _AT_ONCE:
+            waiting.append(bases[_AT_ONCE:])
+            bases = bases[:_AT_ONCE]
+        found = _children(units, bases)
+        found = found[~seen[found]]
+        seen[found] = True
+        if not len(found):
+            continue
+        bases = found ^ _offset(units[found])
+        _expect_inside(units, bases)
+        leaves = units[bases[(units[found] & _LEAF) != 0]] & _VALUE
+        if np.any(leaves >= len(texts)) or np.any((texts[leaves] & 0xC0) == 0x80):
+            raise ValueError("charsmap: a leaf that points to no text")
+        waiting.append(bases)
+
+
+def _children(units: Units, bases: Units) -> Units:
+    """The places of the units that one more byte of a text can lead to from these."""
+    _expect_inside(units, bases)
+    places = bases[:, None] ^ _BYTES
+    return np.unique(places[(units[places] & _LABEL) == _BYTES])
+
+
+def _expect_inside(units: Units, bases: Units) -> None:
+    """Sees that a base and all that a byte can make of it are places in the trie."""
+    if int(bases.max()) | 0xFF >= len(units):
+        raise ValueError("charsmap: an offset that leaves the trie")
+
+
+def _offset(units: Units) -> Units:
+    """How far a unit's children are from it, in the form of darts-clone."""
+    return (units >> np.uint32(10)) << ((units & np.uint32(1 << 9)) >> np.uint32(6))

@@ -4,7 +4,7 @@ Training and serving both make their ids here, with the `tokenizers` library alo
 (`[CLS] x [SEP]`, `<s> x </s>`, `<bos> x`) are taken from its post-processor, so BERT, XLM-R and Gemma style tokenizers
 need no code of their own. A special token that an article's text spells out is encoded as the plain characters it is.
 Of a long text only the ends are tokenised, where that gives exactly the ids of the whole. What of a text the vocabulary
-cannot read is counted (see `reading`).
+cannot read is counted (see `tokenizing`).
 """
 
 import math
@@ -20,10 +20,9 @@ from tokenizers import Tokenizer
 
 from distillery_runtime.errors import BundleError, ModelError
 from distillery_runtime.spec.model import Window
-from distillery_runtime.tokens.cuts import find_cuts
-from distillery_runtime.tokens.excerpt import T, read_ends
-from distillery_runtime.tokens.reading import Reader, Token
+from distillery_runtime.tokens.ends import T, find_cuts, read_ends
 from distillery_runtime.tokens.tokenizer_check import check_tokenizer
+from distillery_runtime.tokens.tokenizing import TextTokenizer, Token
 
 Ids = NDArray[np.int64]
 
@@ -66,8 +65,8 @@ class TokenWindow:
             self._lead, self._trail = (np.array(ids, dtype=np.int64) for ids in _special_ids(self._tokenizer))
             self._tokenizer.encode_special_tokens = True
             self._cuts = find_cuts(self._tokenizer, source)
-            self._reader = Reader(self._tokenizer, source, (*self._lead, *self._trail))
-            separator = self._reader.tokens([window.separator], window.max_tokens)[0] if window.tail_share else []
+            self._tokens = TextTokenizer(self._tokenizer, source, (*self._lead, *self._trail))
+            separator = self._tokens.tokens([window.separator], window.max_tokens)[0] if window.tail_share else []
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # tokenizers raises bare Exception, and for some files a Rust panic
@@ -92,7 +91,7 @@ class TokenWindow:
         """Gives each text's token ids, in order. A text on which the tokenizer fails spoils no other."""
         whole = [self._prefix + text for text in texts]
         try:
-            return [self._fit(*pair) for pair in zip(whole, self._read(whole, self._reader.ids), strict=True)]
+            return [self._fit(*pair) for pair in zip(whole, self._read(whole, self._tokens.ids), strict=True)]
         except ModelError:
             if len(texts) == 1:
                 return [TokenIds(self._around(), truncated=False, unread=math.inf)]
@@ -107,8 +106,8 @@ class TokenWindow:
     def _fit(self, text: str, ids: list[int]) -> TokenIds:
         # An array.array reads a list in half the time that numpy takes.
         found, unread = np.array(array("I", ids), dtype=np.int64), 0.0
-        if not self._reader.is_plain(found, text):
-            tokens = self._read([text], partial(self._reader.tokens, most=self._room + 1))[0]
+        if not self._tokens.is_plain(found, text):
+            tokens = self._read([text], partial(self._tokens.tokens, most=self._room + 1))[0]
             found, unread = np.array([token.id for token in tokens], dtype=np.int64), self._unread(text, tokens)
         return TokenIds(self._around(*self._kept(found)), len(found) > self._room, unread)
 

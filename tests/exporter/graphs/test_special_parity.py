@@ -13,7 +13,7 @@ from distillery_runtime.articles.text import compose
 from distillery_runtime.models.session import Graph
 from distillery_runtime.spec.model import TextPolicy, Window
 from distillery_runtime.tokens.window import TokenIds, pad
-from tests.runtime.tokens.test_reading import SPECIAL, unigram
+from tests.runtime.tokens.test_tokenizing import SPECIAL, unigram
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -12,7 +12,7 @@ from distillery_runtime.articles import text as cleaning
 from distillery_runtime.articles.article import Article
 from distillery_runtime.articles.markup import strip_markup
 from distillery_runtime.articles.text import INVISIBLE_CHARACTERS, MAX_MARKS, compose, normalise
-from distillery_runtime.invisible import INVISIBLE
+from distillery_runtime.characters import INVISIBLE
 from distillery_runtime.spec.model import TextPolicy
 
 PLAIN = TextPolicy(strip_markup=False)

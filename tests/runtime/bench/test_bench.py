@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from distillery_runtime.bench import gemm
-from distillery_runtime.bench import run as bench_module
+from distillery_runtime.bench import measure as bench_module
 from distillery_runtime.bench.figures import Work, accuracy_of, batch, latency, steps, work_of
-from distillery_runtime.bench.run import Request, bench
+from distillery_runtime.bench.measure import BenchRequest, bench
 from distillery_runtime.bench.sample import lengths_within, rows_by_length, sample_from_file, sample_from_goldens
 from distillery_runtime.bench.text_report import number, text
 from distillery_runtime.bench.timing import Spread, Task, measure
@@ -95,7 +95,7 @@ def run(*arguments: str) -> int:
 
 
 def test_every_stage_length_and_step_is_measured(bundle: Path) -> None:
-    report = bench(Request(bundle, threads=1, seconds=SECONDS), quiet)
+    report = bench(BenchRequest(bundle, threads=1, seconds=SECONDS), quiet)
 
     assert [(s.stage, s.variant, [row.tokens for row in s.latency]) for s in report.stages] == [
         ("probe", "cpu-fp32", [16]),
@@ -113,7 +113,7 @@ def test_every_stage_length_and_step_is_measured(bundle: Path) -> None:
 
 
 def test_all_compares_every_variant_with_fp32(two_variants: Path) -> None:
-    report = bench(Request(two_variants, variant="all", seconds=SECONDS), quiet)
+    report = bench(BenchRequest(two_variants, variant="all", seconds=SECONDS), quiet)
 
     found = {(s.stage, s.variant): s for s in report.stages}
     assert set(found) == {("probe", "cpu-fp32"), ("student", "cpu-fp32"), ("student", INT8)}
@@ -132,7 +132,7 @@ def test_all_compares_every_variant_with_fp32(two_variants: Path) -> None:
 
 
 def test_without_a_variant_the_runtime_chooses_and_says_why(two_variants: Path) -> None:
-    report = bench(Request(two_variants, seconds=SECONDS), quiet)
+    report = bench(BenchRequest(two_variants, seconds=SECONDS), quiet)
 
     assert [stage.variant for stage in report.stages] == ["cpu-fp32", INT8]
     assert all(stage.reason for stage in report.stages)
@@ -140,12 +140,12 @@ def test_without_a_variant_the_runtime_chooses_and_says_why(two_variants: Path) 
 
 def test_a_variant_that_the_bundle_lacks_is_an_error(bundle: Path) -> None:
     with pytest.raises(BundleError, match="cpu-int4"):
-        bench(Request(bundle, variant="cpu-int4", seconds=SECONDS), quiet)
+        bench(BenchRequest(bundle, variant="cpu-int4", seconds=SECONDS), quiet)
 
 
 def test_hardware_that_is_not_there_is_an_error(bundle: Path) -> None:
     with pytest.raises(ProviderError):
-        bench(Request(bundle, provider="cuda", variant="all", seconds=SECONDS), quiet)
+        bench(BenchRequest(bundle, provider="cuda", variant="all", seconds=SECONDS), quiet)
 
 
 def test_an_interruption_gives_what_was_measured(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_an_interruption_gives_what_was_measured(bundle: Path, monkeypatch: pyte
         if seen.count(doing) == 3:
             raise KeyboardInterrupt
 
-    report = bench(Request(bundle, seconds=60), interrupt)
+    report = bench(BenchRequest(bundle, seconds=60), interrupt)
 
     assert report.interrupted
     assert report.cascades[0].articles_per_s
@@ -198,7 +198,7 @@ def test_articles_of_a_file_are_measured_on(bundle: Path, tmp_path: Path) -> Non
     lines = ['{"id": 1, "title": "Wind", "text": "solar wind"}', "no json", '{"id": 2, "text": ""}']
     path.write_text("\n".join([*lines, '{"id": 3, "text": "heat pump"}']), encoding="utf-8")
 
-    report = bench(Request(bundle, articles=path, seconds=SECONDS), quiet)
+    report = bench(BenchRequest(bundle, articles=path, seconds=SECONDS), quiet)
 
     sample = report.sample
     assert (sample.source, sample.available, sample.refused, sample.used) == ("articles.jsonl", 2, 2, 2)
@@ -217,7 +217,7 @@ def test_articles_that_rules_block_cannot_be_measured(bundle: Path, tmp_path: Pa
     path.write_text('{"id": 3, "text": "casino"}\n', encoding="utf-8")
 
     with pytest.raises(InputError, match="none of 1 is scored"):
-        bench(Request(bundle, articles=path, seconds=SECONDS), quiet)
+        bench(BenchRequest(bundle, articles=path, seconds=SECONDS), quiet)
 
 
 def test_the_default_sample_has_many_lengths(bundle: Path) -> None:

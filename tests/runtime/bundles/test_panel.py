@@ -18,7 +18,7 @@ from distillery_runtime import HybridScorer, InputError, Score, load, load_panel
 from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.bundles.panel import Panel
 from distillery_runtime.models.stage import Stage
-from distillery_runtime.scoring.steps import Timings
+from distillery_runtime.scoring.timings import Timings
 from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
 

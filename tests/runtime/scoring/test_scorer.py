@@ -22,7 +22,7 @@ from distillery_runtime.articles.admission import CHUNK_CHARS, chunked
 from distillery_runtime.articles.jsonl import read_jsonl
 from distillery_runtime.models.session import Graph
 from distillery_runtime.scoring.engine import CHUNK_ARTICLES
-from distillery_runtime.scoring.steps import Timings
+from distillery_runtime.scoring.timings import Timings
 
 WORDS = [
     "solar",

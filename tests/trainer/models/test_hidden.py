@@ -2,7 +2,7 @@
 
 import pytest
 
-from distillery_runtime.invisible import INVISIBLE
+from distillery_runtime.characters import INVISIBLE
 from distillery_trainer.curate.checks import check_hidden
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
 from distillery_runtime.articles.text import ArticleText
-from distillery_runtime.invisible import INVISIBLE, character_class
+from distillery_runtime.characters import INVISIBLE, character_class
 from distillery_runtime.spec.model import FilterSpec, Window
 from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.curate.findings import Finding, graded

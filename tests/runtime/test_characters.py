@@ -6,9 +6,9 @@ import unicodedata
 
 import pytest
 
+from distillery_runtime.characters import shown
 from distillery_runtime.cli.command import print_lines
 from distillery_runtime.errors import BundleError, InputError, Problem
-from distillery_runtime.escaping import shown
 
 # Signs before numbers and verses: of the category Cf, but to be seen.
 VISIBLE = {0x0600, 0x0601, 0x0602, 0x0603, 0x0604, 0x0605, 0x06DD, 0x070F, 0x0890, 0x0891, 0x08E2, 0x110BD, 0x110CD}

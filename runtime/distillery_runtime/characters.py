@@ -1,5 +1,6 @@
 """Characters that a reader does not see: what cleaning removes, and what messages show escaped."""
 
+import re
 from collections.abc import Sequence
 
 # What a reader does not see and a tokenizer does, by kind, as ranges of code points: Unicode's property
@@ -31,3 +32,18 @@ INVISIBLE_RANGES = tuple(one for ranges in INVISIBLE.values() for one in ranges)
 def character_class(ranges: Sequence[tuple[int, int]]) -> str:
     """The ranges as a character class, for `re` and for RE2."""
     return "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges) + "]"
+
+
+# Beside those that cleaning removes: all controls, separators of lines and paragraphs, surrogates, and the controls of
+# Egyptian hieroglyphs.
+_MORE = ((0x00, 0x1F), (0x7F, 0x9F), (0x2028, 0x2029), (0xD800, 0xDFFF), (0x13430, 0x1345F))
+_HIDDEN = re.compile(character_class([*_MORE, *INVISIBLE_RANGES]))
+
+
+def shown(text: str) -> str:
+    r"""A text as one line without hidden characters: each becomes its escape, `\n` or `\u202e` for example."""
+    return _HIDDEN.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distillery_runtime.bench import figures
 from distillery_runtime.bench.machine import process_memory, this_machine
-from distillery_runtime.bench.plan import Opened, Plan, gemm_kind, gemm_name
+from distillery_runtime.bench.plan import BenchPlan, Opened, gemm_kind, gemm_name
 from distillery_runtime.bench.sample import Sample, sample_from_file, sample_from_goldens
 from distillery_runtime.bench.timing import Spread, measure, rates, ratio
 from distillery_runtime.bundles.load import Bundle, open_bundle, open_stages, read_quality
@@ -28,11 +28,11 @@ MIN_ARTICLES, MAX_ARTICLES = 4, 256
 ROUND_SHARE = 0.1  # of the time: what all cascades together may take to score the sample once
 STREAM_CHUNKS = 4  # fewer chunks than that hardly overlap
 
-Progress = Callable[[float, str], object]
+OnProgress = Callable[[float, str], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class BenchRequest:
     """What to measure. `variant` is a name, "all", or None for what the runtime chooses; `articles` None for golden."""
 
     bundle: Path
@@ -44,7 +44,7 @@ class Request:
     seconds: float = 25.0
 
 
-def bench(request: Request, progress: Progress) -> figures.Report:
+def bench(request: BenchRequest, progress: OnProgress) -> figures.Report:
     """Measures a bundle for about `request.seconds`, loading not counted. Ctrl-C ends it with what was measured so far.
 
     Args:
@@ -91,7 +91,9 @@ def bench(request: Request, progress: Progress) -> figures.Report:
     )
 
 
-def _open_all(bundle: Bundle, request: Request, sample: Sample, progress: Progress) -> tuple[list[Opened], list[str]]:
+def _open_all(
+    bundle: Bundle, request: BenchRequest, sample: Sample, progress: OnProgress
+) -> tuple[list[Opened], list[str]]:
     """Opens every variant that is wanted and runs here; those that do not are named with the reason."""
     shared, opened, left_out = Shared(), [], []
     for name in _wanted(bundle, request.variant):
@@ -122,7 +124,7 @@ def _wanted(bundle: Bundle, variant: str | None) -> Sequence[str | None]:
     return [name for name in FORMS if name in shipped] or [None]
 
 
-def _planned(opened: Sequence[Opened], sample: Sample, request: Request) -> Plan:
+def _planned(opened: Sequence[Opened], sample: Sample, request: BenchRequest) -> BenchPlan:
     """Plans for as many articles as all of the opened can score several times over in the time given."""
     few = sample.pick(MIN_ARTICLES)
     each = 0.0  # seconds for an article, all of the opened together
@@ -133,10 +135,10 @@ def _planned(opened: Sequence[Opened], sample: Sample, request: Request) -> Plan
     count = int(ROUND_SHARE * request.seconds / max(each, 1e-9))
     records = sample.pick(max(MIN_ARTICLES, min(MAX_ARTICLES, count)))
     streamed = STREAM_CHUNKS * max(CHUNK_ARTICLES[stage.provider] for item in opened for stage in item.stages)
-    return Plan(opened, records, sample.pick(MAX_ARTICLES), streamed if streamed <= count else 0, request.threads)
+    return BenchPlan(opened, records, sample.pick(MAX_ARTICLES), streamed if streamed <= count else 0, request.threads)
 
 
-def _without_turn(plan: Plan) -> Iterator[str]:
+def _without_turn(plan: BenchPlan) -> Iterator[str]:
     if not plan.streamed:
         yield "cascade, stream"
     for task in plan.tasks.values():
@@ -144,7 +146,7 @@ def _without_turn(plan: Plan) -> Iterator[str]:
             yield task.name
 
 
-def _peaks(plan: Plan) -> dict[str, Spread]:
+def _peaks(plan: BenchPlan) -> dict[str, Spread]:
     """The products of matrices, in GFLOP/s by name."""
     speeds = {
         name: rates(plan.tasks["gemm", name], gemm.operations / figures.GIGA) for name, gemm in plan.gemms.items()
@@ -152,12 +154,12 @@ def _peaks(plan: Plan) -> dict[str, Spread]:
     return {name: speed for name, speed in speeds.items() if speed}
 
 
-def _sample_figures(sample: Sample, plan: Plan) -> figures.SampleFigures:
+def _sample_figures(sample: Sample, plan: BenchPlan) -> figures.SampleFigures:
     used, routes = len(plan.records), dict(plan.routes)
     return figures.SampleFigures(sample.source, len(sample.records), sample.refused, used, plan.streamed, routes)
 
 
-def _stage_figures(stage: Stage, plan: Plan, quality: object, peaks: Mapping[str, Spread]) -> figures.StageFigures:
+def _stage_figures(stage: Stage, plan: BenchPlan, quality: object, peaks: Mapping[str, Spread]) -> figures.StageFigures:
     name, variant, gemm = stage.name, stage.variant, gemm_name(gemm_kind(stage), stage.provider)
     work, peak = figures.work_of(quality, name, variant), peaks.get(gemm)
     compared = REFERENCE.name if variant != REFERENCE.name else None
@@ -186,7 +188,7 @@ def _stage_figures(stage: Stage, plan: Plan, quality: object, peaks: Mapping[str
     )
 
 
-def _cascade_figures(number: int, plan: Plan) -> figures.CascadeFigures:
+def _cascade_figures(number: int, plan: BenchPlan) -> figures.CascadeFigures:
     item, whole, stream = plan.opened[number], plan.tasks["batch", number], plan.task("stream", number)
     reference = next((index for index, other in enumerate(plan.opened) if other.is_reference), number)
     counted = len(whole.seconds)  # the runs before them were warm-up

@@ -17,7 +17,7 @@ from distillery_runtime import HybridScorer, load
 from distillery_runtime.spec.model import Window
 from distillery_runtime.tokens import window as window_module
 from distillery_runtime.tokens.window import TokenWindow
-from tests.runtime.tokens.test_excerpt import precompiled
+from tests.runtime.tokens.test_ends import precompiled
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "[PAD]", "[SEP]"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz<>/[].,"

@@ -1,4 +1,4 @@
-"""Reading texts by a tokenizer: ids, none of them special, and the share that the vocabulary cannot read.
+"""Texts tokenised by a checked tokenizer: ids, none of them special, and the share that the vocabulary cannot read.
 
 A text is unread where an unknown token stands for it (a letter or a word that the vocabulary lacks) or no token at all
 (a character that the normaliser drops, or a BPE without an unknown token). Characters are counted and not tokens: a
@@ -21,7 +21,7 @@ from tokenizers import Encoding, Tokenizer, pre_tokenizers
 from tokenizers.models import BPE, WordLevel
 
 from distillery_runtime.errors import ModelError
-from distillery_runtime.tokens.cuts import Part, part_of, replaces_characters
+from distillery_runtime.tokens.ends import Settings, replaces_characters, settings_of
 
 _UNKNOWN_ID = re.compile(r'"unk_id"\s*:\s*(\d+)')
 _SPECIAL = (
@@ -43,8 +43,8 @@ class Token(NamedTuple):
     unread: int
 
 
-class Reader:
-    """Reads texts by one tokenizer. Safe to share between threads.
+class TextTokenizer:
+    """Tokenises texts by one tokenizer. Safe to share between threads.
 
     Args:
         tokenizer: with `encode_special_tokens` set.
@@ -191,13 +191,14 @@ def _may_drop(tokenizer: Tokenizer) -> bool:
     """Whether a character of a text, other than spaces, marks and controls, may be left without a token."""
     if isinstance(tokenizer.model, BPE) and not _knows_every_character(tokenizer, tokenizer.model):
         return True
-    return not _normaliser_keeps(part_of(tokenizer.normalizer)) or not _splitter_keeps(part_of(tokenizer.pre_tokenizer))
+    normaliser, splitter = settings_of(tokenizer.normalizer), settings_of(tokenizer.pre_tokenizer)
+    return not (_normaliser_keeps(normaliser) and _splitter_keeps(splitter))
 
 
 def _knows_every_character(tokenizer: Tokenizer, model: BPE) -> bool:
     if model.unk_token is not None or (model.byte_fallback and _has_all(model, _BYTES)):
         return True
-    parts = f"{part_of(tokenizer.normalizer)}{part_of(tokenizer.pre_tokenizer)}"
+    parts = f"{settings_of(tokenizer.normalizer)}{settings_of(tokenizer.pre_tokenizer)}"
     return "'ByteLevel'" in parts and _has_all(model, pre_tokenizers.ByteLevel.alphabet())
 
 
@@ -205,7 +206,7 @@ def _has_all(model: BPE, pieces: Iterable[str]) -> bool:
     return all(model.token_to_id(piece) is not None for piece in pieces)
 
 
-def _normaliser_keeps(part: Part | None) -> bool:
+def _normaliser_keeps(part: Settings | None) -> bool:
     if part is None:
         return True
     if part["type"] == "Sequence":
@@ -215,7 +216,7 @@ def _normaliser_keeps(part: Part | None) -> bool:
     return part["type"] in _KEEPING
 
 
-def _splitter_keeps(part: Part | None) -> bool:
+def _splitter_keeps(part: Settings | None) -> bool:
     if part is None:
         return True
     if part["type"] == "Sequence":

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from distillery_runtime.spec.model import Window
-from distillery_runtime.tokens.cuts import WORD, Cuts, find_cuts
-from distillery_runtime.tokens.excerpt import read_ends
+from distillery_runtime.tokens.ends import WORD, Cuts, find_cuts, read_ends
 from distillery_runtime.tokens.window import TokenWindow
 
 SPECIAL = ["<unk>", "<s>", "</s>", "[CLS]", "[SEP]"]
@@ -212,7 +211,7 @@ def test_parts_of_a_text_give_the_ids_of_the_whole(tokenizer: Tokenizer, cuts: C
 def test_a_window_holds_what_tokenising_the_whole_text_gives(
     style: str, tokenizer: Tokenizer, tokenizer_json: Path, text: str, max_tokens: int, tail_share: float, prefix: str
 ) -> None:
-    # The spelling of a special token is encoded as plain characters, which `test_reading` holds.
+    # The spelling of a special token is encoded as plain characters, which `test_tokenizing` holds.
     assume(not any(name in unicodedata.normalize("NFKC", text) for name in [*SPECIAL, "[mask]"]))
     whole = ids_of(tokenizer, prefix + text)
     separator = ids_of(tokenizer, ".") if tail_share else []

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillery_runtime.scoring.pipeline import pipelined
+from distillery_runtime.scoring.threads import pipelined
 
 NAPS_S = st.sampled_from([0.0, 0.0, 0.0, 0.0005, 0.002])
 
