@@ -7,33 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from distillery_runtime.spec.model import FilterSpec
-from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.filters.prompt import reply_schema
-from distillery_trainer.filters.scaffold import CONFIG, init_filter
-from distillery_trainer.labelling.driving import JobSize, Pace, Patience
-from distillery_trainer.labelling.job import LabelJob, Money, Questions
-from distillery_trainer.labelling.label import Labelled, label
-from distillery_trainer.labelling.prepared import prepare
+from distillery_trainer.filters.scaffold import init_filter
+from distillery_trainer.labelling.driver import BatchLimits, Pace, Patience
+from distillery_trainer.labelling.job import LabelJob, Money, Questions, prepare
+from distillery_trainer.labelling.labeller import LabellingResult, label
 from distillery_trainer.oracle.protocol import Settings
 from distillery_trainer.oracle.services import Access
 
 PRICE = "input=1,cached=0.1,output=10,batch=0.5"  # of the servers' 1,000 tokens in and 50 out: $0.0015 a call
-QUICK = Pace(patience=Patience(first_wait_s=0.01, longest_wait_s=0.05), job_size=JobSize(poll_s=0.01), timeout_s=5)
+QUICK = Pace(
+    patience=Patience(first_wait_s=0.01, longest_wait_s=0.05), batch_limits=BatchLimits(poll_s=0.01), timeout_s=5
+)
 Server = Any  # Any: OracleServer
 
 
 @pytest.fixture
-def spec() -> FilterSpec:
-    """The filter that `trainer init` writes: relevance (0.6) and evidence_quality (0.4, gatekeeper), tiers 7, 4, 0."""
-    return parse_spec(yaml.safe_load(CONFIG.format(name="topic")), "config.yaml")
-
-
-@pytest.fixture
 def topic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of that filter: topic/v1."""
+    """The folder of the filter that `trainer init` writes: topic/v1."""
     monkeypatch.setenv("DISTILLERY_FILTERS", str(tmp_path / "filters"))
     return init_filter("topic")
 
@@ -87,7 +80,7 @@ def job(tmp_path: Path, topic: Path) -> Callable[..., LabelJob]:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[LabelJob], Labelled]:
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[LabelJob], LabellingResult]:
     """Runs a job to its end."""
     monkeypatch.setenv("GEMINI_API_KEY", "a-key-that-nobody-may-see")
     return lambda job: label(prepare(job), lambda _: None)

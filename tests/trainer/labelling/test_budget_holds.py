@@ -14,15 +14,15 @@ import pytest
 from label_worker import Worker
 from oracle_server import Answer
 
-from distillery_trainer.labelling.driving import JobSize, Pace, Patience
+from distillery_trainer.labelling.driver import BatchLimits, Pace, Patience
 from distillery_trainer.labelling.job import LabelJob, Questions
-from distillery_trainer.labelling.label import Labelled
+from distillery_trainer.labelling.labeller import LabellingResult
 
 INPUT_USD, OUTPUT_USD = 1e-6, 10e-6  # of conftest's PRICE
-PACE = {"patience": Patience(first_wait_s=0.01, longest_wait_s=0.02), "job_size": JobSize(poll_s=0.01)}
+PACE = {"patience": Patience(first_wait_s=0.01, longest_wait_s=0.02), "batch_limits": BatchLimits(poll_s=0.01)}
 Serve = Callable[..., Any]  # Any: OracleServer
 Job = Callable[..., LabelJob]
-Run = Callable[[LabelJob], Labelled]
+Run = Callable[[LabelJob], LabellingResult]
 
 
 class Till:

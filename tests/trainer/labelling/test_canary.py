@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 from oracle_server import Answer
 
-from distillery_trainer.labelling.driving import Pace, Patience
-from distillery_trainer.labelling.job import LabelJob, Questions
-from distillery_trainer.labelling.label import Labelled, label
-from distillery_trainer.labelling.prepared import prepare
+from distillery_trainer.labelling.driver import Pace, Patience
+from distillery_trainer.labelling.job import LabelJob, Questions, prepare
+from distillery_trainer.labelling.labeller import LabellingResult, label
 
 Serve = Callable[..., Any]  # Any: OracleServer
 Script = Callable[[Any], Any]  # Any: Ask, Answer
 Job = Callable[..., LabelJob]
-Run = Callable[[LabelJob], Labelled]
+Run = Callable[[LabelJob], LabellingResult]
 Rows = Callable[[Path], list[dict[str, Any]]]
 WITH_CANARY = Questions()
 

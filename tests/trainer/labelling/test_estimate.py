@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from oracle_server import Answer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from distillery_trainer.labelling.estimate import max_frame_tokens, max_tokens, most
+from distillery_trainer.labelling.estimate import max_frame_tokens, max_tokens, max_usage
 from distillery_trainer.labelling.job import LabelJob
-from distillery_trainer.labelling.label import Labelled
+from distillery_trainer.labelling.labeller import LabellingResult
 from distillery_trainer.models.static_embedder import TABLE_FOLDER
 from distillery_trainer.oracle.protocol import Call, Settings
 
@@ -29,7 +29,7 @@ BOMBS = (
 )
 Serve = Callable[..., Any]  # Any: OracleServer
 Job = Callable[..., LabelJob]
-Run = Callable[[LabelJob], Labelled]
+Run = Callable[[LabelJob], LabellingResult]
 
 
 def byte_level() -> Tokenizer:
@@ -87,7 +87,7 @@ TEXTS = st.one_of(
 @given(TEXTS)
 @settings(max_examples=150, deadline=None)
 def test_no_tokenizer_makes_more_tokens_of_a_text_than_the_maximum(text: str) -> None:
-    most_tokens = most(Call("key", "a", "", text), Settings())
+    most_tokens = max_usage(Call("key", "a", "", text), Settings())
 
     for name, tokenizer in tokenizers().items():
         tokens = len(tokenizer.encode(text, add_special_tokens=True))

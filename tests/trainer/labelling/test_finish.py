@@ -10,15 +10,15 @@ from oracle_server import Answer, completion
 
 from distillery_trainer.filters.reply import parse_reply
 from distillery_trainer.labelling.job import LabelJob
-from distillery_trainer.labelling.label import Labelled
-from distillery_trainer.labelling.ledger import Outcome, Past
-from distillery_trainer.labelling.standing import standing_of
+from distillery_trainer.labelling.labeller import LabellingResult
+from distillery_trainer.labelling.ledger import Outcome, PastCall
+from distillery_trainer.labelling.state import state_of
 from distillery_trainer.oracle.protocol import OracleError, RefusedError, RetryError, TerminalError
 from distillery_trainer.oracle.providers.openai_compatible import read_completion
 
 Serve = Callable[..., Any]  # Any: OracleServer
 Job = Callable[..., LabelJob]
-Run = Callable[[LabelJob], Labelled]
+Run = Callable[[LabelJob], LabellingResult]
 Rows = Callable[[Path], list[dict[str, Any]]]
 WORDS = ["stop", "eos", "eos_token", "STOP", "end_turn", "stop_sequence", "tool_calls", "length", "MAX_TOKENS",
          "filter", "SAFETY", "OTHER", "error", "abort", "insufficient_system_resource", "a-word-of-tomorrow", "",
@@ -144,6 +144,6 @@ def test_content_in_parts_is_the_text_of_its_text_parts(content: object, raw: st
 def test_a_ledger_of_before_that_refused_a_valid_reply_has_a_label(spec: Any, reply: Any) -> None:
     refused = Outcome("refused", 0.1, is_known=True, reason="cut short", detail="eos", raw=reply("an article"))
 
-    standing = standing_of(Past(1, "key", "live", refused, 0.1), lambda raw: parse_reply(raw, spec))
+    state = state_of(PastCall(1, "key", "live", refused, 0.1), lambda raw: parse_reply(raw, spec))
 
-    assert standing.state == "labelled"
+    assert state.status == "labelled"

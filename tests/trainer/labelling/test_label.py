@@ -11,13 +11,13 @@ from oracle_server import Answer
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.data.labels import read_labels
 from distillery_trainer.labelling.job import LabelJob, Questions
-from distillery_trainer.labelling.label import Labelled
+from distillery_trainer.labelling.labeller import LabellingResult
 
 CALL_USD = (1000 * 1 + 50 * 10) / 1e6
 Serve = Callable[..., Any]  # Any: OracleServer
 Script = Callable[[Any], Any]  # Any: Ask, Answer
 Job = Callable[..., LabelJob]
-Run = Callable[[LabelJob], Labelled]
+Run = Callable[[LabelJob], LabellingResult]
 Rows = Callable[[Path], list[dict[str, Any]]]
 
 

@@ -12,16 +12,16 @@ from label_worker import Worker
 from oracle_server import Answer
 
 from distillery_runtime.errors import InputError
-from distillery_trainer.labelling.driving import JobSize, Pace, Patience
+from distillery_trainer.labelling.driver import BatchLimits, Pace, Patience
 from distillery_trainer.labelling.job import LabelJob, Questions
-from distillery_trainer.labelling.label import Labelled
+from distillery_trainer.labelling.labeller import LabellingResult
 
 PRICE = "input=1,cached=0.1,output=10,batch=0.5"
 CALL_USD = 0.5 * (1000 * 1 + 50 * 10) / 1e6
-SMALL = JobSize(most_requests=8, poll_s=0.01)
+SMALL = BatchLimits(max_calls=8, poll_s=0.01)
 Serve = Callable[..., Any]  # Any: OracleServer
 Script = Callable[[Any], Any]  # Any: Ask, Answer
-Run = Callable[[LabelJob], Labelled]
+Run = Callable[[LabelJob], LabellingResult]
 Rows = Callable[[Path], list[dict[str, Any]]]
 
 
@@ -29,8 +29,8 @@ Rows = Callable[[Path], list[dict[str, Any]]]
 def batch(job: Callable[..., LabelJob]) -> Callable[..., LabelJob]:
     """Makes a job in batch mode."""
 
-    def make(server: Any, file: Path, size: JobSize = SMALL, **changes: Any) -> LabelJob:  # Any: OracleServer
-        pace = Pace(patience=Patience(attempts=3, first_wait_s=0.01), job_size=size)
+    def make(server: Any, file: Path, size: BatchLimits = SMALL, **changes: Any) -> LabelJob:  # Any: OracleServer
+        pace = Pace(patience=Patience(attempts=3, first_wait_s=0.01), batch_limits=size)
         return job(server, file, service="gemini", is_batch=True, pace=pace, **changes)
 
     return make
@@ -64,7 +64,7 @@ def test_labels_belong_to_their_articles_though_lines_come_in_another_order(
 def test_the_canary_is_a_job_of_its_own(serve: Serve, good: Script, articles: Any, batch: Any, run: Run) -> None:
     server = serve(good)
 
-    run(batch(server, articles(50), JobSize(poll_s=0.01), questions=Questions()))
+    run(batch(server, articles(50), BatchLimits(poll_s=0.01), questions=Questions()))
 
     sizes = [server.files[name].count(b"\n") for name in sorted(server.files) if name.startswith("files/in")]
     assert sizes == [20, 30]
@@ -94,7 +94,7 @@ def test_a_batch_that_loses_half_of_its_lines_is_gone_on_with(
 ) -> None:
     server = serve(lambda ask: Answer(reply(ask.message), missing=ask.times == 1 and ask.number < 60))
 
-    done: Any = run(batch(server, articles(120), JobSize(poll_s=0.01)))
+    done: Any = run(batch(server, articles(120), BatchLimits(poll_s=0.01)))
 
     assert done.stop is None
     assert done.summary["articles"]["labelled"] == 120
@@ -131,7 +131,7 @@ def test_a_line_that_is_refused_is_a_dead_letter(
 def test_jobs_never_overshoot_the_budget(serve: Serve, good: Script, articles: Any, batch: Any, run: Run) -> None:
     server = serve(good)
 
-    done = run(batch(server, articles(100), JobSize(poll_s=0.01), max_usd=0.05))
+    done = run(batch(server, articles(100), BatchLimits(poll_s=0.01), max_usd=0.05))
 
     assert done.stop is not None
     assert done.stop.reason == "budget"

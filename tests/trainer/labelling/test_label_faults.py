@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from oracle_server import Answer
 
-from distillery_trainer.labelling.driving import Pace, Patience
+from distillery_trainer.labelling.driver import Pace, Patience
 from distillery_trainer.labelling.job import LabelJob
-from distillery_trainer.labelling.label import Labelled
+from distillery_trainer.labelling.labeller import LabellingResult
 
 SHORT_WAITS = Pace(patience=Patience(first_wait_s=0.001))
 CALL_USD = (1000 * 1 + 50 * 10) / 1e6
 Serve = Callable[..., Any]  # Any: OracleServer
 Script = Callable[[Any], Any]  # Any: Ask, Answer
 Job = Callable[..., LabelJob]
-Run = Callable[[LabelJob], Labelled]
+Run = Callable[[LabelJob], LabellingResult]
 Rows = Callable[[Path], list[dict[str, Any]]]
 
 
@@ -255,11 +255,11 @@ def test_no_body_of_a_response_ends_in_a_traceback(
 def test_calls_under_way_are_brought_in_though_one_ends_in_a_fault_of_ours(
     serve: Serve, reply: Any, articles: Any, job: Job, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from distillery_trainer.labelling.watch import Watch
+    from distillery_trainer.labelling.driver import CircuitBreaker
 
     server = serve(lambda ask: Answer(reply(ask.message), delay_s=0.3))
     wanted = job(server, articles(8), pace=Pace(concurrency=8))
-    note = Watch.note
+    note = CircuitBreaker.note
 
     def faulty(self: Any, outcomes: Any) -> Any:  # Any: those of `note`
         noted.append(outcomes)
@@ -268,7 +268,7 @@ def test_calls_under_way_are_brought_in_though_one_ends_in_a_fault_of_ours(
         return note(self, outcomes)
 
     noted: list[Any] = []
-    monkeypatch.setattr(Watch, "note", faulty)
+    monkeypatch.setattr(CircuitBreaker, "note", faulty)
     with pytest.raises(ZeroDivisionError):
         run(wanted)
     asked = len(server.asks)

@@ -11,15 +11,15 @@ import pytest
 from oracle_server import Answer
 
 from distillery_runtime.errors import InputError
-from distillery_trainer.labelling.driving import Pace, Patience
+from distillery_trainer.labelling.driver import Pace, Patience
 from distillery_trainer.labelling.job import LabelJob, Money
-from distillery_trainer.labelling.label import Labelled
+from distillery_trainer.labelling.labeller import LabellingResult
 
 CALL_USD = (1000 * 1 + 50 * 10) / 1e6
 Serve = Callable[..., Any]  # Any: OracleServer
 Script = Callable[[Any], Any]  # Any: Ask, Answer
 Job = Callable[..., LabelJob]
-Run = Callable[[LabelJob], Labelled]
+Run = Callable[[LabelJob], LabellingResult]
 Rows = Callable[[Path], list[dict[str, Any]]]
 
 

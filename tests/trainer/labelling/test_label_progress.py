@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from oracle_server import Answer
 
-from distillery_trainer.labelling.driving import JobSize, Pace, progress_line, reporting
-from distillery_trainer.labelling.job import LabelJob, Questions
-from distillery_trainer.labelling.label import label
-from distillery_trainer.labelling.prepared import prepare
+from distillery_trainer.labelling.driver import BatchLimits, Pace, progress_line, reporting
+from distillery_trainer.labelling.job import LabelJob, Questions, prepare
+from distillery_trainer.labelling.labeller import label
 
 LONGEST_S = 10
 WAIT_S = 20  # of a server for a line that does not come
@@ -76,7 +75,7 @@ def test_nobody_waits_for_an_answer_without_a_line(
         return Answer(reply(ask.message))
 
     server = serve(script, polls=3)
-    pace = Pace(news_s=0.01, job_size=JobSize(poll_s=0.1))
+    pace = Pace(news_s=0.01, batch_limits=BatchLimits(poll_s=0.1))
     wanted = job(
         server, articles(5), service="gemini" if mode == "batch" else "vllm", pace=pace, is_batch=mode == "batch"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distillery_runtime.errors import InputError
-from distillery_trainer.labelling.ledger import Ledger, OpenJob, Outcome, Past, Spent, open_ledger
+from distillery_trainer.labelling.ledger import Ledger, OpenBatch, Outcome, PastCall, Spent, open_ledger
 from distillery_trainer.oracle.protocol import Call, Usage
 
 CALLS = [Call(f"key-{i}", f"a{i}", "Score it.", f"Article {i}.") for i in range(3)]
@@ -32,8 +32,8 @@ def test_what_is_written_is_read_again_by_another_process(path: Path) -> None:
         history = list(ledger.history("asking"))
 
     assert history == [
-        Past(first, "key-0", "live", REPLY, 0.01),
-        Past(second, "key-1", "live", Outcome("refused", 0.0, True, "cut short", "d", '{"a'), 0.0),
+        PastCall(first, "key-0", "live", REPLY, 0.01),
+        PastCall(second, "key-1", "live", Outcome("refused", 0.0, True, "cut short", "d", '{"a'), 0.0),
     ]
 
 
@@ -64,7 +64,7 @@ def test_calls_of_a_batch_are_not_lost_with_the_process(path: Path) -> None:
 
     with open_ledger(path) as ledger:
         assert ledger.close_lost() == 0
-        assert ledger.open_jobs("asking") == [OpenJob("job-1", None)]
+        assert ledger.open_batches("asking") == [OpenBatch("job-1", None)]
         assert ledger.calls_of("job-1") == {f"key-{i}": (call, 0.5) for i, call in enumerate(calls)}
 
 
@@ -72,11 +72,11 @@ def test_a_job_is_open_until_it_is_finished(path: Path) -> None:
     with open_ledger(path) as ledger:
         calls = begun(ledger, job="job-1")
         ledger.submitted("job-1", "batches/7")
-        opened = ledger.open_jobs("asking"), ledger.open_jobs("another")
+        opened = ledger.open_batches("asking"), ledger.open_batches("another")
         ledger.end(dict.fromkeys(calls, REPLY), "job-1")
 
-        assert opened == ([OpenJob("job-1", "batches/7")], [])
-        assert ledger.open_jobs("asking") == []
+        assert opened == ([OpenBatch("job-1", "batches/7")], [])
+        assert ledger.open_batches("asking") == []
 
 
 def test_calls_are_written_down_together_or_not_at_all(path: Path) -> None:

@@ -15,17 +15,17 @@ from oracle_server import Answer
 
 from distillery_runtime.errors import InputError
 from distillery_trainer.cli.main import main
-from distillery_trainer.labelling import ledger_tables
-from distillery_trainer.labelling.driving import Pace
+from distillery_trainer.labelling import database
+from distillery_trainer.labelling.database import LedgerError
+from distillery_trainer.labelling.driver import Pace
 from distillery_trainer.labelling.job import LabelJob
-from distillery_trainer.labelling.label import Labelled
+from distillery_trainer.labelling.labeller import LabellingResult
 from distillery_trainer.labelling.ledger import Outcome, open_ledger
-from distillery_trainer.labelling.ledger_tables import LedgerError
 from distillery_trainer.oracle.protocol import Call
 
 Serve = Callable[..., Any]  # Any: OracleServer
 Job = Callable[..., LabelJob]
-Run = Callable[[LabelJob], Labelled]
+Run = Callable[[LabelJob], LabellingResult]
 PAGE = 4096
 
 
@@ -78,7 +78,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a folder": folder,
     "another database": lambda path: (rewrite(path, b""), change(path, "CREATE TABLE bookmarks (url TEXT)")),
     "another about": lambda path: (rewrite(path, b""), change(path, "CREATE TABLE about (value TEXT)")),
-    "a new ledger": lambda path: (path.unlink(), closing(ledger_tables.connect(path)).__exit__(None, None, None)),
+    "a new ledger": lambda path: (path.unlink(), closing(database.connect(path)).__exit__(None, None, None)),
     "another version": lambda path: change(path, "UPDATE about SET value = '7' WHERE name = 'schema_version'"),
     "a version of no JSON": lambda path: change(path, "UPDATE about SET value = '{' WHERE name = 'schema_version'"),
     "no name": lambda path: change(path, "DELETE FROM about WHERE name = 'id'"),
@@ -227,7 +227,7 @@ def test_a_ledger_that_another_program_holds_is_said(
     labelled: tuple[list[str], Any, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command, _, ledger = labelled
-    monkeypatch.setattr(ledger_tables, "BUSY_S", 0.01)
+    monkeypatch.setattr(database, "BUSY_S", 0.01)
     with closing(sqlite3.connect(ledger, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         code = main([*command, "--retry-dead"])
@@ -268,7 +268,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_replies_are_kept_until_they_can_
     def failing(self: Any, outcomes: Any, job: Any = None) -> None:  # Any: those of `end`
         if len(server.asks) > 20 and (not is_fixed or len(failures) < 6):
             failures.append(outcomes)
-            with ledger_tables.reported(wanted.ledger):
+            with database.reported(wanted.ledger):
                 self._db.execute("PRAGMA max_page_count = 1")
                 self._db.execute("CREATE TABLE large (content)")
         end(self, outcomes, job)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from distillery_trainer.labelling.drivers import stop_on_signal
+from distillery_trainer.labelling.labeller import stop_on_signal
 
 
 class Waiting:

@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,17 @@ from distillery_trainer.data.labels import default_labels, files_digest, read_la
 from distillery_trainer.evaluate.agreement import agreement
 from distillery_trainer.filters.find import find_filter, load_filter
 from distillery_trainer.labelling import canary
-from distillery_trainer.labelling.driving import Pace, Patience
-from distillery_trainer.labelling.job import LabelJob, Money, Questions
-from distillery_trainer.labelling.label import Labelled, label, remaining
-from distillery_trainer.labelling.plan import Estimate
-from distillery_trainer.labelling.prepared import Prepared, prepare
+from distillery_trainer.labelling.driver import Pace, Patience
+from distillery_trainer.labelling.estimate import CostEstimate
+from distillery_trainer.labelling.job import LabelJob, Money, PreparedJob, Questions, prepare
+from distillery_trainer.labelling.labeller import LabellingResult, label, remaining
 from distillery_trainer.labelling.preview import preview
 from distillery_trainer.oracle.protocol import Settings
 from distillery_trainer.oracle.services import GEMINI, RECORDED, SERVICES, Access, check_access, choose_model, price_of
 from distillery_trainer.store.files import digest
 
 AUTO = "auto"
+RETRY_DEAD = "--retry-dead"
 Commands = Any  # Any: what argparse's add_subparsers gives, a class without a public name
 
 
@@ -57,7 +58,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=positive, default=1, metavar="K",
                         help="ask about a share of the articles K times, to see how sure the oracle is")  # fmt: skip
     parser.add_argument("--repeat-share", type=share, default=0.0, metavar="S", help="the share, from 0 to 1")
-    parser.add_argument("--retry-dead", action="store_true", help="ask about dead letters of before once more")
+    parser.add_argument(RETRY_DEAD, action="store_true", help="ask about dead letters of before once more")
     parser.add_argument("--canary", type=non_negative, metavar="N",
                         help=f"replies to judge before the rest is asked for (default: {canary.SIZE})")  # fmt: skip
     parser.add_argument("--max-characters", type=positive, default=Questions().max_characters, metavar="N",
@@ -143,7 +144,7 @@ def _label(options: argparse.Namespace) -> int:
     if done.stop is not None and done.stop.reason == "canary":
         summary: Any = done.summary  # Any: nested JSON of known shape
         command = ["trainer", *options.arguments]
-        print_lines(*canary.next_steps(summary["articles"]["dead_by_reason"], options.temperature, command))
+        print_lines(*_next_steps(summary["articles"]["dead_by_reason"], options.temperature, command))
     if done.stop is not None and done.stop.reason == "interrupted":
         raise KeyboardInterrupt
     articles: Any = done.summary["articles"]  # Any: as above
@@ -203,40 +204,13 @@ def _prompt(options: argparse.Namespace) -> int:
     return 0
 
 
-def _recording(files: list[Path]) -> str:
-    """What stands for the model: other recorded labels are other answers."""
-    return f"{RECORDED}-{digest([file['sha256'] for file in files_digest([f for f in files if f.is_file()])])[:12]}"
-
-
-def _thinking_of(options: argparse.Namespace) -> int | None:
-    """Gemini does not think unless told to; where there is no such setting, none is sent."""
-    if options.thinking_tokens == AUTO:
-        return None
-    if options.thinking_tokens is None:
-        return 0 if options.oracle == GEMINI else None
-    return int(options.thinking_tokens)
-
-
-def _service(text: str) -> str:
-    """A service by the name that people write: `llama.cpp` and `llama-cpp` are `llamacpp`."""
-    return text.lower().replace(".", "").replace("-", "")
-
-
-def _temperature(text: str) -> float | None:
-    return None if text == AUTO else amount(text)
-
-
-def _thinking(text: str) -> int | str:
-    return text if text == AUTO else non_negative(text)
-
-
-def _dry_run_lines(prepared: Prepared, left: Estimate) -> Iterator[str]:
+def _dry_run_lines(prepared: PreparedJob, left: CostEstimate) -> Iterator[str]:
     """What would be asked and what it would cost."""
     access, price, money = prepared.job.access, prepared.price, prepared.job.money
     yield f"filter    {prepared.spec.label}"
     yield f"oracle    {access.model} of {access.service}, {prepared.mode}"
     yield f"articles  {len(prepared.articles.articles)}, {_passed_over(prepared)}"
-    yield f"questions {len(prepared.plan.requests)}, of which {left.questions} have no answer yet"
+    yield f"questions {len(prepared.plan.calls)}, of which {left.questions} have no answer yet"
     yield f"tokens    about {left.input_tokens:,} of input"
     yield f"price     ${price.input:g} in, ${price.cached:g} cached, ${price.output:g} out a million ({price.as_of})"
     budget = f", of a budget of ${money.max_usd:g}" if money.max_usd else ""
@@ -245,7 +219,7 @@ def _dry_run_lines(prepared: Prepared, left: Estimate) -> Iterator[str]:
     yield f"          at most ${left.most_usd:.4f}, at a token for each byte and all the output allowed"
 
 
-def _summary_lines(prepared: Prepared, done: Labelled) -> Iterator[str]:
+def _summary_lines(prepared: PreparedJob, done: LabellingResult) -> Iterator[str]:
     """What came of it."""
     summary: Any = done.summary  # Any: nested JSON of known shape
     articles, cost = summary["articles"], summary["cost_usd"]
@@ -266,6 +240,32 @@ def _summary_lines(prepared: Prepared, done: Labelled) -> Iterator[str]:
         yield f"noise     {noise['mae']:.3f} between two answers to the same article, {noise['articles']} articles"
     written = [prepared.job.out] if done.has_labels else []
     yield f"files     {', '.join(map(str, [*written, prepared.job.dead, prepared.job.summary]))}"
+
+
+def _next_steps(dead_by_reason: Mapping[str, int], temperature: float | None, command: Sequence[str]) -> Iterator[str]:
+    """Gives the commands to choose from after a failed canary.
+
+    Args:
+        dead_by_reason: the dead letters, by reason.
+        temperature: of the questions.
+        command: the command that failed.
+    """
+    dead = sum(dead_by_reason.values())
+    again = shlex.join(word for word in command if word != RETRY_DEAD)
+    if dead and temperature == 0:
+        yield ("note      the same question to the same model at temperature 0 gets the same reply: "
+               f"{RETRY_DEAD} repeats the failure unless the server was changed")  # fmt: skip
+    elif dead:
+        yield f"next      ask about the {dead} dead letters once more: {again} {RETRY_DEAD}"
+    if "cut short" in dead_by_reason:
+        yield f"next      give replies more room and ask about all articles again: {again} --max-output-tokens N"
+    kept = f"keep the {dead} dead letters and go on" if dead else "accept these replies and go on"
+    yield f"next      {kept} without a canary: {again} --canary 0"
+
+
+def _passed_over(prepared: PreparedJob) -> str:
+    reasons = prepared.articles.passed_over
+    return "passed over: " + (", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none")
 
 
 def _agreement_lines(report: Any) -> Iterator[str]:  # Any: nested JSON of known shape
@@ -291,6 +291,28 @@ def _interval(found: Any) -> str:  # Any: as above
     return with_interval(found["value"], found["interval"])
 
 
-def _passed_over(prepared: Prepared) -> str:
-    reasons = prepared.articles.passed_over
-    return "passed over: " + (", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none")
+def _recording(files: list[Path]) -> str:
+    """What stands for the model: other recorded labels are other answers."""
+    return f"{RECORDED}-{digest([file['sha256'] for file in files_digest([f for f in files if f.is_file()])])[:12]}"
+
+
+def _thinking_of(options: argparse.Namespace) -> int | None:
+    """Gemini does not think unless told to; where there is no such setting, none is sent."""
+    if options.thinking_tokens == AUTO:
+        return None
+    if options.thinking_tokens is None:
+        return 0 if options.oracle == GEMINI else None
+    return int(options.thinking_tokens)
+
+
+def _service(text: str) -> str:
+    """A service by the name that people write: `llama.cpp` and `llama-cpp` are `llamacpp`."""
+    return text.lower().replace(".", "").replace("-", "")
+
+
+def _temperature(text: str) -> float | None:
+    return None if text == AUTO else amount(text)
+
+
+def _thinking(text: str) -> int | str:
+    return text if text == AUTO else non_negative(text)

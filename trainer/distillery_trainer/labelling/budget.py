@@ -1,31 +1,26 @@
 """Budget: reserves a call's maximum cost before it is made, and books what it did cost when it ends.
 
 What is reserved for calls under way counts as spent until they end, so that the budget is never exceeded, not even by
-them, as long as `estimate.most` is right. A reply that cost more than was reserved for it shows that it is not: no
-further call begins, and the next command reserves more.
+them, as long as `max_usage` is right. A reply that cost more than was reserved for it shows that it is not: no further
+call begins, and the next command reserves more.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from distillery_trainer.labelling.driving import Stop
-from distillery_trainer.labelling.estimate import most
-from distillery_trainer.labelling.ledger import CostRatio, Ledger, Mode, Outcome
-from distillery_trainer.labelling.ledger_tables import LedgerError
-from distillery_trainer.oracle.prices import Price
+from distillery_trainer.labelling.database import LedgerError
+from distillery_trainer.labelling.driver import Stop
+from distillery_trainer.labelling.estimate import ROUNDING, Terms
+from distillery_trainer.labelling.ledger import Ledger, Outcome
 from distillery_trainer.oracle.protocol import (
     Call,
     OracleError,
     RefusedError,
     Reply,
     RetryError,
-    Settings,
     TerminalError,
     Usage,
 )
-
-ROUNDING = 1e-9
-HEADROOM = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,34 +29,6 @@ class Reservation:
 
     number: int
     most_usd: float
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What calls of one asking cost: the price, the maximum of each, and in which mode they are made.
-
-    `frame_tokens`: the maximum of input beside a question. `factor`: reservations are this many times the maximum.
-    """
-
-    asking: str
-    settings: Settings
-    price: Price
-    mode: Mode
-    frame_tokens: int
-    factor: float = 1.0
-
-    def most_usd(self, request: Call) -> float:
-        """The most that a call can cost."""
-        usage = most(request, self.settings, self.frame_tokens)
-        return self.factor * self.price.max_cost(usage, self.mode == "batch")
-
-    def cost_usd(self, usage: Usage) -> float:
-        """What a call cost, by what it used."""
-        return self.price.cost(usage, self.mode == "batch")
-
-    def knowing(self, ratio: CostRatio) -> "Terms":
-        """With larger reservations where a reply has cost more than the maximum before."""
-        return replace(self, factor=HEADROOM * ratio.highest) if ratio.highest > 1 + ROUNDING else self
 
 
 class Budget:
@@ -78,7 +45,7 @@ class Budget:
 
     def __init__(self, ledger: Ledger, terms: Terms, max_usd: float) -> None:
         self._ledger = ledger
-        self._terms = terms.knowing(ledger.cost_ratio(terms.asking, terms.mode))
+        self._terms = terms.with_headroom(ledger.cost_ratio(terms.asking, terms.mode))
         self._max_usd = max_usd
         spent = ledger.spent()
         self._spent_usd, self.paid_usd = spent.total_usd, spent.known_usd
@@ -92,17 +59,17 @@ class Budget:
         """What is neither spent nor reserved."""
         return self._max_usd - self._spent_usd - self._reserved_usd
 
-    def most_usd(self, request: Call) -> float:
+    def most_usd(self, call: Call) -> float:
         """The most that a call can cost."""
-        return self._terms.most_usd(request)
+        return self._terms.most_usd(call)
 
-    def begin(self, requests: Sequence[Call], job: str | None = None) -> list[Reservation] | None:
+    def begin(self, calls: Sequence[Call], batch: str | None = None) -> list[Reservation] | None:
         """Reserves and writes down calls that are about to be made, or None where that cannot be: see `refusal`."""
-        mosts = [self._terms.most_usd(request) for request in requests]
+        mosts = [self._terms.most_usd(call) for call in calls]
         if self.stop is not None or 0 < sum(mosts) > self.left_usd:
             return None
         try:
-            numbers = self._ledger.begin(self._terms.asking, requests, mosts, self._terms.mode, job)
+            numbers = self._ledger.begin(self._terms.asking, calls, mosts, self._terms.mode, batch)
         except LedgerError as error:
             self.stop = Stop("ledger", str(error))
             return None
@@ -110,29 +77,31 @@ class Budget:
         self.under_way += len(numbers)
         return [Reservation(number, most_usd) for number, most_usd in zip(numbers, mosts, strict=True)]
 
-    def refusal(self, request: Call) -> Stop:
+    def refusal(self, call: Call) -> Stop:
         """Why `begin` took no call, not even this one alone."""
-        detail = f"${max(self.left_usd, 0):.4f} are left, and the next call can cost ${self.most_usd(request):.4f}"
+        detail = f"${max(self.left_usd, 0):.4f} are left, and the next call can cost ${self.most_usd(call):.4f}"
         return self.stop or Stop("budget", detail)
 
-    def adopt(self, calls: Sequence[Reservation]) -> None:
-        """Takes over calls that an earlier process began and that counted as spent until now."""
-        most_usd = sum(call.most_usd for call in calls)
+    def adopt(self, reserved: Sequence[Reservation]) -> None:
+        """Takes over reservations that an earlier process made and that counted as spent until now."""
+        most_usd = sum(each.most_usd for each in reserved)
         self._spent_usd -= most_usd
         self._reserved_usd += most_usd
-        self.under_way += len(calls)
+        self.under_way += len(reserved)
 
-    def end(self, results: Sequence[tuple[Reservation, Reply | OracleError]], job: str | None = None) -> list[Outcome]:
+    def end(
+        self, results: Sequence[tuple[Reservation, Reply | OracleError]], batch: str | None = None
+    ) -> list[Outcome]:
         """Writes down how calls ended and frees what they did not use."""
-        outcomes = {call.number: outcome_of(result, call.most_usd, self._terms) for call, result in results}
-        self._unwritten.append((outcomes, job))
+        outcomes = {one.number: outcome_of(result, one.most_usd, self._terms) for one, result in results}
+        self._unwritten.append((outcomes, batch))
         self.write()
-        self._reserved_usd -= sum(call.most_usd for call, _ in results)
+        self._reserved_usd -= sum(one.most_usd for one, _ in results)
         self._spent_usd += sum(outcome.cost_usd for outcome in outcomes.values())
         self.paid_usd += sum(outcome.cost_usd for outcome in outcomes.values() if outcome.is_known)
         self.under_way -= len(results)
-        for call, _ in results:
-            self._compare(outcomes[call.number], call.most_usd)
+        for one, _ in results:
+            self._compare(outcomes[one.number], one.most_usd)
         return list(outcomes.values())
 
     def write(self) -> LedgerError | None:

@@ -2,8 +2,8 @@
 
 A call is written down before it is made and its outcome as soon as it is there. A kill between the two leaves a call
 without an outcome, which may have been paid: the next process to open the ledger counts it as lost. Its maximum stays
-reserved against the budget; what it probably cost is told from the calls whose cost is known. Calls of a batch are not
-lost with the process; `labelling.batches` asks the provider for them.
+reserved against the budget; what it probably cost is estimated from the calls whose cost is known. Calls of a batch are
+not lost with the process; `batch_calls` asks the provider for them.
 """
 
 import datetime
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from distillery_runtime.errors import Problem
 from distillery_runtime.files.lock import only_process
-from distillery_trainer.labelling.ledger_tables import connect, reported
+from distillery_trainer.labelling.database import connect, reported
 from distillery_trainer.oracle.protocol import Call, Usage
 
 Mode = Literal["live", "batch"]
@@ -46,8 +46,8 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """A call of before with its outcome; `call` numbers all calls of a ledger upwards.
+class PastCall:
+    """A call that has ended, with its outcome; `call` numbers all calls of a ledger upwards.
 
     `cost_usd` is what it cost, or, where that is not known, probably cost.
     """
@@ -85,12 +85,12 @@ class CostRatio:
     highest: float
 
     def likely_usd(self, most_usd: float) -> float:
-        """What a call of this maximum probably costs: the maximum itself where no reply tells better."""
+        """What a call of this maximum probably costs: the maximum itself where there is no reply yet."""
         return most_usd * min(self.mean, 1.0) if self.replies else most_usd
 
 
 @dataclass(frozen=True, slots=True)
-class OpenJob:
+class OpenBatch:
     """A batch that has begun and not ended; `remote` is None where the provider's name for it is not known."""
 
     name: str
@@ -112,29 +112,29 @@ class Ledger:
         self._execute("INSERT OR IGNORE INTO askings VALUES (?, ?)", (asking, text))
 
     def begin(
-        self, asking: str, requests: Sequence[Call], most_usd: Sequence[float], mode: Mode, job: str | None = None
+        self, asking: str, calls: Sequence[Call], most_usd: Sequence[float], mode: Mode, batch: str | None = None
     ) -> list[int]:
         """Writes down calls that are about to be made, all or none, and gives their numbers.
 
         Args:
             asking: what they ask, by the id given to `describe`.
-            requests: the questions.
+            calls: the calls.
             most_usd: the most that each can cost.
             mode: live, or in a batch.
-            job: our name of the batch, whose beginning is written down with its calls.
+            batch: our name of the batch, whose beginning is written down with its calls.
         """
         with self._transaction(outlives_power=mode == "batch"):
-            if job is not None:
-                self._insert("INSERT INTO jobs VALUES (NULL, ?, 'begun', '', ?)", (job, _now()))
+            if batch is not None:
+                self._insert("INSERT INTO jobs VALUES (NULL, ?, 'begun', '', ?)", (batch, _now()))
             return [
                 self._insert(
                     "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (asking, request.key, request.article_id, request.repeat, mode, job, most, _now()),
+                    (asking, call.key, call.article_id, call.repeat, mode, batch, most, _now()),
                 )
-                for request, most in zip(requests, most_usd, strict=True)
+                for call, most in zip(calls, most_usd, strict=True)
             ]
 
-    def end(self, outcomes: Mapping[int, Outcome], job: str | None = None) -> None:
+    def end(self, outcomes: Mapping[int, Outcome], batch: str | None = None) -> None:
         """Writes down how calls ended, all or none, and that the batch of this name is finished with them."""
         with self._transaction():
             for call, outcome in outcomes.items():
@@ -144,18 +144,18 @@ class Ledger:
                     if used
                     else (None,) * 4
                 )
-                said = (outcome.kind, *map(_storable, (outcome.reason, outcome.detail, outcome.raw, outcome.model)))
+                ended = (outcome.kind, *map(_storable, (outcome.reason, outcome.detail, outcome.raw, outcome.model)))
                 cost = (outcome.cost_usd, int(outcome.is_known), _now())
-                self._insert(_INSERT_OUTCOME, (call, *said, *tokens, *cost))
-            if job is not None:
-                self._insert("INSERT INTO jobs VALUES (NULL, ?, 'finished', '', ?)", (job, _now()))
+                self._insert(_INSERT_OUTCOME, (call, *ended, *tokens, *cost))
+            if batch is not None:
+                self._insert("INSERT INTO jobs VALUES (NULL, ?, 'finished', '', ?)", (batch, _now()))
 
-    def submitted(self, job: str, remote: str) -> None:
+    def submitted(self, batch: str, remote: str) -> None:
         """Keeps the provider's name of a batch."""
         with reported(self._path):
-            self._insert("INSERT INTO jobs VALUES (NULL, ?, 'submitted', ?, ?)", (job, remote, _now()))
+            self._insert("INSERT INTO jobs VALUES (NULL, ?, 'submitted', ?, ?)", (batch, remote, _now()))
 
-    def open_jobs(self, asking: str) -> list[OpenJob]:
+    def open_batches(self, asking: str) -> list[OpenBatch]:
         """An asking's batches that have begun and not ended, in the order in which they began."""
         states: dict[str, str | None] = {}
         rows = self._execute(
@@ -167,12 +167,12 @@ class Ledger:
                 states.pop(name, None)
             else:
                 states[name] = remote or None
-        return [OpenJob(name, remote) for name, remote in states.items()]
+        return [OpenBatch(name, remote) for name, remote in states.items()]
 
-    def calls_of(self, job: str) -> dict[str, tuple[int, float]]:
+    def calls_of(self, batch: str) -> dict[str, tuple[int, float]]:
         """The calls of a batch without an outcome, by key: their numbers and the most that each can cost."""
         rows = self._execute(
-            "SELECT key, id, most_usd FROM calls WHERE job = ? AND id NOT IN (SELECT call FROM outcomes)", (job,)
+            "SELECT key, id, most_usd FROM calls WHERE job = ? AND id NOT IN (SELECT call FROM outcomes)", (batch,)
         )
         return {key: (call, most) for key, call, most in rows}
 
@@ -185,7 +185,7 @@ class Ledger:
         self.end(lost)
         return len(lost)
 
-    def history(self, asking: str) -> Iterator[Past]:
+    def history(self, asking: str) -> Iterator[PastCall]:
         """The calls of an asking that have ended, in the order in which they began."""
         rows = self._execute(
             "SELECT id, key, mode, kind, cost_usd, is_known, reason, detail, raw, model, input_tokens, output_tokens, "
@@ -196,7 +196,7 @@ class Ledger:
         for call, key, mode, kind, cost, known, reason, detail, raw, model, *tokens in rows:
             usage = None if tokens[0] is None else Usage(*tokens)
             outcome = Outcome(kind, cost, bool(known), reason, detail, raw, model, usage)
-            yield Past(call, key, mode, outcome, cost if known else ratios[mode].likely_usd(cost))
+            yield PastCall(call, key, mode, outcome, cost if known else ratios[mode].likely_usd(cost))
 
     def cost_ratio(self, asking: str, mode: Mode) -> CostRatio:
         """What the replies of an asking cost, in one mode, relative to what was reserved for them."""

@@ -15,12 +15,10 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.files.strict_json import JsonError, parse_json
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.filters.prompt import read_template, render_prompt, reply_schema
-from distillery_trainer.labelling.asking import make_asking
-from distillery_trainer.labelling.budget import Terms
-from distillery_trainer.labelling.estimate import max_frame_tokens
+from distillery_trainer.labelling.estimate import CostEstimate, Terms, estimate, max_frame_tokens
 from distillery_trainer.labelling.job import Questions
 from distillery_trainer.labelling.ledger import CostRatio
-from distillery_trainer.labelling.plan import Estimate, estimate
+from distillery_trainer.labelling.plan import make_asking
 from distillery_trainer.oracle.prices import FREE, Price
 from distillery_trainer.oracle.protocol import Call
 from distillery_trainer.oracle.services import Access, address_and_body, price_of
@@ -36,12 +34,12 @@ class Preview:
 
     filter_label: str
     access: Access
-    request: Call
+    call: Call
     characters: int
     url: str
     body: Mapping[str, object]
     price: Price | None
-    estimate: Estimate
+    estimate: CostEstimate
 
     def to_record(self) -> dict[str, object]:
         """The JSON form: `body` is sent to `url` as it stands."""
@@ -50,11 +48,11 @@ class Preview:
             "filter": self.filter_label,
             "oracle": self.access.service,
             "model": self.access.model,
-            "article": self.request.article_id,
+            "article": self.call.article_id,
             "url": self.url,
             "body": self.body,
-            "instruction": self.request.instruction,
-            "message": self.request.message,
+            "instruction": self.call.instruction,
+            "message": self.call.message,
             "characters": self.characters,
             "bytes": len(json.dumps(self.body, ensure_ascii=False).encode()),
             "input_tokens": self.estimate.input_tokens,
@@ -65,16 +63,16 @@ class Preview:
 
     def lines(self) -> Iterator[str]:
         """The same for people: what is sent first, its figures last."""
-        yield from ("=== system instruction ===", self.request.instruction, "")
-        yield from ("=== message ===", self.request.message, "")
+        yield from ("=== system instruction ===", self.call.instruction, "")
+        yield from ("=== message ===", self.call.message, "")
         yield "=== settings and schema ==="
         settings = ((name, value) for name, value in self.body.items() if name not in _TEXTS)
         yield from (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in settings)
         yield ""
         yield f"filter    {self.filter_label}"
         yield f"oracle    {self.access.model} of {self.access.service}, {self.url}"
-        yield f"article   {self.request.article_id}, {self.characters:,} characters"
-        size = len(self.request.instruction.encode()) + len(self.request.message.encode())
+        yield f"article   {self.call.article_id}, {self.characters:,} characters"
+        size = len(self.call.instruction.encode()) + len(self.call.message.encode())
         most = self.access.settings.most_output_tokens
         yield f"tokens    about {self.estimate.input_tokens:,} of input ({size:,} bytes), at most {most:,} of output"
         if self.price is None:
@@ -106,13 +104,13 @@ def preview(folder: Path, spec: FilterSpec, access: Access, given_price: str | N
     instruction = render_prompt(read_template(template), spec, str(template))
     schema = reply_schema(spec)
     asking = make_asking(spec.label, instruction, schema, access.service, access.model, access.settings)
-    request = asking.request(article_id, text)
-    url, body = address_and_body(access, schema, request)
+    call = asking.call(article_id, text)
+    url, body = address_and_body(access, schema, call)
     price = _price(access, given_price)
     frame_tokens = max_frame_tokens(asking.schema, access.settings)
     terms = Terms(asking.id, access.settings, price or FREE, "live", frame_tokens)
-    figures = estimate([request], terms, len(spec.flags) + len(spec.dimensions), CostRatio(0, 0.0, 0.0))
-    return Preview(spec.label, access, request, len(text), url, body, price, figures)
+    figures = estimate([call], terms, len(spec.flags) + len(spec.dimensions), CostRatio(0, 0.0, 0.0))
+    return Preview(spec.label, access, call, len(text), url, body, price, figures)
 
 
 def _price(access: Access, given: str | None) -> Price | None:

@@ -1,19 +1,23 @@
-"""What the live and the batch driver have in common: pace, patience, progress lines, and why they stop."""
+"""Drivers: their interface, and what the live and the batch driver share: pace, patience, progress lines, stopping."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from distillery_trainer.oracle.protocol import Call, RetryError
+from distillery_trainer.labelling.ledger import Outcome
+from distillery_trainer.oracle.protocol import NO_ORACLE_THERE, Call, OracleError, Reply, RetryError
 
 Say = Callable[[str], None]
 Reason = Literal[
     "budget", "above the maximum", "refused by the provider", "no answers", "unusable replies", "canary", "ledger",
     "interrupted",
 ]  # fmt: skip
+FEWEST_USABLE = 0.5
+CHECK = "check that a server with OpenAI's or Gemini's API runs there, and --base-url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,11 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class JobSize:
-    """How large a job may be, and how long to wait between two looks at it."""
+class BatchLimits:
+    """How large a batch may be, and how long to wait between two looks at it."""
 
-    most_requests: int = 5000
-    most_bytes: int = 500_000_000
+    max_calls: int = 5000
+    max_bytes: int = 500_000_000
     poll_s: float = 30.0
 
 
@@ -74,7 +78,7 @@ class Pace:
     tokens_per_minute: float | None = None
     timeout_s: float = 120.0
     patience: Patience = field(default_factory=Patience)
-    job_size: JobSize = field(default_factory=JobSize)
+    batch_limits: BatchLimits = field(default_factory=BatchLimits)
     news_s: float = 8.0
 
 
@@ -84,8 +88,8 @@ class Driver(Protocol):
     async def resume(self, asking: str) -> Stop | None:
         """Brings in what earlier processes began of an asking and is still to be had."""
 
-    async def run(self, requests: list[Call]) -> Stop | None:
-        """Asks all questions, or says why it stopped before. What is answered, and what was paid, is in the ledger."""
+    async def run(self, calls: list[Call]) -> Stop | None:
+        """Makes all calls, or gives why it stopped before. What is answered, and what was paid, is in the ledger."""
 
     def interrupt(self) -> None:
         """Lets no further call begin."""
@@ -94,14 +98,60 @@ class Driver(Protocol):
         """How far `run` or `resume` is, in one line."""
 
 
+class CircuitBreaker:
+    """Stops before money is spent on an oracle that answers nothing, or nonsense.
+
+    Args:
+        patience: when it is enough.
+        is_usable: whether a raw reply is of the schema.
+    """
+
+    def __init__(self, patience: Patience, is_usable: Callable[[str], bool]) -> None:
+        self._patience = patience
+        self._is_usable = is_usable
+        self._fruitless = self._unreached = 0
+        self._has_answered = False
+        self._usable: deque[bool] = deque(maxlen=patience.window)
+
+    def as_reply_if_valid(self, result: Reply | OracleError) -> Reply | OracleError:
+        """A text that is of the schema is a reply, whatever the provider says of it; any other result as it came."""
+        if isinstance(result, OracleError) and result.raw and self._is_usable(result.raw):
+            return Reply(result.raw, result.usage, result.model)
+        return result
+
+    def note(self, outcomes: Iterable[Outcome]) -> Stop | None:
+        """Takes note of how calls ended, in order, and gives why to stop, if it is time."""
+        stops = [self._note_one(outcome) for outcome in outcomes]
+        return next((stop for stop in stops if stop is not None), None)
+
+    def _note_one(self, outcome: Outcome) -> Stop | None:
+        cause = ": ".join(part for part in (outcome.reason, outcome.detail) if part)
+        if outcome.kind == "stopped":
+            return Stop("refused by the provider", cause)
+        if outcome.kind == "failed":
+            self._fruitless += 1
+            self._unreached = self._unreached + 1 if outcome.reason in NO_ORACLE_THERE else 0
+            if self._unreached >= (self._patience.lost if self._has_answered else self._patience.unreached):
+                return Stop("no answers", f"{self._unreached} calls in a row: {cause}; {CHECK}")
+            if self._fruitless >= self._patience.fruitless:
+                return Stop("no answers", f"{self._fruitless} calls in a row, the last with {cause}")
+            return None
+        self._fruitless = self._unreached = 0
+        self._has_answered = True
+        self._usable.append(outcome.kind == "reply" and self._is_usable(outcome.raw))
+        if len(self._usable) == self._patience.window and sum(self._usable) < FEWEST_USABLE * len(self._usable):
+            return Stop("unusable replies", f"{len(self._usable) - sum(self._usable)} of the last {len(self._usable)}")
+        return None
+
+
 @asynccontextmanager
 async def reporting(
-    tell: Callable[[], str], say: Say, every_s: float, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    line: Callable[[], str], say: Say, every_s: float, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 ) -> AsyncIterator[None]:
     """Reports a progress line at regular intervals while the block runs.
 
     Args:
-        tell: gives the line.
+        line: gives the progress line.
         say: callback for it.
         every_s: how often.
         sleep: the clock, in seconds.
@@ -110,7 +160,7 @@ async def reporting(
     async def repeat() -> None:
         while True:
             await sleep(every_s)
-            say(tell())
+            say(line())
 
     task = asyncio.create_task(repeat())
     try:
