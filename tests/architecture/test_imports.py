@@ -117,6 +117,18 @@ def test_a_folder_imports_only_from_the_folders_below_it(modules: Modules, packa
     assert upward == []
 
 
+def test_no_command_runs_another_command(modules: Modules) -> None:
+    wrong = [
+        f"{module.path}:{line}: imports {name}"
+        for module in modules
+        if not module.path.endswith("/__main__.py")
+        for line, name in module.imports()
+        if name.startswith(("distillery_runtime.cli.main", "distillery_trainer.cli.main", "distillery_exporter.cli"))
+    ]
+
+    assert wrong == []
+
+
 def test_the_exporter_never_imports_torch(modules: Modules) -> None:
     wrong = found(modules, "distillery_exporter", lambda _, top: top in HEAVY)
 
