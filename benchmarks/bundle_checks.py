@@ -14,12 +14,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from distillery_runtime import BundleError
 from distillery_runtime.bundles.golden import ids_digest
 from distillery_runtime.bundles.load import open_bundle, open_stages
 from distillery_trainer.data.labels import read_labels
+from distillery_trainer.evaluate.evaluation import read_evaluation
 
 SYSTEMS = ("constant", "tfidf_ridge", "probe", "student", "cascade")
 
@@ -103,17 +105,19 @@ def _loads(folder: Path) -> bool:
 
 def show_quality(run: Path) -> bool:
     """Prints every part of `eval.json` as a table: MAE in total and per dimension, Spearman and recall."""
-    evaluation = json.loads((run / "eval.json").read_text(encoding="utf-8"))
-    for part, systems in evaluation["parts"].items():
-        names = list(systems["constant"]["dimensions"])
-        print(
-            f"\n{part} (n = {systems['constant']['n']})\n{'':<14}{'MAE':>8}" + "".join(f"{_short(n):>8}" for n in names)
-        )
+    evaluation = read_evaluation(run / "eval.json")
+    for part, figures in evaluation.parts.items():
+        names, systems = list(figures.constant.dimensions), figures.by_name()
+        print(f"\n{part} (n = {figures.constant.n})\n{'':<14}{'MAE':>8}" + "".join(f"{_short(n):>8}" for n in names))
         for system in SYSTEMS:
             row = systems[system]
-            per_dimension = "".join(f"{row['dimensions'][name]['mae']:>8.3f}" for name in names)
-            print(f"{system:<14}{row['mae']:>8.3f}{per_dimension}  {row['intervals']['mae']}")
-    print(json.dumps({"check": "quality", "cascade": evaluation["cascade"], "prefilter": evaluation["prefilter"]}))
+            per_dimension = "".join(f"{row.dimensions[name].mae:>8.3f}" for name in names)
+            print(f"{system:<14}{row.mae:>8.3f}{per_dimension}  {row.intervals['mae']}")
+    print(
+        json.dumps(
+            {"check": "quality", "cascade": asdict(evaluation.cascade), "prefilter": asdict(evaluation.prefilter)}
+        )
+    )
     return True
 
 

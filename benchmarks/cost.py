@@ -29,8 +29,7 @@ from distillery_runtime.articles.jsonl import read_jsonl
 from distillery_runtime.articles.text import compose
 from distillery_runtime.bench.machine import this_machine
 from distillery_trainer.evaluate.baselines import static, tfidf_ridge
-from distillery_trainer.runs.pipeline import Pipeline
-from distillery_trainer.runs.run import FinishedRun, labelled_articles, open_finished_run
+from distillery_trainer.runs.run import Run, open_run
 
 THREADS = 1
 BEFORE = {"fit": "split", "probe": "calibrate"}  # a stage begins when the one before it has ended
@@ -53,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = {
         "benchmark": "cost", "schema_version": 1, "command": command(sys.argv), "machine": asdict(this_machine()),
         "note": options.note, "training_s": _training(options.run), "speed": _speed(options),
-        "baselines_s": _baselines(open_finished_run(options.run)),
-        "split_version": open_finished_run(options.run).manifest.get("split_version", 1),
+        "baselines_s": _baselines(open_run(options.run)),
+        "split_version": open_run(options.run).manifest.get("split_version", 1),
     }  # fmt: skip
     path = options.results / f"cost-{options.name}.json"
     path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -95,13 +94,11 @@ def _stage(scorer: HybridScorer, place: int, texts: Sequence[str]) -> Callable[[
     return lambda: stage.run(stage.window.encode(texts))
 
 
-def _baselines(run: FinishedRun) -> dict[str, float] | None:
+def _baselines(run: Run) -> dict[str, float] | None:
     """Seconds in which each baseline is trained on the run's articles and answers its test articles."""
-    labelled = labelled_articles(run.manifest, run.spec)
-    if labelled is None:
+    if run.labelled is None:
         return None
-    pipeline = Pipeline(run.spec, labelled, run.folder, run.manifest["seed"])
-    data, held_out = pipeline.fit_data(), labelled.select(pipeline.places("test")).texts
+    data, held_out = run.fit_data(), run.part("test").texts
     answers: dict[str, Callable[[], object]] = {
         "tfidf_ridge": lambda: tfidf_ridge(data, held_out),
         "static": lambda: static(data, held_out, 0),

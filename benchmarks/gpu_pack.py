@@ -25,15 +25,14 @@ from safetensors.numpy import save_file
 from benchmarks.gpu_student import CHECKPOINT, HEAD, META, SAMPLE, flatten
 from benchmarks.parity_result import news
 from benchmarks.parity_texts import Rows, read_sample
+from distillery_exporter.build import whole_run
 from distillery_exporter.graphs.watching import residual_scale
 from distillery_exporter.graphs.weights import Checkpoint, MergedCheckpoint
-from distillery_exporter.run_reader import Run, labelled_articles, open_run
 from distillery_exporter.variants.models import RESIDUAL_LIMIT, Texts, gemma_regressor
 from distillery_exporter.variants.stage_models import published_spec
 from distillery_runtime.tokens.window import TokenIds, TokenWindow
-from distillery_trainer.certify.calibration_file import read_calibration
 from distillery_trainer.models.records import BaseRecord, base_folder
-from distillery_trainer.runs.pipeline import Pipeline
+from distillery_trainer.runs.run import Run
 
 TABLE = "model.embed_tokens.weight"
 MAX_TOKENS = 512
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=64, help="articles for parity (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     options = parser.parse_args(arguments)
-    pack(open_run(options.run), options.articles, options.count, options.out)
+    pack(whole_run(options.run), options.articles, options.count, options.out)
     return 0
 
 
@@ -83,18 +82,16 @@ def pack(run: Run, articles: Path, count: int, out: Path) -> None:
         "max_tokens": MAX_TOKENS,
         "residual_scale": residual_scale(model.maxima, RESIDUAL_LIMIT),
         "spec": published_spec(run.spec),
-        "calibration": [m.model_dump(mode="json") for m in read_calibration(run.folder / "calibration.json").maps],
+        "calibration": [m.model_dump(mode="json") for m in run.calibration().maps],
     }
     (out / META).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _gate_articles(run: Run) -> GateArticles:
-    labelled = labelled_articles(run)
-    if labelled is None:
+    if run.labelled is None:
         raise SystemExit(f"{run.folder}: its labels files are gone or have changed, expected those it was made from")
-    pipeline = Pipeline(run.spec, labelled, run.folder, int(str(run.manifest["seed"])))
-    fitted, held_out = pipeline.places("calibration"), pipeline.places("test")
-    chosen = labelled.select([*fitted, *held_out])
+    fitted, held_out = run.places("calibration"), run.places("test")
+    chosen = run.labelled.select([*fitted, *held_out])
     window = TokenWindow(run.folder / "student" / "tokenizer.json", run.spec.student.window)
     is_fitted = np.arange(len(chosen.articles)) < len(fitted)
     return GateArticles(window.encode(chosen.texts), chosen.labels().astype(np.float32), is_fitted)

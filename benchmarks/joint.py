@@ -28,7 +28,7 @@ from distillery_runtime.articles.jsonl import read_jsonl
 from distillery_runtime.bench.machine import this_machine
 from distillery_trainer.data.split import SPLIT_VERSION
 from distillery_trainer.runs.compare import compare
-from distillery_trainer.runs.run import open_finished_run
+from distillery_trainer.runs.run import open_run
 
 THREADS = 1
 
@@ -63,12 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compared(joint: Path, own: Path) -> dict[str, object]:
     """The joint student against the filter's own."""
-    run = open_finished_run(joint)
-    report: Json = compare(run, open_finished_run(own))
+    run = open_run(joint)
+    report: Json = compare(run, open_run(own))
     found = report["parts"]["total"]
     return {
         "filter": run.spec.label,
-        "train": run.evaluation()["split_sizes"]["train"],
+        "train": run.evaluation.split_sizes.train,
         "test": found["n"],
         **{name: found[name] for name in ("mae", "recall", "outcome")},
     }

@@ -23,6 +23,7 @@ if __name__ == "__main__":
 from benchmarks.parity_result import command, news
 from distillery_runtime.bench.machine import this_machine
 from distillery_trainer.data.split import SPLIT_VERSION
+from distillery_trainer.evaluate.evaluation import read_evaluation
 
 POLL_S = 0.2
 TRAINER = [sys.executable, "-c", "import sys; from distillery_trainer.cli.main import main; sys.exit(main())", "fit"]
@@ -115,8 +116,7 @@ def _saved_at(run: Path) -> float:
 
 
 def _mae(run: Path) -> float:
-    evaluation = json.loads((run / "eval.json").read_text(encoding="utf-8"))
-    return float(evaluation["parts"]["total"]["student"]["mae"])
+    return read_evaluation(run / "eval.json").total.student.mae
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from distillery_runtime.bench.machine import this_machine
 from distillery_runtime.spec.model import EncoderSettings, Loss
 from distillery_trainer.data.split import SPLIT_VERSION
 from distillery_trainer.runs.compare import compare
-from distillery_trainer.runs.run import open_finished_run
+from distillery_trainer.runs.run import open_run
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 REFERENCE: Loss = EncoderSettings().loss  # the default, which the others are compared with
@@ -87,12 +87,12 @@ def _val_mae(run: Path) -> float:
 
 def _figures(runs: Sequence[Path], reference: Sequence[Path]) -> dict[str, object]:
     """One loss's test figures by seed, and its differences from the reference's."""
-    found = [open_finished_run(run).evaluation()["parts"]["total"]["student"] for run in runs]
+    found = [open_run(run).evaluation.total.student for run in runs]
     return {
-        "test_mae": [figures["mae"] for figures in found],
-        "spearman": [figures["overall"]["spearman"] for figures in found],
-        "recall": [list(figures["tiers"].values())[-1]["recall"] for figures in found],
-        "mean_test_mae": round(mean(figures["mae"] for figures in found), 6),
+        "test_mae": [figures.mae for figures in found],
+        "spearman": [figures.overall.spearman for figures in found],
+        "recall": [list(figures.tiers.values())[-1].recall for figures in found],
+        "mean_test_mae": round(mean(figures.mae for figures in found), 6),
         "against_reference": [_difference(*pair) for pair in zip(runs, reference, strict=True)],
     }
 
@@ -101,7 +101,7 @@ def _difference(run: Path, reference: Path) -> Json | None:
     """The paired difference of MAE, negative where the loss is better than the reference; None for that itself."""
     if run == reference:
         return None
-    report: Json = compare(open_finished_run(run), open_finished_run(reference))
+    report: Json = compare(open_run(run), open_run(reference))
     found = report["parts"]["total"]["mae"]
     return {key: found[key] for key in ("difference", "interval", "outcome")}
 

@@ -6,8 +6,7 @@ Each has a split of its own and so another probe and student; the token table is
 from pathlib import Path
 
 from benchmarks.suite.settings import ROOT
-from distillery_exporter.build import build
-from distillery_exporter.run_reader import open_run
+from distillery_exporter.build import build, whole_run
 from distillery_runtime.format.variants import REFERENCE
 from distillery_trainer.runs.fit import FitRequest, fit
 
@@ -24,6 +23,6 @@ def make_demo_bundle(folder: Path, number: int) -> Path:
         labels = sorted((filter_folder / "examples").glob("*.jsonl"))
         overrides = OVERRIDES | {"name": f"demo_{number}"}
         request = FitRequest(filter_folder, labels, overrides, seed=number, run_dir=folder / f"run-{number}")
-        run = open_run(fit(request, lambda _: None))
+        run = whole_run(fit(request, lambda _: None))
         build(run, out, (REFERENCE.name,), PARITY_ARTICLES, lambda _: None)
     return out

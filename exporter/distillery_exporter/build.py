@@ -6,10 +6,8 @@ from pathlib import Path
 
 from distillery_exporter.bundle.card import model_card
 from distillery_exporter.bundle.goldens import choose_goldens, record_goldens
-from distillery_exporter.bundle.origins import Origin, origin
 from distillery_exporter.bundle.quality import quality_record, reference_record
 from distillery_exporter.bundle.writer import replacing_folder, write_manifest
-from distillery_exporter.run_reader import Run, labelled_articles
 from distillery_exporter.variants.parity import Report, check_stage, probe_reference, student_reference
 from distillery_exporter.variants.stage_models import (
     PROBE,
@@ -19,7 +17,7 @@ from distillery_exporter.variants.stage_models import (
     open_student,
     published_spec,
 )
-from distillery_exporter.variants.trials import Trial, Written, gather_evidence, open_written, try_variants
+from distillery_exporter.variants.trials import Trial, Written, open_written, trial_articles, try_variants
 from distillery_runtime.articles.text import compose
 from distillery_runtime.bundles.golden import CalibrationFile
 from distillery_runtime.bundles.load import load
@@ -27,25 +25,41 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.format.variants import FORMS, REFERENCE
 from distillery_runtime.scoring.scorer import HybridScorer
 from distillery_runtime.version import __version__
-from distillery_trainer.certify.calibration_file import read_calibration
-from distillery_trainer.certify.route import read_routing
-from distillery_trainer.data.labels import LabelledSet
-from distillery_trainer.models.records import BaseRecord, read_joint
-from distillery_trainer.runs.pipeline import Pipeline
-from distillery_trainer.store.files import write_json
+from distillery_trainer.models.records import BaseRecord, Origin, origin, read_joint
+from distillery_trainer.runs.run import Run, open_run
 
 PARITY_ARTICLES = 32
 MEASURED_TEXTS = 96  # which a variant is fitted to
 VARIANTS = ("cpu-fp32", "cpu-int8")
+NEEDED = (  # of a run
+    *("manifest.json", "config.resolved.yaml", "splits.jsonl", "student", "probe", "calibration.json"),
+    *("certificate.json", "eval.json"),
+)
 
 Say = Callable[[str], None]
+
+
+def whole_run(folder: Path) -> Run:
+    """Opens a finished run of which every part is as its fit made it, and none is left of another fit.
+
+    Raises:
+        InputError: the folder is no run, the run is not finished, or a part of it is missing or has changed.
+        SpecError: its config is not valid for this version.
+    """
+    if missing := [folder / name for name in NEEDED if not (folder / name).exists()]:
+        expected = "a finished run (`trainer fit` goes on with it)"
+        raise InputError("exporter build", [Problem(str(path), "missing", expected) for path in missing])
+    run, expected = open_run(folder), "as this fit made it (`trainer fit` makes it again)"
+    if changed := [Problem(f"{folder}: stage {name}", "changed", expected) for name in run.changed()]:
+        raise InputError("exporter build", changed)
+    return run
 
 
 def build(run: Run, out: Path, variants: Sequence[str], parity_articles: int, say: Say) -> HybridScorer:
     """Writes a bundle and gives its scorer, loaded from the finished folder.
 
     Args:
-        run: a finished run.
+        run: a finished run, as `whole_run` opens it.
         out: the bundle's folder.
         variants: names of the variants to ship, where the gate lets them through. Without cpu-fp32 among them it is
             written all the same, to compare with, and shipped only for a stage that has no other variant for a CPU.
@@ -58,17 +72,15 @@ def build(run: Run, out: Path, variants: Sequence[str], parity_articles: int, sa
         BundleError: the bundle does not load where it was made.
     """
     _check_variants(variants)
-    labelled = labelled_articles(run)
     with replacing_folder(out) as folder:
-        models = _open_models(run, labelled, folder)
+        models = _open_models(run, folder)
         say("writing fp32 graphs ...")
         exact = [_write_exact(run, model) for model in models]
-        parity = _check(run, exact, _parity_texts(run, labelled, parity_articles), say)
+        parity = _check(run, exact, _parity_texts(run, parity_articles), say)
         others = [name for name in FORMS if name in variants and name != REFERENCE.name]
-        evidence = gather_evidence(run, _pipeline(run, labelled)) if labelled and others else None
-        trials = try_variants(exact, others, evidence, say)
+        trials = try_variants(exact, others, trial_articles(run) if run.labelled and others else None, say)
         kept = _kept(exact, trials, with_exact=REFERENCE.name in variants)
-        _write_data(run, labelled, kept, trials, (parity, exact), folder)
+        _write_data(run, kept, trials, (parity, exact), folder)
         load(folder, provider="cpu")
     return load(out, provider="cpu")
 
@@ -79,36 +91,37 @@ def _check_variants(variants: Sequence[str]) -> None:
         raise InputError("--variants", [Problem("name", name, f"one of {', '.join(FORMS)}") for name in unknown])
 
 
-def _open_models(run: Run, labelled: LabelledSet | None, folder: Path) -> list[StageModel]:
+def _open_models(run: Run, folder: Path) -> list[StageModel]:
     """The run's stages, cheapest first."""
-    routing = read_routing(run.certificate, run.spec)
-    texts = _measured_texts(run, labelled)
-    return [open_probe(run.spec, run.folder, routing, texts, folder), open_student(run.spec, run.folder, texts, folder)]
+    texts = _measured_texts(run)
+    return [
+        open_probe(run.spec, run.folder, run.routing, texts, folder),
+        open_student(run.spec, run.folder, texts, folder),
+    ]
 
 
 def _write_exact(run: Run, model: StageModel) -> Written:
     """Writes a stage in fp32."""
-    path = run.folder / (PROBE if model.name == PROBE else "") / "calibration.json"
-    calibration = read_calibration(path)
+    calibration = run.calibration(model.name)
     return Written(model, model.write(REFERENCE.name, calibration), calibration)
 
 
-def _measured_texts(run: Run, labelled: LabelledSet | None) -> list[str]:
+def _measured_texts(run: Run) -> list[str]:
     """Some of the texts that the student was trained on, spread over all of them; without them, the golden articles.
 
     For filters whose students share a backbone they are the same, and so the rounded weights are too.
     """
     if joint := read_joint(run.folder / STUDENT):
         return list(joint.texts)
-    if labelled is None:
+    if run.labelled is None:
         return _golden_texts(run)
-    places = _pipeline(run, labelled).places("train")
-    return labelled.select(places[:: max(1, len(places) // MEASURED_TEXTS)][:MEASURED_TEXTS]).texts
+    places = run.places("train")
+    return run.labelled.select(places[:: max(1, len(places) // MEASURED_TEXTS)][:MEASURED_TEXTS]).texts
 
 
-def _parity_texts(run: Run, labelled: LabelledSet | None, count: int) -> list[str]:
+def _parity_texts(run: Run, count: int) -> list[str]:
     """Texts of mixed length to compare on: the run's own articles, else the filter's examples or golden articles."""
-    source = labelled or run.examples
+    source = run.labelled or run.examples
     if source is None:
         return _golden_texts(run)
     return source.texts[:: max(1, len(source.articles) // count)][:count]
@@ -145,7 +158,6 @@ def _kept(exact: Sequence[Written], trials: Sequence[Trial], with_exact: bool) -
 
 def _write_data(
     run: Run,
-    labelled: LabelledSet | None,
     kept: Sequence[Sequence[Written]],
     trials: Sequence[Trial],
     compared: tuple[Mapping[str, Report], Sequence[Written]],
@@ -158,14 +170,14 @@ def _write_data(
     parity, exact = compared
     goldens = record_goldens(choose_goldens(run), (open_written(w) for each in kept for w in each), run.spec.text)
     (folder / "golden.jsonl").write_text("".join(f"{g.model_dump_json()}\n" for g in goldens), encoding="utf-8")
-    write_json(folder / "filter.json", published_spec(run.spec))
+    _write_json(folder / "filter.json", published_spec(run.spec))
     maps = {each[0].model.name: {w.entry.name: w.calibration.maps for w in each} for each in kept}
-    write_json(folder / "calibration.json", CalibrationFile(schema_version=1, stages=maps).model_dump(mode="json"))
+    _write_json(folder / "calibration.json", CalibrationFile(schema_version=1, stages=maps).model_dump(mode="json"))
     left_out = [item for item, each in zip(exact, kept, strict=True) if item not in each]
     record = quality_record(run, exact, trials, parity, left_out)
-    write_json(folder / "quality.json", record)
-    write_json(folder / "reference.json", reference_record(run, _pipeline(run, labelled) if labelled else None))
-    origins = {stage: origin(run.folder, stage) for stage in (PROBE, STUDENT)}
+    _write_json(folder / "quality.json", record)
+    _write_json(folder / "reference.json", reference_record(run))
+    origins = {stage: origin(run.folder / stage) for stage in (PROBE, STUDENT)}
     lineage = _lineage(run, origins)
     (folder / "README.md").write_text(
         model_card(run, list(origins.values()), lineage, record, trials), encoding="utf-8"
@@ -176,9 +188,8 @@ def _write_data(
     write_manifest(folder, run.spec, entries, lineage)
 
 
-def _pipeline(run: Run, labelled: LabelledSet) -> Pipeline:
-    seed = run.manifest["seed"]
-    return Pipeline(run.spec, labelled, run.folder, seed if isinstance(seed, int) else 0)
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _lineage(run: Run, origins: Mapping[str, Origin]) -> dict[str, str]:

@@ -4,9 +4,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from distillery_exporter.build import PARITY_ARTICLES, VARIANTS, build
+from distillery_exporter.build import PARITY_ARTICLES, VARIANTS, build, whole_run
 from distillery_exporter.publish import publish
-from distillery_exporter.run_reader import latest_run, open_run
 from distillery_exporter.sign import PASSWORD, sign
 from distillery_runtime.bundles.child import verify_in_child
 from distillery_runtime.bundles.find import BUNDLES_FOLDER
@@ -14,11 +13,11 @@ from distillery_runtime.bundles.hub_errors import MAIN
 from distillery_runtime.cli.command import Parser, news, print_lines, run_command
 from distillery_runtime.cli.options import names, positive
 from distillery_runtime.cli.same_file import refuse_replaced
-from distillery_runtime.errors import BundleError, DistilleryError
+from distillery_runtime.errors import BundleError, DistilleryError, InputError, Problem
 from distillery_runtime.format.signature import signature_path
 from distillery_runtime.format.variants import FORMS
 from distillery_runtime.version import __version__
-from distillery_trainer.runs.run import files_of
+from distillery_trainer.runs.run import RUNS_FOLDER, files_of, latest_run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,7 +97,10 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    run = open_run(options.run_folder or latest_run())
+    folder = options.run_folder or latest_run()
+    if folder is None:
+        raise InputError("exporter build", [Problem(str(RUNS_FOLDER), "no finished run", "a run's folder as argument")])
+    run = whole_run(folder)
     out = options.out or BUNDLES_FOLDER / run.spec.label
     refuse_replaced(out, files_of(run.folder))
     scorer = build(run, out, options.variants, options.parity_articles, news)

@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
-from distillery_exporter.build import build
-from distillery_exporter.run_reader import open_run
+from distillery_exporter.build import build, whole_run
 from distillery_exporter.variants.parity import probe_reference
 from distillery_runtime.articles.article import Article
 from distillery_runtime.articles.prefilter import Prefilter
@@ -39,7 +38,8 @@ from distillery_trainer.models.choose import load_student
 from distillery_trainer.models.static_embedder import TABLE_FOLDER
 from distillery_trainer.runs.fit import FitRequest, fit
 from distillery_trainer.runs.pipeline import Pipeline
-from distillery_trainer.runs.tasks import Stage, stage_keys
+from distillery_trainer.runs.run import Run, open_run
+from distillery_trainer.runs.tasks import Task, task_keys
 from distillery_trainer.store.files import digest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny models are slower on several threads
@@ -177,11 +177,12 @@ class Lab:
     def observe_anew(self, what: str, spec: FilterSpec) -> object:
         return getattr(self, f"_{what}")(spec)
 
-    def stage_keys(self, spec: FilterSpec) -> dict[str, str]:
-        return stage_keys(Pipeline(spec, self._labelled(spec, FEW), self._folder, 0).stages())
+    def task_keys(self, spec: FilterSpec) -> dict[str, str]:
+        return task_keys(list(self._tasks(spec, FEW, self._folder).values()))
 
-    def _stages(self, spec: FilterSpec, articles: int, folder: Path) -> dict[str, Stage]:
-        return {stage.name: stage for stage in Pipeline(spec, self._labelled(spec, articles), folder, 0).stages()}
+    def _tasks(self, spec: FilterSpec, articles: int, folder: Path) -> dict[str, Task]:
+        run = Run(folder, spec, 0, lambda: self._labelled(spec, articles))
+        return {task.name: task for task in Pipeline(run).tasks()}
 
     def _prompt(self, spec: FilterSpec) -> object:
         return render_prompt("{{summary}} {{flags}} {{dimensions}} {{reply_schema}}", spec)
@@ -226,8 +227,7 @@ class Lab:
         return self._make("evaluate", spec)
 
     def _gate(self, spec: FilterSpec) -> object:
-        evaluation = json.loads((self._fitted_run / "eval.json").read_text(encoding="utf-8"))
-        return check_targets(spec.targets, evaluation, spec.operating_tier)
+        return check_targets(spec.targets, open_run(self._fitted_run).evaluation, spec.operating_tier)
 
     def _bundle(self, spec: FilterSpec) -> object:
         run = Path(shutil.copytree(self._fitted_run, self._new_folder()))
@@ -236,7 +236,7 @@ class Lab:
         manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
         (run / "manifest.json").write_text(json.dumps(manifest | {"spec_sha256": digest(data)}), encoding="utf-8")
         out = self._new_folder()
-        scorer = build(open_run(run), out, ("cpu-fp32",), 1, lambda _: None)
+        scorer = build(whole_run(run), out, ("cpu-fp32",), 1, lambda _: None)
         manifest = json.loads((out / "bundle.json").read_text(encoding="utf-8"))
         lineage = {key: value for key, value in manifest["lineage"].items() if key != "run"}
         return (
@@ -269,23 +269,23 @@ class Lab:
         return how_it_went(folder / "probe"), probe_reference(spec, folder, PROBING_TEXTS).tolist()
 
     def _make_one(self, name: str, output: str, spec: FilterSpec) -> Path:
-        """A run of which one stage has been made, besides the split."""
+        """A run of which one task has been done, besides the split."""
         folder = self._new_folder()
         folder.mkdir()
         shutil.copyfile(self._split, folder / "splits.jsonl")
-        self._stages(spec, FEW, folder)[name].make(folder / output)
+        self._tasks(spec, FEW, folder)[name].make(folder / output)
         return folder
 
     @functools.cached_property
     def _split(self) -> Path:
         folder = self._new_folder()
-        self._stages(load_filter(FILTER), FEW, folder)["split"].make(folder / "splits.jsonl")
+        self._tasks(load_filter(FILTER), FEW, folder)["split"].make(folder / "splits.jsonl")
         return folder / "splits.jsonl"
 
     def _make(self, name: str, spec: FilterSpec) -> dict[str, object]:
-        """What one of the last stages writes, on models fitted before."""
+        """What one of the last tasks writes, on models fitted before."""
         output = self._new_folder() / "output.json"
-        self._stages(without_torch(spec), ARTICLES, self._fitted_run)[name].make(output)
+        self._tasks(without_torch(spec), ARTICLES, self._fitted_run)[name].make(output)
         content: dict[str, object] = json.loads(output.read_text(encoding="utf-8"))
         return content
 

@@ -266,7 +266,7 @@ def test_a_changed_field_changes_what_the_code_does(path: str, lab_for: Callable
 def test_a_changed_field_makes_a_finished_run_out_of_date(path: str, lab: Any) -> None:  # Any: as above
     before, after = before_and_after(path, rule_for(path))
 
-    assert lab.stage_keys(before) != lab.stage_keys(after)
+    assert lab.task_keys(before) != lab.task_keys(after)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_settings_of_a_backend_that_is_not_used_leave_a_run_as_it_is(path: str, 
     rule = rule_for(path)
     before, after = before_and_after(path, replace(rule, under=None))
 
-    assert lab.stage_keys(before) == lab.stage_keys(after)
+    assert lab.task_keys(before) == lab.task_keys(after)
 
 
 @pytest.mark.parametrize("what", ["student", "probe", "report"])

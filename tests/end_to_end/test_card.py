@@ -11,11 +11,10 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from distillery_exporter.bundle.card_metadata import card_metadata
-from distillery_exporter.bundle.origins import Origin, origin
 from distillery_exporter.cli import main as exporter
-from distillery_exporter.run_reader import open_run
 from distillery_trainer.cli.main import main as trainer
-from distillery_trainer.models.records import BaseRecord
+from distillery_trainer.models.records import BaseRecord, Origin, origin
+from distillery_trainer.runs.run import open_run
 from distillery_trainer.store.files import digest
 
 STATED = ["--set", "card.license=apache-2.0", "--set", "card.language=[en, nl]"]
@@ -46,7 +45,7 @@ def evaluation(made: Path) -> Any:  # Any: nested JSON
 
 def test_the_metadata_comes_back_from_the_hubs_own_reader_as_it_was_written(made: Path, card: ModelCard) -> None:
     run = open_run(made / "run")
-    written = card_metadata(run, [origin(run.folder, stage) for stage in ("probe", "student")])
+    written = card_metadata(run, [origin(run.folder / stage) for stage in ("probe", "student")])
 
     read = card.data
 
@@ -167,6 +166,6 @@ def test_an_origin_is_what_the_base_models_card_states(
     record = BaseRecord(model="base", revision="main", folder=str(base), identity=identity)
     record.write(tmp_path / "student" / "base.json")
 
-    found = origin(tmp_path, "student")
+    found = origin(tmp_path / "student")
 
     assert (found.hub_ids, found.licence) == expected

@@ -17,7 +17,7 @@ from distillery_trainer.data.articles import Pool
 from distillery_trainer.data.labels import read_labels
 from distillery_trainer.filters.scaffold import CONFIG
 from distillery_trainer.runs.distil import Distillation
-from distillery_trainer.runs.run import open_finished_run
+from distillery_trainer.runs.run import open_run
 
 pytest.importorskip("torch")
 
@@ -165,7 +165,7 @@ def again(turned_labels: Path, tmp_path: Path) -> Path:
 
 
 def test_a_joint_student_teaches_none_that_is_judged_on_another_filters_articles(made: Path, again: Path) -> None:
-    run = open_finished_run(made / "runs" / "tiny-1")
+    run = open_run(made / "runs" / "tiny-1")
     labelled = read_labels([again], run.spec)
     splits = {article.id: "test" for article in labelled.articles}
 

@@ -90,10 +90,10 @@ def test_a_bundle_replaces_a_bundle_but_nothing_else(made: tuple[Path, Path], tm
 
 
 def test_an_unfinished_run_is_refused_with_what_is_missing(tmp_path: Path) -> None:
-    from distillery_exporter.run_reader import open_run
+    from distillery_exporter.build import whole_run
 
     with pytest.raises(InputError, match=r"eval\.json"):
-        open_run(tmp_path)
+        whole_run(tmp_path)
 
 
 def test_the_bundle_names_no_path_of_this_machine(made: tuple[Path, Path], repository: Path) -> None:

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from distillery_exporter.bundle.card_metadata import ANSWERS, UNKNOWN, card_metadata
-from distillery_exporter.bundle.origins import Origin
 from distillery_exporter.bundle.scripts import covered_scripts
-from distillery_exporter.run_reader import Run
 from distillery_exporter.variants.trials import Trial
 from distillery_runtime.format.variants import REFERENCE
+from distillery_trainer.evaluate.evaluation import SystemFigures
+from distillery_trainer.models.records import Origin
+from distillery_trainer.runs.run import Run
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
-TOTAL = "total"
 WEAK_SPEARMAN = 0.5
 
 
@@ -86,14 +86,14 @@ def _use() -> Iterator[str]:
 
 
 def _learnt(run: Run, origins: Sequence[Origin]) -> Iterator[str]:
-    manifest, sizes = run.manifest, run.evaluation["split_sizes"]
+    manifest, sizes = run.manifest, run.evaluation.split_sizes
     yield "## What it learnt from"
     yield ""
     yield (
         f"From {manifest['articles']} articles and the scores that an LLM gave them (oracle of these labels: "
         f"{manifest['oracles']}; oracle meant for this filter: {run.spec.oracle.model}). They were divided by "
-        f"near-duplicate group: {sizes['train']} to fit models, {sizes['val']} to stop and to calibrate, "
-        f"{sizes['test']} to evaluate, the rest to certify{_certified_on(run)}. "
+        f"near-duplicate group: {sizes.train} to fit models, {sizes.val} to stop and to calibrate, "
+        f"{sizes.test} to evaluate, the rest to certify{_certified_on(run)}. "
         "Of articles the bundle holds only its golden ones, which are the filter's own examples or generic."
     )
     if manifest.get("distil_from"):
@@ -187,30 +187,29 @@ def _lineage(lineage: Mapping[str, str]) -> Iterator[str]:
 def quality(run: Run) -> Iterator[str]:
     """Every system on all test articles, then what the bundle answers by slice and by dimension."""
     evaluation, tier = run.evaluation, run.spec.operating_tier
-    parts: Json = evaluation["parts"]
     yield "## Quality"
     yield ""
     yield (
-        f"On {evaluation['split_sizes']['test']} held-out articles (no near-duplicate of a training article among "
+        f"On {evaluation.split_sizes.test} held-out articles (no near-duplicate of a training article among "
         "them), against the oracle's scores. MAE is the mean over dimensions on the scale of 0 to 10. Brackets: 95 % "
         f"bootstrap intervals by near-duplicate group. `{ANSWERS}` is what this bundle answers; `constant` and "
         "`tfidf_ridge` are what it has to beat."
     )
-    yield from _table("system", parts[TOTAL].items(), tier)
-    slices = [(name, part[ANSWERS]) for name, part in parts.items() if name != TOTAL]
+    yield from _table("system", evaluation.total.by_name().items(), tier)
+    slices = [(name, part.cascade) for name, part in evaluation.parts.items() if part is not evaluation.total]
     if slices:
         yield f"The {ANSWERS} on parts of these articles:"
         yield from _table("slice", slices, tier)
     yield "| dimension | MAE | bias | Spearman |"
     yield "|---|---|---|---|"
-    for name, errors in parts[TOTAL][ANSWERS]["dimensions"].items():
-        yield f"| {name} | {errors['mae']:.3f} | {errors['bias']:+.3f} | {number(errors['spearman'])} |"
+    for name, errors in evaluation.total.cascade.dimensions.items():
+        yield f"| {name} | {errors.mae:.3f} | {errors.bias:+.3f} | {number(errors.spearman)} |"
     yield ""
 
 
 def certificate(run: Run) -> Iterator[str]:
     """What the probe may miss, in words."""
-    share = run.evaluation["cascade"]["share_probe"]
+    share = run.evaluation.cascade.share_probe
     yield "## Certificate"
     yield ""
     yield f"The probe answers {share:.1%} of the held-out articles by itself. {run.certificate['statement']}"
@@ -224,7 +223,7 @@ def certificate(run: Run) -> Iterator[str]:
 
 def limits(run: Run) -> Iterator[str]:
     """What the bundle is for, and where not to trust it."""
-    spec, found = run.spec, run.evaluation["parts"][TOTAL][ANSWERS]
+    spec, found = run.spec, run.evaluation.total.cascade
     languages = f" in {', '.join(spec.card.language)}" if spec.card.language else ""
     window = spec.student.window
     yield "## Intended use and limits"
@@ -245,10 +244,10 @@ def limits(run: Run) -> Iterator[str]:
         f"{spec.text.max_unknown_share:.0%} of the characters is refused as `invalid`."
     )
     yield "- A text can be written to score well."
-    unseen = [name for name, decisions in found["tiers"].items() if not decisions["positives"]]
+    unseen = [name for name, decisions in found.tiers.items() if not decisions.positives]
     if unseen:
         yield f"- No test article is at or above {', '.join(unseen)}: how well it finds such articles is not known."
-    weak = [name for name, errors in found["dimensions"].items() if (errors["spearman"] or 0) < WEAK_SPEARMAN]
+    weak = [name for name, errors in found.dimensions.items() if (errors.spearman or 0) < WEAK_SPEARMAN]
     if weak:
         yield f"- Weak, with a rank correlation below {WEAK_SPEARMAN:g}: {', '.join(weak)}."
     yield ""
@@ -259,17 +258,17 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _table(what: str, rows: Iterable[tuple[str, Json]], tier: str) -> Iterator[str]:
+def _table(what: str, rows: Iterable[tuple[str, SystemFigures]], tier: str) -> Iterator[str]:
     yield ""
     yield f"| {what} | articles | MAE | Spearman of the overall | recall at {tier} | precision |"
     yield "|---|---|---|---|---|---|"
     for name, found in rows:
-        intervals, decisions = found["intervals"], found["tiers"][tier]
+        decisions = found.tiers[tier]
         yield (
-            f"| {name} | {found['n']} | {found['mae']:.3f}{_brackets(intervals['mae'])} | "
-            f"{number(found['overall']['spearman'])} | "
-            f"{number(decisions['recall'])}{_brackets(intervals.get(f'recall_{tier}'))} of {decisions['positives']} | "
-            f"{number(decisions['precision'])} |"
+            f"| {name} | {found.n} | {found.mae:.3f}{_brackets(found.intervals['mae'])} | "
+            f"{number(found.overall.spearman)} | "
+            f"{number(decisions.recall)}{_brackets(found.recall_interval(tier))} of {decisions.positives} | "
+            f"{number(decisions.precision)} |"
         )
     yield ""
 

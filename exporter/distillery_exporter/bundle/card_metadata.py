@@ -1,18 +1,16 @@
 """The metadata on top of a model card, as the Hugging Face Hub reads it, the evaluation's figures among it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from distillery_exporter.bundle.origins import Origin
-from distillery_exporter.run_reader import Run
+from distillery_trainer.evaluate.evaluation import SystemFigures
+from distillery_trainer.models.records import Origin
+from distillery_trainer.runs.run import Run
 
-ANSWERS = "cascade"  # the system that a bundle answers with
+ANSWERS = "cascade"  # the system that a bundle answers with, as the card names it
 TASK = "text-classification"  # the Hub has no task for regression on text
 UNKNOWN = "unknown"
-
-Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
 
 def card_metadata(run: Run, origins: Sequence[Origin]) -> ModelCardData:
@@ -26,13 +24,14 @@ def card_metadata(run: Run, origins: Sequence[Origin]) -> ModelCardData:
         tags=["regression", "onnx", spec.name],
         base_model=list(dict.fromkeys(name for item in origins for name in item.hub_ids)) or None,
         model_name=spec.label,
-        eval_results=[result for part in run.evaluation["parts"] for result in _results(run, part)],
+        eval_results=[
+            result for name, part in run.evaluation.parts.items() for result in _results(run, name, part.cascade)
+        ],
     )
 
 
-def _results(run: Run, part: str) -> Iterator[EvalResult]:
+def _results(run: Run, part: str, found: SystemFigures) -> Iterator[EvalResult]:
     """The figures of one part of the test articles."""
-    found: Json = run.evaluation["parts"][part][ANSWERS]
     for kind, name, value, interval in _figures(found, run.spec.operating_tier):
         if value is not None:
             yield EvalResult(
@@ -42,7 +41,7 @@ def _results(run: Run, part: str) -> Iterator[EvalResult]:
                 dataset_name=f"held-out articles (oracle: {run.manifest['oracles']})",
                 dataset_config=part,
                 dataset_split="test",
-                dataset_args={"articles": found["n"]},
+                dataset_args={"articles": found.n},
                 metric_type=kind,
                 metric_name=name,
                 metric_value=value,
@@ -50,11 +49,11 @@ def _results(run: Run, part: str) -> Iterator[EvalResult]:
             )
 
 
-def _figures(found: Json, tier: str) -> Iterator[tuple[str, str, float | None, Sequence[float] | None]]:
+def _figures(found: SystemFigures, tier: str) -> Iterator[tuple[str, str, float | None, Sequence[float] | None]]:
     """Metric of the Hub, name, value and interval; a value is None where it is not defined."""
-    intervals, decisions = found["intervals"], found["tiers"][tier]
-    yield "mae", "MAE, mean over dimensions", found["mae"], intervals["mae"]
-    yield "rmse", "RMSE over dimensions", found["rmse"], None
-    yield "spearmanr", "Spearman of the overall", found["overall"]["spearman"], None
-    yield "recall", f"Recall at {tier}", decisions["recall"], intervals.get(f"recall_{tier}")
-    yield "precision", f"Precision at {tier}", decisions["precision"], None
+    decisions = found.tiers[tier]
+    yield "mae", "MAE, mean over dimensions", found.mae, found.intervals["mae"]
+    yield "rmse", "RMSE over dimensions", found.rmse, None
+    yield "spearmanr", "Spearman of the overall", found.overall.spearman, None
+    yield "recall", f"Recall at {tier}", decisions.recall, found.recall_interval(tier)
+    yield "precision", f"Precision at {tier}", decisions.precision, None

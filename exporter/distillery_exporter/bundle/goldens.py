@@ -3,12 +3,12 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from distillery_exporter.run_reader import Run
 from distillery_runtime.articles.article import Article
 from distillery_runtime.articles.text import compose
 from distillery_runtime.bundles.golden import Expected, Golden, ids_digest
 from distillery_runtime.models.stage import Stage
 from distillery_runtime.spec.model import TextPolicy
+from distillery_trainer.runs.run import Run
 
 COUNT = 12
 

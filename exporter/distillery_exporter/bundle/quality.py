@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_exporter.run_reader import Run
 from distillery_exporter.variants.parity import Report
 from distillery_exporter.variants.stage_models import StageModel
 from distillery_exporter.variants.trials import Trial, Written
 from distillery_runtime.spec.verdict import decide
-from distillery_trainer.runs.pipeline import Pipeline
+from distillery_trainer.runs.run import Run
 
 BINS = 20
 
@@ -36,7 +35,7 @@ def quality_record(
             variants.setdefault(variant, {"stages": {}})["stages"][name] = {**about, **record}
     return {
         "schema_version": 1,
-        "evaluation": run.evaluation,
+        "evaluation": run.evaluation.to_record(),
         "certificate": run.certificate,
         "variants": variants,
         "refused": [
@@ -68,11 +67,11 @@ def _size(stage: StageModel, variant: str) -> Record:
     return record
 
 
-def reference_record(run: Run, pipeline: Pipeline | None) -> Record:
+def reference_record(run: Run) -> Record:
     """What scores look like on the test articles: histograms in half points and shares by tier; empty without them."""
-    if pipeline is None:
+    if run.labelled is None:
         return {"schema_version": 1, "articles": 0, "overall": [], "dimensions": {}, "tiers": {}}
-    scores = pipeline.models.student_scores(pipeline.labelled.select(pipeline.places("test")).texts)
+    scores = run.student_scores(run.part("test").texts)
     verdicts = [decide(row, run.spec) for row in scores]
     tiers = [verdict.tier for verdict in verdicts]
     return {

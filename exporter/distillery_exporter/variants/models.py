@@ -32,13 +32,12 @@ from distillery_exporter.graphs.weights import HEAD, Checkpoint, MergedCheckpoin
 from distillery_runtime.bench.figures import Work
 from distillery_runtime.format.variants import FORMS, REFERENCE
 from distillery_runtime.spec.calibration import Calibration
-from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.model import FilterSpec, ProbeSettings
 from distillery_runtime.tokens.window import TokenIds
 from distillery_trainer.models.adapters import normalise_keys
-from distillery_trainer.models.choose import Embedder
+from distillery_trainer.models.choose import STATIC, Embedder
 from distillery_trainer.models.heads import Head, load_head
 from distillery_trainer.models.records import BaseRecord, EncoderRecord, base_folder, read_bins
-from distillery_trainer.models.static_embedder import StaticEmbedder
 
 FLOATS: Mapping[str, type[np.generic]] = {
     "cpu-fp32": np.float32,
@@ -169,12 +168,12 @@ def _precision(variant: str, add: AddModel, texts: Texts) -> Precision:
     return ROUNDED[variant](InTurn(texts.measure(add, Grams)))
 
 
-def probe_encoder(embedder: Embedder, pooling: Pooling, texts: Texts) -> Model:
+def probe_encoder(embedder: Embedder, settings: ProbeSettings, texts: Texts) -> Model:
     """The probe's encoder, from token ids to a pooled state of length 1."""
-    if isinstance(embedder, StaticEmbedder):
-        table, scale = embedder.table, embedder.scale
-        return Exact(lambda path, _: build_static_encoder(path, table, scale))
-    return _pooled_encoder(Checkpoint(embedder.folder), pooling, True, texts)
+    if settings.embedder == STATIC:
+        table = load_file(embedder.folder / "table.safetensors")
+        return Exact(lambda path, _: build_static_encoder(path, table["table"], table["scale"]))
+    return _pooled_encoder(Checkpoint(embedder.folder), settings.pooling, True, texts)
 
 
 def backbone(spec: FilterSpec, source: Path, texts: Texts) -> tuple[Model, OutputHead]:

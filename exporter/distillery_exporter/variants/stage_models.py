@@ -75,7 +75,7 @@ def open_probe(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[st
     _copy_tokenizer(embedder.folder, bundle / PROBE)
     prefix = "" if settings.embedder == STATIC else settings.prefix
     reader = TokenWindow(bundle / PROBE / "tokenizer.json", settings.window, prefix)
-    model = probe_encoder(embedder, settings.pooling, Texts(lambda: reader.encode(texts), bundle))
+    model = probe_encoder(embedder, settings, Texts(lambda: reader.encode(texts), bundle))
     head = OutputHead(load_head(run / PROBE / "head.safetensors"))
     return StageModel(PROBE, bundle, settings.window, prefix, routing, model, head)
 

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_exporter.run_reader import Run
 from distillery_exporter.variants.acceptance import Comparison, Route, compare, objections, refit
 from distillery_exporter.variants.stage_models import StageModel
 from distillery_runtime.errors import ModelError, ProviderError
@@ -19,9 +17,7 @@ from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import overalls
 from distillery_runtime.tokens.window import TokenIds
-from distillery_trainer.runs.pipeline import Pipeline
-from distillery_trainer.store.chunk_cache import ChunkCache
-from distillery_trainer.store.progress import Bar
+from distillery_trainer.runs.run import Run
 
 FALLBACKS = {"cuda-bf16": "cuda-fp16"}  # written only where the other one is refused
 INVARIANCE_ROWS, INVARIANCE_BATCH = 32, 16
@@ -43,8 +39,8 @@ class Written:
 class Trial:
     """What became of one variant of a stage. `written` is None where it was refused, for `reasons`.
 
-    `comparison` is on all of the evidence, `on_test` on the test split alone, of which the refit saw nothing; None
-    where the variant did not answer.
+    `comparison` is on all articles, `on_test` on the test split alone, of which the refit saw nothing; None where the
+    variant did not answer.
     """
 
     stage: str
@@ -56,34 +52,35 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class TrialArticles:
     """The articles that variants are tried on: a run's calibration and test splits, which no model was fitted on.
 
     `calibration`: (N,) bool, the articles of the calibration split, on which a variant's calibration is refitted.
-    `cache`: where raw outputs are kept, so that a build that was killed goes on.
     """
 
-    spec: FilterSpec
+    run: Run
     texts: Sequence[str]
     labels: Matrix
     calibration: Mask
-    cache: Path
+
+    @property
+    def spec(self) -> FilterSpec:
+        """The run's."""
+        return self.run.spec
 
     def raw(self, written: Written) -> Matrix:
         """A variant's raw outputs: (N, D) float32, a row of NaN for an article that it cannot answer.
+
+        They are kept in the run's cache, so that a build that was killed goes on.
 
         Raises:
             ProviderError: the variant's hardware is not here.
         """
         stage, folder, dimensions = open_written(written), written.model.bundle, len(self.spec.dimensions)
         files = sorted(path for graph in written.entry.graphs for path in folder.glob(f"{graph}*"))
-        cache = ChunkCache(self.cache, " ".join(file_digest(path)[1] for path in files))
-        with Bar(f"{stage.name} {stage.variant}") as bar:
-            return cache.compute(
-                self.texts,
-                lambda texts: _answers(stage, texts, dimensions),
-                lambda done: bar.advance_to(done, len(self.texts)),
-            )
+        key = " ".join(file_digest(path)[1] for path in files)
+        label = f"{stage.name} {stage.variant}"
+        return self.run.kept("variants", key, self.texts, lambda texts: _answers(stage, texts, dimensions), label)
 
     def batch_difference(self, written: Written) -> float:
         """The largest difference between a variant's raw output alone and in a padded batch of mixed lengths."""
@@ -96,38 +93,38 @@ class Evidence:
         return float(np.abs(alone - together).max())
 
 
-def gather_evidence(run: Run, pipeline: Pipeline) -> Evidence:
-    """The calibration and test articles of a run."""
-    fitted, held_out = pipeline.places("calibration"), pipeline.places("test")
-    chosen = pipeline.labelled.select([*fitted, *held_out])
+def trial_articles(run: Run) -> TrialArticles:
+    """The calibration and test articles of a run whose labels files are at hand."""
+    fitted, held_out = run.places("calibration"), run.places("test")
+    chosen = run.articles().select([*fitted, *held_out])
     is_fitted = np.arange(len(fitted) + len(held_out)) < len(fitted)
-    return Evidence(run.spec, chosen.texts, chosen.labels(), is_fitted, run.folder / "cache" / "variants")
+    return TrialArticles(run, chosen.texts, chosen.labels(), is_fitted)
 
 
 def try_variants(
-    exact: Sequence[Written], variants: Sequence[str], evidence: Evidence | None, say: Callable[[str], None]
+    exact: Sequence[Written], variants: Sequence[str], articles: TrialArticles | None, say: Callable[[str], None]
 ) -> list[Trial]:
     """Writes the variants of every stage and tries each; a refused one leaves no file behind.
 
     Args:
         exact: the stages in fp32, cheapest first.
         variants: the names of the others to write.
-        evidence: the articles to try on; None where they are gone, and then nothing is written.
+        articles: those to try on; None where they are gone, and then nothing is written.
         say: callback for progress messages.
     """
     trials: list[Trial] = []
     if not variants:
         return trials
-    raw = [evidence.raw(item) for item in exact] if evidence else []
+    raw = [articles.raw(item) for item in exact] if articles else []
     for place, item in enumerate(exact):
-        route = _route(item, exact[-1], raw[-1], evidence.spec) if evidence else None
+        route = _route(item, exact[-1], raw[-1], articles.spec) if articles else None
         kept: set[str] = set()
         for variant in variants:
-            if reason := _why_not(item.model, variant, kept, evidence):
+            if reason := _why_not(item.model, variant, kept, articles):
                 trials.append(Trial(item.model.name, variant, None, (reason,)))
-            elif evidence:
+            elif articles:
                 say(f"writing {item.model.name} {variant} ...")
-                trials.append(_try(item, raw[place], variant, evidence, route))
+                trials.append(_try(item, raw[place], variant, articles, route))
             kept |= {variant} if trials[-1].written else set()
             say(_line(trials[-1]))
     return trials
@@ -140,24 +137,24 @@ def _route(item: Written, last: Written, last_raw: Matrix, spec: FilterSpec) -> 
     return Route(item.model.routing, overalls(last.calibration.apply(last_raw), spec) >= spec.operating_overall)
 
 
-def _why_not(model: StageModel, variant: str, kept: set[str], evidence: Evidence | None) -> str | None:
+def _why_not(model: StageModel, variant: str, kept: set[str], articles: TrialArticles | None) -> str | None:
     """Why a variant need not be written, or cannot be."""
     if variant not in model.model.forms:
         return f"this model has no such form, only {', '.join(model.model.forms)}"
     if FALLBACKS.get(variant) in kept:
         return f"not needed beside {FALLBACKS[variant]}"
-    return None if evidence else "the run's labels files are gone or have changed, so nothing can be compared"
+    return None if articles else "the run's labels files are gone or have changed, so nothing can be compared"
 
 
-def _try(exact: Written, reference: Matrix, variant: str, evidence: Evidence, route: Route | None) -> Trial:
+def _try(exact: Written, reference: Matrix, variant: str, articles: TrialArticles, route: Route | None) -> Trial:
     """Writes one variant, refits it, and keeps or removes it."""
     entry = exact.model.write(variant, exact.calibration)
     try:
         written = Written(exact.model, entry, exact.calibration)
-        raw = evidence.raw(written)
+        raw = articles.raw(written)
         finite: Mask = np.array(np.isfinite(raw).all(axis=1))
-        written = _refitted(written, raw, reference, finite & evidence.calibration)
-        difference = evidence.batch_difference(written)
+        written = _refitted(written, raw, reference, finite & articles.calibration)
+        difference = articles.batch_difference(written)
     except (ProviderError, ModelError) as error:
         exact.model.remove(entry)
         return Trial(exact.model.name, variant, None, (f"cannot be tried here: {error}",))
@@ -166,9 +163,9 @@ def _try(exact: Written, reference: Matrix, variant: str, evidence: Evidence, ro
         before, after = exact.calibration.apply(reference[mask]), written.calibration.apply(raw[mask])
         masked = route and Route(route.routing, route.wanted[mask])
         bad = int((~np.isfinite(raw)).sum())
-        return compare(evidence.spec, before, after, evidence.labels[mask], difference, bad, masked)
+        return compare(articles.spec, before, after, articles.labels[mask], difference, bad, masked)
 
-    comparison, on_test = on(finite), on(finite & ~evidence.calibration)
+    comparison, on_test = on(finite), on(finite & ~articles.calibration)
     reasons = tuple(objections(comparison))
     if reasons:
         exact.model.remove(entry)

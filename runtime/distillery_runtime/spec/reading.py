@@ -24,6 +24,7 @@ PLAIN = {
     "tuple_type": "a list",
     "dict_type": "a mapping",
     "model_type": "a mapping",
+    "dataclass_type": "a mapping",
     "string_too_short": "text that is not empty",
 }
 WRITTEN = {
@@ -103,7 +104,7 @@ def describe(item: Mapping[str, Any]) -> Problem:  # Any: pydantic's own error r
     path = ""
     for part in item["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    if item["type"] == "extra_forbidden":
+    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return Problem(path, "an unknown key", "only the keys of the format")
     if item["type"] == "missing":
         return Problem(path, "nothing", "a value (this key is required)")

@@ -13,7 +13,7 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.cli.main import main
 from distillery_trainer.curate.prepare import prepare
 from distillery_trainer.data.labels import LabelledSet, read_labels
-from distillery_trainer.data.split import divided_groups, read_splits
+from distillery_trainer.data.split import divided_groups, given_splits
 
 Make = Callable[..., LabelledSet]
 
@@ -95,4 +95,4 @@ def test_a_split_that_does_not_suit_is_refused(
     rows: list[dict[str, str]], said: str, write_rows: Callable[..., Path]
 ) -> None:
     with pytest.raises(InputError, match=said):
-        read_splits(write_rows("splits.jsonl", rows), ["a", "b"])
+        given_splits(write_rows("splits.jsonl", rows), ["a", "b"])

@@ -17,7 +17,7 @@ from distillery_trainer.curate.review import export_sheet, import_sheet, read_sh
 from distillery_trainer.curate.sheet import is_filled_in, read_scores
 from distillery_trainer.evaluate.inference import classical_mean, powered_mean
 from distillery_trainer.runs.fit import FitRequest, fit
-from distillery_trainer.runs.run import open_finished_run
+from distillery_trainer.runs.run import open_run
 
 
 def test_the_powered_interval_covers_the_truth_and_is_narrower_than_peoples_alone() -> None:
@@ -46,9 +46,7 @@ def test_a_sheet_goes_out_without_scores_and_comes_back_as_agreement(
     rows = topic_rows(120)
     rows[3]["title"] = "=1+1"
     quick = {"student.backend": "static", "cascade.probe.embedder": "static"}
-    run = open_finished_run(
-        fit(FitRequest(new_filter, [write_rows("l.jsonl", rows)], quick, run_dir=tmp_path / "run"), str)
-    )
+    run = open_run(fit(FitRequest(new_filter, [write_rows("l.jsonl", rows)], quick, run_dir=tmp_path / "run"), str))
 
     count = export_sheet(run, 12, 0, tmp_path / "review")
     sheet = tmp_path / "review" / "sheet.csv"
@@ -64,7 +62,7 @@ def test_a_sheet_goes_out_without_scores_and_comes_back_as_agreement(
     assert all(row["score"] == "" and not row["title"].startswith("=") for row in asked)
     assert found["oracle_agreement"]["value"] == pytest.approx(11 / 12, abs=1e-4)  # but one
     assert found["student_agreement"]["n_people"] == 12
-    assert found["student_agreement"]["n_machine"] == len(run.predictions().ids) - 12
+    assert found["student_agreement"]["n_machine"] == len(run.predictions.ids) - 12
 
 
 def test_the_page_shows_what_the_filter_means_and_no_score(
@@ -80,7 +78,7 @@ def test_the_page_shows_what_the_filter_means_and_no_score(
     (new_filter / "prompt.md").write_text(prompt)
     quick = {"student.static.training.epochs": 1, "cascade.probe.training.epochs": 1, "cascade.probe.hidden": [4]}
     labels = write_rows("l.jsonl", topic_rows(80))
-    run = open_finished_run(fit(FitRequest(new_filter, [labels], quick, run_dir=tmp_path / "run"), str))
+    run = open_run(fit(FitRequest(new_filter, [labels], quick, run_dir=tmp_path / "run"), str))
 
     export_sheet(run, 3, 0, tmp_path / "review")
 

@@ -1,30 +1,21 @@
 """The gate's checks: a target is reached by the bound of the interval, and what is not known is not reached."""
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
 from distillery_runtime.spec.model import Targets
+from distillery_trainer.evaluate.evaluation import Evaluation
 from distillery_trainer.evaluate.gate import check_targets
+from distillery_trainer.evaluate.metrics import Interval
 
 
-def evaluation(**changes: object) -> dict[str, Any]:
-    """An `eval.json` as far as the gate reads it: MAE 0.7 to 0.9, recall 0.6 to 1, a gain of 0.1 to 0.3."""
-    found: dict[str, Any] = {
-        "mae": [0.7, 0.9],
-        "recall": 0.8,
-        "positives": 1000,
-        "recall_interval": [0.6, 1.0],
-        "gain": [-0.3, -0.1],
-    }
-    found |= changes
-    student = {
-        "mae": 0.8,
-        "tiers": {"medium": {"recall": found["recall"], "positives": found["positives"]}},
-        "intervals": {"mae": found["mae"], "recall_medium": found["recall_interval"]},
-    }
-    gain = {"mae": {"difference": -0.2, "interval": found["gain"]}}
-    return {"parts": {"total": {"student": student}}, "differences": {"total": {"student_minus_tfidf_ridge": gain}}}
+def with_recall(evaluation: Evaluation, recall: float | None, interval: Interval | None, **counts: int) -> Evaluation:
+    """The evaluation with another recall of the student's, its interval, and counts of articles."""
+    student = evaluation.total.student
+    tiers = {"medium": replace(student.tiers["medium"], recall=recall, **counts)}
+    changed = replace(student, tiers=tiers, intervals={**student.intervals, "recall_medium": interval})
+    return replace(evaluation, parts={"total": replace(evaluation.total, student=changed)})
 
 
 @pytest.mark.parametrize(
@@ -38,18 +29,20 @@ def evaluation(**changes: object) -> dict[str, Any]:
         ({"better_than_tfidf_ridge_by": 0.11}, False),
     ],
 )
-def test_a_target_is_met_where_the_bound_of_the_interval_reaches_it(targets: dict[str, float], met: bool) -> None:
-    (check,) = check_targets(Targets(**targets), evaluation(), "medium")
+def test_a_target_is_met_where_the_bound_of_the_interval_reaches_it(
+    evaluation: Evaluation, targets: dict[str, float], met: bool
+) -> None:
+    (check,) = check_targets(Targets(**targets), evaluation, "medium")
 
     assert check.met is met
 
 
-def test_without_targets_there_is_nothing_to_check() -> None:
-    assert check_targets(Targets(), evaluation(), "medium") == []
+def test_without_targets_there_is_nothing_to_check(evaluation: Evaluation) -> None:
+    assert check_targets(Targets(), evaluation, "medium") == []
 
 
-def test_what_the_test_articles_do_not_tell_is_not_met() -> None:
-    found = evaluation(recall=None, recall_interval=None)
+def test_what_the_test_articles_do_not_tell_is_not_met(evaluation: Evaluation) -> None:
+    found = with_recall(evaluation, None, None)
 
     (check,) = check_targets(Targets(recall_operating=0.1), found, "medium")
 
@@ -57,8 +50,8 @@ def test_what_the_test_articles_do_not_tell_is_not_met() -> None:
     assert str(check) == "recall_operating: not known, no interval, expected at least 0.1"
 
 
-def test_all_of_three_articles_found_is_no_proof_of_recall() -> None:
-    found = evaluation(recall=1.0, positives=3, recall_interval=[1.0, 1.0])
+def test_all_of_three_articles_found_is_no_proof_of_recall(evaluation: Evaluation) -> None:
+    found = with_recall(evaluation, 1.0, (1.0, 1.0), positives=3)
 
     (check,) = check_targets(Targets(recall_operating=0.8), found, "medium")
 
@@ -66,10 +59,10 @@ def test_all_of_three_articles_found_is_no_proof_of_recall() -> None:
     assert check.bound == pytest.approx(0.025 ** (1 / 3))  # whose cube is what 2.5 % means for three of three
 
 
-def test_a_check_states_the_value_the_bound_and_the_target() -> None:
+def test_a_check_states_the_value_the_bound_and_the_target(evaluation: Evaluation) -> None:
     targets = Targets(mae=0.85, better_than_tfidf_ridge_by=0.15)
 
-    assert [str(check) for check in check_targets(targets, evaluation(), "medium")] == [
+    assert [str(check) for check in check_targets(targets, evaluation, "medium")] == [
         "mae: 0.800, upper bound 0.900, expected at most 0.85",
         "better_than_tfidf_ridge_by: 0.200, lower bound 0.100, expected at least 0.15",
     ]

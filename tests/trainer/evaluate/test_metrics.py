@@ -1,5 +1,7 @@
 """Metrics, against scikit-learn and scipy, and the intervals of the group bootstrap."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,11 +30,11 @@ def scores(seed: int, rows: int = 40) -> tuple[np.ndarray, np.ndarray]:
 def test_errors_of_each_dimension_are_those_of_scikit_learn_and_scipy(spec: FilterSpec, seed: int) -> None:
     predicted, labels = scores(seed)
 
-    found = metrics.describe(predicted, labels, spec)["dimensions"]
+    found = metrics.describe(predicted, labels, spec).dimensions
 
     for i, name in enumerate(spec.dimension_names):
         said, true = predicted[:, i], labels[:, i]
-        assert found[name] == pytest.approx(
+        assert asdict(found[name]) == pytest.approx(
             {
                 "mae": mean_absolute_error(true, said),
                 "rmse": root_mean_squared_error(true, said),
@@ -48,7 +50,7 @@ def test_the_total_error_is_the_mean_over_all_cells(spec: FilterSpec) -> None:
 
     found = metrics.describe(predicted, labels, spec)
 
-    assert (found["n"], found["mae"], found["rmse"]) == pytest.approx(
+    assert (found.n, found.mae, found.rmse) == pytest.approx(
         (40, np.abs(predicted - labels).mean(), np.sqrt(np.square(predicted - labels).mean())), abs=ROUNDING
     )
 
@@ -56,10 +58,10 @@ def test_the_total_error_is_the_mean_over_all_cells(spec: FilterSpec) -> None:
 def test_the_overall_is_compared_as_the_verdict_gives_it_gatekeepers_applied(spec: FilterSpec) -> None:
     predicted, labels = scores(2)
 
-    found = metrics.describe(predicted, labels, spec)["overall"]
+    found = metrics.describe(predicted, labels, spec).overall
 
     said, true = overalls(predicted, spec), overalls(labels, spec)
-    assert found["mae"] == pytest.approx(mean_absolute_error(true, said), abs=ROUNDING)
+    assert found.mae == pytest.approx(mean_absolute_error(true, said), abs=ROUNDING)
 
 
 @FEW
@@ -71,16 +73,16 @@ def test_decisions_at_a_threshold_are_those_of_scikit_learn(seed: int, threshold
     found = metrics.decisions(said, true, {"good": threshold})["good"]
 
     yes, truly = said >= threshold, true >= threshold
-    assert (found["positives"], found["predicted"]) == (truly.sum(), yes.sum())
+    assert (found.positives, found.predicted) == (truly.sum(), yes.sum())
     for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
-        if found[name] is not None:
-            assert found[name] == pytest.approx(score(truly, yes), abs=ROUNDING)
+        if (value := getattr(found, name)) is not None:
+            assert value == pytest.approx(score(truly, yes), abs=ROUNDING)
 
 
 def test_a_score_exactly_at_the_threshold_counts_as_reached() -> None:
     found = metrics.decisions(np.array([4.0, 3.9]), np.array([4.0, 4.0]), {"medium": 4.0})["medium"]
 
-    assert (found["positives"], found["predicted"]) == (2, 1)
+    assert (found.positives, found.predicted) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_a_ratio_without_a_denominator_is_none(
 ) -> None:
     found = metrics.decisions(np.array(said), np.array(true), {"medium": 4.0})["medium"]
 
-    assert {key: found[key] for key in expected} == expected
+    assert {key: getattr(found, key) for key in expected} == expected
 
 
 @FEW

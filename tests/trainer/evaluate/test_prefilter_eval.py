@@ -8,7 +8,7 @@ import pytest
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.cli.main import main
-from distillery_trainer.evaluate.prefilter_eval import evaluate_prefilter, read_judged
+from distillery_trainer.evaluate.prefilter_eval import evaluate_prefilter, read_counted
 from distillery_trainer.filters.overrides import apply_overrides
 
 RULES = [
@@ -41,7 +41,7 @@ ROWS = [("a bargain", "en", 9.0), ("a hotel", "nl", 9.0), ("a hotel and a museum
 def test_only_blocking_rules_count_in_the_total_and_shadow_rules_in_the_curve(
     tmp_path: Path, ruled: FilterSpec
 ) -> None:
-    articles, unusable = read_judged([write(tmp_path, ROWS, ruled)], [], ruled)
+    articles, unusable = read_counted([write(tmp_path, ROWS, ruled)], [], ruled)
 
     report = evaluate_prefilter(ruled, articles)
 
@@ -55,13 +55,13 @@ def test_only_blocking_rules_count_in_the_total_and_shadow_rules_in_the_curve(
 
 
 def test_every_article_of_the_finds_is_one(tmp_path: Path, ruled: FilterSpec) -> None:
-    articles, _ = read_judged([], [write(tmp_path, ROWS, ruled)], ruled)
+    articles, _ = read_counted([], [write(tmp_path, ROWS, ruled)], ruled)
 
     assert [article.find for article in articles] == [True] * 6
 
 
 def test_times_are_the_percentiles_of_each_rules_own(tmp_path: Path, ruled: FilterSpec) -> None:
-    articles, _ = read_judged([write(tmp_path, ROWS, ruled)], [], ruled)
+    articles, _ = read_counted([write(tmp_path, ROWS, ruled)], [], ruled)
     ticks = iter(range(1000))
 
     report = evaluate_prefilter(ruled, articles, lambda: next(ticks) / 1000)
@@ -71,7 +71,7 @@ def test_times_are_the_percentiles_of_each_rules_own(tmp_path: Path, ruled: Filt
 
 def test_labels_that_do_not_fit_are_refused(tmp_path: Path, ruled: FilterSpec) -> None:
     with pytest.raises(InputError, match="11, expected a number in"):
-        read_judged([write(tmp_path, [("a", "en", 11)], ruled)], [], ruled)
+        read_counted([write(tmp_path, [("a", "en", 11)], ruled)], [], ruled)
 
 
 def test_the_command_prints_the_same_figures_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

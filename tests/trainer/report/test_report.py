@@ -18,13 +18,17 @@ from distillery_trainer.cli.main import main
 from distillery_trainer.data.labels import read_labels
 from distillery_trainer.data.predictions import read_predictions
 from distillery_trainer.evaluate import metrics
+from distillery_trainer.evaluate.evaluation import UnreadCounts
+from distillery_trainer.evaluate.metrics import Decisions
+from distillery_trainer.evaluate.paired import Difference
 from distillery_trainer.filters.scaffold import init_filter
 from distillery_trainer.report.advice import advise
-from distillery_trainer.report.build import render
-from distillery_trainer.report.facts import Facts, read_facts
+from distillery_trainer.report.assemble import render
+from distillery_trainer.report.facts import Facts
+from distillery_trainer.runs.assessment import facts_of
 from distillery_trainer.runs.fit import FitRequest, fit
 from distillery_trainer.runs.pipeline import Pipeline
-from distillery_trainer.runs.run import labelled_articles, open_finished_run
+from distillery_trainer.runs.run import open_run
 from distillery_trainer.store.files import tree_digest
 
 QUICK: dict[str, object] = {
@@ -116,9 +120,7 @@ def facts(copied: Path) -> Callable[..., Facts]:
     """The facts of the run; keyword arguments replace some of them."""
 
     def gather(**changes: object) -> Facts:
-        run = open_finished_run(copied)
-        known = read_facts(copied, run.spec, labelled_articles(run.manifest, run.spec), (), run.seed)
-        return replace(known, **changes)  # type: ignore[arg-type]  # fields by name
+        return replace(facts_of(open_run(copied), (), True), **changes)  # type: ignore[arg-type]  # fields by name
 
     return gather
 
@@ -167,14 +169,11 @@ def test_a_report_made_again_has_the_same_bytes(copied: Path, tmp_path: Path) ->
 
 
 def test_the_report_of_a_fit_is_the_one_that_the_command_makes(copied: Path, tmp_path: Path) -> None:
-    run = open_finished_run(copied)
-    labelled = labelled_articles(run.manifest, run.spec)
-    assert labelled is not None
-    stages = {stage.name: stage for stage in Pipeline(run.spec, labelled, copied, run.seed).stages()}
+    tasks = {task.name: task for task in Pipeline(open_run(copied)).tasks()}
 
-    stages["report"].make(tmp_path / "stage.html")
+    tasks["report"].make(tmp_path / "task.html")
 
-    assert (tmp_path / "stage.html").read_text(encoding="utf-8") == report(copied, tmp_path / "again.html")
+    assert (tmp_path / "task.html").read_text(encoding="utf-8") == report(copied, tmp_path / "again.html")
 
 
 def test_hostile_names_are_shown_and_mean_nothing(copied: Path, tmp_path: Path) -> None:
@@ -315,23 +314,23 @@ def test_predictions_that_are_none_are_refused(copied: Path, damage: str) -> Non
         read_predictions(copied / "predictions.jsonl", ("relevance", "evidence_quality"))
 
 
-def with_total(facts: Facts, **systems: Mapping[str, object]) -> Facts:
+def with_total(facts: Facts, **systems: Json) -> Facts:
     """The facts with an evaluation in which systems' numbers are replaced; differences are known to 0.2."""
-    total = facts.evaluation["parts"]["total"]
-    changed = total | {name: total[name] | dict(numbers) for name, numbers in systems.items()}
-    gain = changed["cascade"]["mae"] - changed["tfidf_ridge"]["mae"]
-    paired = {"mae": {"difference": gain, "interval": [gain - 0.2, gain + 0.2]}}
-    differences = {"total": {"cascade_minus_tfidf_ridge": paired}}
-    return replace(facts, evaluation={**facts.evaluation, "parts": {"total": changed}, "differences": differences})
+    evaluation, old = facts.evaluation, facts.evaluation.total
+    numbered = {name: replace(getattr(old, name), **numbers) for name, numbers in systems.items()}
+    total, differences = replace(old, **numbered), evaluation.differences["total"]
+    gain = total.cascade.mae - total.tfidf_ridge.mae
+    paired = replace(differences.cascade_minus_tfidf_ridge, mae=Difference(gain, (gain - 0.2, gain + 0.2)))
+    changed = {"total": replace(differences, cascade_minus_tfidf_ridge=paired)}
+    return replace(facts, evaluation=replace(evaluation, parts={"total": total}, differences=changed))
 
 
 def system(mae: float, recall: float, positives: int = 100, low: float | None = None) -> Json:
     """A system's numbers: intervals of 0.1 around the error, and from `low` up for the recall."""
-    tiers = {"medium": {"positives": positives, "predicted": 10, "precision": 0.5, "recall": recall, "f1": 0.5}}
     return {
         "mae": mae,
-        "tiers": tiers,
-        "intervals": {"mae": [mae - 0.1, mae + 0.1], "recall_medium": [recall if low is None else low, 1.0]},
+        "tiers": {"medium": Decisions(positives, predicted=10, precision=0.5, recall=recall, f1=0.5)},
+        "intervals": {"mae": (mae - 0.1, mae + 0.1), "recall_medium": (recall if low is None else low, 1.0)},
     }
 
 
@@ -365,9 +364,9 @@ def test_articles_that_a_bundle_refuses_count_in_the_answer(
 ) -> None:
     good = system(0.7, 0.9)
     found = with_total(facts(), cascade=good, student=good, probe={"mae": 0.9}, tfidf_ridge=system(1.0, 0.5))
-    unreadable = {"probe": lost, "student": lost, "invalid": lost, "invalid_positive": lost}
+    unreadable = UnreadCounts(probe=lost, student=lost, invalid=lost, invalid_positive=lost)
 
-    advice = advise(replace(found, evaluation={**found.evaluation, "unreadable": unreadable}))
+    advice = advise(replace(found, evaluation=replace(found.evaluation, unreadable=unreadable)))
 
     assert advice.answer.startswith(answer)
     assert any(f"refuses {lost} of" in line for line in (*advice.reasons, *advice.meaning)) == bool(lost)
@@ -382,7 +381,7 @@ def test_the_answer_stands_first_on_the_page(facts: Callable[..., Facts]) -> Non
 
 
 def test_costs_that_are_none_are_refused(run: Path, tmp_path: Path) -> None:
-    spec = open_finished_run(run).spec
+    spec = open_run(run).spec
     row = {"id": "a", "text": "words", "labels": dict.fromkeys(spec.dimension_names, 5)}
     file = tmp_path / "labels.jsonl"
     for cost in (-1, "dear", True):

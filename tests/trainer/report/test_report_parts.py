@@ -1,17 +1,21 @@
 """The report's arithmetic: precision-recall curves, learning curves, axes and bins."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distillery_trainer.evaluate.evaluation import Evaluation, SystemFigures
+from distillery_trainer.evaluate.metrics import Decisions
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.report.advice import recall_interval
 from distillery_trainer.report.charts import binned, mean_of
 from distillery_trainer.report.decisions import curve, operating_point
-from distillery_trainer.report.learning import Embeddings, Exam, Lesson, learn
-from distillery_trainer.report.progress import verdict
-from distillery_trainer.report.svg import Axis, Drawing, Panel, from_zero, ticks
+from distillery_trainer.report.facts import Lesson
+from distillery_trainer.report.learning_curve import Embeddings, Exam, learn, verdict
+from distillery_trainer.report.svg import Axis, Drawing, Plot, from_zero, ticks
 from distillery_trainer.report.systems import _decisions
 
 SAID = np.array([9.0, 7.0, 7.0, 3.0])
@@ -39,22 +43,27 @@ def test_the_operating_point_lies_on_the_curve(rows: list[tuple[float, bool]]) -
     assert point is None or point in curve(said, true)
 
 
+def of_few(figures: SystemFigures, decisions: Decisions) -> SystemFigures:
+    """The figures with these decisions, whose recall resampling leaves as it is."""
+    recall = decisions.recall or 0.0
+    return replace(figures, tiers={"medium": decisions}, intervals={"recall_medium": (recall, recall)})
+
+
 @pytest.mark.parametrize(("found", "positives", "low", "high"), [(2, 2, 0.158, 1.0), (0, 2, 0.0, 0.842)])
 def test_a_recall_of_few_articles_never_has_an_interval_without_width(
-    found: int, positives: int, low: float, high: float
+    figures: SystemFigures, found: int, positives: int, low: float, high: float
 ) -> None:
-    recall = found / positives
-    system = {"tiers": {"medium": {"positives": positives, "recall": recall}},
-              "intervals": {"recall_medium": [recall, recall]}}  # fmt: skip
+    few = of_few(figures, Decisions(positives, 4, 0.5, found / positives, 0.5))
 
-    assert recall_interval(system, "medium") == pytest.approx((low, high), abs=0.001)
+    assert recall_interval(few, "medium") == pytest.approx((low, high), abs=0.001)
 
 
-def test_the_decisions_table_states_the_intervals_of_the_terminal() -> None:
-    decision = {"positives": 2, "predicted": 4, "recall": 1.0, "precision": 0.5}
-    parts = {"student": {"tiers": {"medium": decision}, "intervals": {"recall_medium": [1.0, 1.0]}}}
+def test_the_decisions_table_states_the_intervals_of_the_terminal(
+    evaluation: Evaluation, figures: SystemFigures
+) -> None:
+    few = of_few(figures, Decisions(positives=2, predicted=4, precision=0.5, recall=1.0, f1=2 / 3))
 
-    table = _decisions(parts, "medium")
+    table = _decisions(replace(evaluation.total, student=few), "medium")
 
     assert "100 % to 100 %" not in table.replace("\u00a0", " ")
     assert "16 % to 100 %" in table.replace("\u00a0", " ")
@@ -111,10 +120,10 @@ def test_ticks_are_few_and_reach_the_value(most: float) -> None:
 
 
 def test_a_value_beyond_an_axis_lies_on_its_end() -> None:
-    panel = Panel(Drawing(100, 100, "x"), 10, 10, 80, 80, Axis(0, 10, ()), from_zero(1, ""))
+    plot = Plot(Drawing(100, 100, "x"), 10, 10, 80, 80, Axis(0, 10, ()), from_zero(1, ""))
 
-    assert panel.place(20, -5) == (90, 90)
-    assert panel.place(-1, 9) == (10, 10)
+    assert plot.place(20, -5) == (90, 90)
+    assert plot.place(-1, 9) == (10, 10)
 
 
 def test_words_in_a_drawing_are_escaped() -> None:

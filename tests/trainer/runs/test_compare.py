@@ -13,13 +13,14 @@ import yaml
 from distillery_runtime.errors import InputError
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.data.predictions import Predictions, write_predictions
+from distillery_trainer.data.split import Assignment, Split, write_splits
 from distillery_trainer.evaluate.paired import finds_differ
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.runs.compare import combined, compare, outcome_of
-from distillery_trainer.runs.run import FinishedRun, open_finished_run
-from distillery_trainer.store.files import digest, tree_digest, write_json, write_jsonl
+from distillery_trainer.runs.run import Run, open_run
+from distillery_trainer.store.files import digest, tree_digest, write_json
 
-MakeRun = Callable[..., FinishedRun]
+MakeRun = Callable[..., Run]
 ARTICLES = 60
 
 
@@ -32,8 +33,8 @@ def make_run(tmp_path: Path, spec: FilterSpec) -> MakeRun:
     numbers = itertools.count()
 
     def make(error: float = 0.0, spread: float = 0.3, seed: int = 0, labels_of: int = 0, probe: float = 1.0,
-             split: Callable[[int], str] = lambda i: "test", spec: FilterSpec = spec,
-             threshold: float | None = None, groups: int = ARTICLES) -> FinishedRun:  # fmt: skip
+             split: Callable[[int], Split] = lambda i: "test", spec: FilterSpec = spec,
+             threshold: float | None = None, groups: int = ARTICLES) -> Run:  # fmt: skip
         folder = tmp_path / f"run-{next(numbers)}"
         places = [i for i in range(ARTICLES) if split(i) == "test"]
         labels = np.random.default_rng(labels_of).uniform(2, 8, (ARTICLES, 2)).round(1)
@@ -51,8 +52,7 @@ def make_run(tmp_path: Path, spec: FilterSpec) -> MakeRun:
             student_raw=student,
         )
         write_predictions(folder / "predictions.jsonl", made.select(places), spec.dimension_names)
-        rows = [{"id": f"a{i}", "split": split(i), "group": made.groups[i]} for i in range(ARTICLES)]
-        write_jsonl(folder / "splits.jsonl", rows)
+        write_splits(folder / "splits.jsonl", [Assignment(f"a{i}", split(i), made.groups[i]) for i in range(ARTICLES)])
         router = {"weights": dict.fromkeys(spec.dimension_names, 0.0), "intercept": -1.0}
         write_json(folder / "certificate.json", {"threshold": threshold, "router": router})
         return _finish(folder, spec)
@@ -60,7 +60,7 @@ def make_run(tmp_path: Path, spec: FilterSpec) -> MakeRun:
     return make
 
 
-def _finish(folder: Path, spec: FilterSpec) -> FinishedRun:
+def _finish(folder: Path, spec: FilterSpec) -> Run:
     outputs = {"split": "splits.jsonl", "certify": "certificate.json", "predict": "predictions.jsonl"}
     for name, output in outputs.items():
         record = {"schema_version": 1, "key": name, "output": output, "sha256": tree_digest(folder / output)}
@@ -69,7 +69,7 @@ def _finish(folder: Path, spec: FilterSpec) -> FinishedRun:
     (folder / "config.resolved.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
     manifest = {"stages": {name: name for name in outputs}, "spec_sha256": digest(data), "seed": 0, "limit": None}
     write_json(folder / "manifest.json", manifest | {"labels": [{"path": str(folder / "gone.jsonl"), "sha256": ""}]})
-    return open_finished_run(folder)
+    return open_run(folder)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_runs_with_the_same_scores_do_not_differ_in_any_measure(make_run: MakeRu
 def test_a_run_against_itself_is_said_to_be(make_run: MakeRun) -> None:
     run = make_run()
 
-    assert compare(run, open_finished_run(run.folder / ".." / run.folder.name))["reason"] == "the same run"
+    assert compare(run, open_run(run.folder / ".." / run.folder.name))["reason"] == "the same run"
 
 
 def test_runs_that_find_the_same_few_articles_are_not_proved_equal(make_run: MakeRun) -> None:
@@ -266,7 +266,7 @@ def test_changed_predictions_are_refused(make_run: MakeRun) -> None:
     (folder / "predictions.jsonl").write_text("".join(lines[1:]), encoding="utf-8")
 
     with pytest.raises(InputError, match="stage predict: changed"):
-        open_finished_run(folder)
+        open_run(folder)
 
 
 def test_a_run_that_kept_no_predictions_is_refused(make_run: MakeRun) -> None:

@@ -13,12 +13,12 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.labels import LabelledSet, read_labels
 from distillery_trainer.filters.scaffold import init_filter
+from distillery_trainer.runs.assessment import evaluate_on
 from distillery_trainer.runs.distil import Distillation
 from distillery_trainer.runs.fit import FitRequest, fit
 from distillery_trainer.runs.pipeline import Pipeline
-from distillery_trainer.runs.re_evaluate import evaluate_on
-from distillery_trainer.runs.run import open_finished_run
-from distillery_trainer.runs.tasks import stage_keys
+from distillery_trainer.runs.run import Run, open_run
+from distillery_trainer.runs.tasks import task_keys
 
 QUICK: dict[str, object] = {
     "student.backend": "static",
@@ -71,7 +71,7 @@ def distilled(articles: Articles, source: FitRequest, tmp_path_factory: pytest.T
 def pipeline_of(request: FitRequest, spec: FilterSpec) -> Pipeline:
     """A pipeline for a request's labels and sources, in the run folder where its split is."""
     source = Distillation(request.distil_from, read_pool(request.pool, spec.text), request.distil_weight)
-    return Pipeline(spec, read_labels(request.labels, spec), request.run_dir, request.seed, source)
+    return Pipeline(Run(request.run_dir, spec, request.seed, lambda: read_labels(request.labels, spec)), source)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_the_student_learns_from_the_pools_articles_after_the_labelled_ones(
 ) -> None:
     pipeline = pipeline_of(distilled, static_spec)
 
-    data, labelled = pipeline.student_data, pipeline.fit_data()
+    data, labelled = pipeline.student_data, pipeline.run.fit_data()
 
     assert data.train_texts[: len(labelled.train_texts)] == labelled.train_texts
     assert len(data.train_texts) == len(labelled.train_texts) + 40
@@ -96,11 +96,11 @@ def test_its_scores_are_the_sources_calibrated_ones(
     articles: Articles, distilled: FitRequest, source: FitRequest, static_spec: FilterSpec, write_rows: Write
 ) -> None:
     with_labels = read_labels([write_rows("labelled-pool.jsonl", articles(40, seed=2))], static_spec)
-    judge = Pipeline(static_spec, with_labels, source.run_dir, 0)
+    source_run = open_run(source.run_dir)
 
     data = pipeline_of(distilled, static_spec).student_data
 
-    np.testing.assert_allclose(data.train_labels[-40:], judge.models.student_scores(with_labels.texts), atol=1e-6)
+    np.testing.assert_allclose(data.train_labels[-40:], source_run.student_scores(with_labels.texts), atol=1e-6)
 
 
 def test_such_a_score_counts_its_weight_against_a_labels_one(distilled: FitRequest, static_spec: FilterSpec) -> None:
@@ -115,10 +115,10 @@ def test_a_labelled_articles_target_lies_between_label_and_score_by_their_weight
     distilled: FitRequest, source: FitRequest, static_spec: FilterSpec
 ) -> None:
     pipeline = pipeline_of(distilled, static_spec)
-    data, labelled = pipeline.student_data, pipeline.fit_data()
-    judge = Pipeline(static_spec, pipeline.labelled, source.run_dir, 0)
+    data, labelled = pipeline.student_data, pipeline.run.fit_data()
+    source_run = open_run(source.run_dir)
 
-    scores = judge.models.student_scores(labelled.train_texts)
+    scores = source_run.student_scores(labelled.train_texts)
 
     expected = (labelled.train_labels + 0.25 * scores) / 1.25
     np.testing.assert_allclose(data.train_labels[:-40], expected, atol=1e-5)
@@ -150,7 +150,7 @@ def test_a_pool_of_near_duplicates_alone_is_an_error(articles: Articles, source:
         fit(request, silent)
 
 
-def test_a_source_that_was_trained_on_what_this_fit_is_judged_on_is_refused(
+def test_a_source_that_was_trained_on_what_this_fit_is_source_rund_on_is_refused(
     source: FitRequest, distilled: FitRequest, tmp_path: Path
 ) -> None:
     other_split = FitRequest(source.filter_folder, source.labels, QUICK, seed=5, run_dir=tmp_path / "other",
@@ -214,7 +214,7 @@ def test_the_manifest_names_the_sources_and_the_pool(distilled: FitRequest) -> N
 def test_what_it_learnt_from_without_labels_is_no_test_of_it(
     articles: Articles, distilled: FitRequest, tmp_path: Path
 ) -> None:
-    run = open_finished_run(distilled.run_dir)
+    run = open_run(distilled.run_dir)
     labels = tmp_path / "other.jsonl"
     labels.write_text("".join(json.dumps(row | {"id": f"x{row['id']}"}) + "\n" for row in articles(40, seed=2)))
 
@@ -231,7 +231,7 @@ def test_another_weight_makes_all_but_the_split_again(distilled: FitRequest, sta
     pipeline = pipeline_of(distilled, static_spec)
     heavier = Distillation(distilled.distil_from, read_pool(distilled.pool, static_spec.text), 0.5)
 
-    before = stage_keys(pipeline.stages())
-    after = stage_keys(Pipeline(static_spec, pipeline.labelled, pipeline.folder, 0, heavier).stages())
+    before = task_keys(pipeline.tasks())
+    after = task_keys(Pipeline(pipeline.run, heavier).tasks())
 
     assert [name for name in before if before[name] == after[name]] == ["split"]

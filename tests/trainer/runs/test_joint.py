@@ -12,8 +12,8 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.data.labels import LabelledArticle, LabelledSet
 from distillery_trainer.data.split import SHARES
 from distillery_trainer.filters.overrides import apply_overrides
-from distillery_trainer.runs.joint import Joint, Part
-from distillery_trainer.runs.tasks import RunFolder
+from distillery_trainer.runs.joint import Joint, Member
+from distillery_trainer.runs.tasks import TaskFolder
 
 GENERATOR = np.random.default_rng(3)
 TEXTS = [" ".join(f"word{i}" for i in GENERATOR.integers(0, 3000, 30)) for _ in range(240)]
@@ -31,15 +31,18 @@ def encoders(spec: FilterSpec) -> tuple[FilterSpec, FilterSpec]:
 @pytest.fixture
 def joint(encoders: tuple[FilterSpec, FilterSpec], tmp_path: Path) -> Joint:
     """The first filter has labels for texts 0 to 159, the second for 100 to 239; their articles' ids differ."""
-    parts = [Part(encoders[0], labelled("a", range(160), 2)), Part(encoders[1], labelled("b", range(100, 240), 1))]
-    made = Joint(parts, tmp_path / "joint", 0)
+    members = [
+        Member(encoders[0], labelled("a", range(160), 2)),
+        Member(encoders[1], labelled("b", range(100, 240), 1)),
+    ]
+    made = Joint(members, tmp_path / "joint", 0)
     split(made)
     return made
 
 
 def split(made: Joint) -> None:
-    """Brings the first stage up to date; the other one needs torch."""
-    RunFolder(made.folder).execute(made.stages()[:1], lambda _: None)
+    """Brings the first task up to date; the other one needs torch."""
+    TaskFolder(made.folder).execute(made.tasks()[:1], lambda _: None)
 
 
 def labelled(prefix: str, places: range, dimensions: int) -> LabelledSet:
@@ -73,7 +76,7 @@ def test_groups_are_named_by_the_filters_own_articles(encoders: tuple[FilterSpec
             for i, text in enumerate([TEXTS[0], TEXTS[0] + " once more", *TEXTS[100:140]])
         )
     )
-    made = Joint([Part(encoders[0], labelled("a", range(60), 2)), Part(encoders[1], again)], tmp_path / "joint", 0)
+    made = Joint([Member(encoders[0], labelled("a", range(60), 2)), Member(encoders[1], again)], tmp_path / "joint", 0)
     split(made)
 
     first, second, *_ = made.assignments(1)
@@ -84,9 +87,9 @@ def test_groups_are_named_by_the_filters_own_articles(encoders: tuple[FilterSpec
 
 def test_labels_stand_in_their_filters_columns_and_count_only_there(joint: Joint) -> None:
     data = joint.data
-    (one, two), known = joint.parts, {}
-    for part, columns in ((one, slice(0, 2)), (two, slice(2, 3))):
-        for article in part.labelled.articles:
+    (one, two), known = joint.members, {}
+    for member, columns in ((one, slice(0, 2)), (two, slice(2, 3))):
+        for article in member.labelled.articles:
             known[article.text, columns.start] = article.labels
 
     assert len(data.train_texts) + len(data.val_texts) == pytest.approx(240 * 0.75, abs=4)
@@ -119,7 +122,7 @@ def test_texts_that_occur_twice_in_a_filter_are_two_articles(
     encoders: tuple[FilterSpec, FilterSpec], tmp_path: Path
 ) -> None:
     twice = LabelledSet((*labelled("b", range(40), 1).articles, *labelled("c", range(2), 1).articles))
-    made = Joint([Part(encoders[0], labelled("a", range(60), 2)), Part(encoders[1], twice)], tmp_path / "joint", 0)
+    made = Joint([Member(encoders[0], labelled("a", range(60), 2)), Member(encoders[1], twice)], tmp_path / "joint", 0)
     split(made)
 
     rows = made.assignments(1)
@@ -141,22 +144,22 @@ def test_filters_whose_students_differ_are_refused(
     encoders: tuple[FilterSpec, FilterSpec], tmp_path: Path, changes: dict[str, object], found: str
 ) -> None:
     one, two = encoders
-    parts = [
-        Part(one, labelled("a", range(60), 2)),
-        Part(apply_overrides(two, changes), labelled("b", range(60), 1)),
+    members = [
+        Member(one, labelled("a", range(60), 2)),
+        Member(apply_overrides(two, changes), labelled("b", range(60), 1)),
     ]
 
     with pytest.raises(InputError, match=found):
-        Joint(parts, tmp_path / "joint", 0)
+        Joint(members, tmp_path / "joint", 0)
 
 
 def test_static_students_one_filter_and_a_filter_twice_are_refused(spec: FilterSpec, tmp_path: Path) -> None:
-    part = Part(apply_overrides(spec, {"student.backend": "static"}), labelled("a", range(60), 2))
+    member = Member(apply_overrides(spec, {"student.backend": "static"}), labelled("a", range(60), 2))
 
     with pytest.raises(InputError, match="one filter, expected several"):
-        Joint([part], tmp_path / "joint", 0)
+        Joint([member], tmp_path / "joint", 0)
     with pytest.raises(InputError, match=r"topic-1 2 times(.|\n)*static table's pass"):
-        Joint([part, part], tmp_path / "joint", 0)
+        Joint([member, member], tmp_path / "joint", 0)
 
 
 def test_a_filter_without_enough_articles_for_each_split_is_told(
@@ -164,7 +167,7 @@ def test_a_filter_without_enough_articles_for_each_split_is_told(
 ) -> None:
     few = LabelledSet(tuple(LabelledArticle(f"b{i}", ArticleText("", TEXTS[0], TEXTS[0]), (4.0,), {}, None)
                             for i in range(20)))  # fmt: skip
-    made = Joint([Part(encoders[0], labelled("a", range(60), 2)), Part(encoders[1], few)], tmp_path / "joint", 0)
+    made = Joint([Member(encoders[0], labelled("a", range(60), 2)), Member(encoders[1], few)], tmp_path / "joint", 0)
 
     with pytest.raises(InputError, match="other-1: split calibration: none of 20 articles"):
         split(made)

@@ -1,4 +1,4 @@
-"""The chain of a fit: which stages a change makes again, and which articles reach them."""
+"""The chain of a fit: which tasks a change makes again, and which articles reach them."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,8 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.data.labels import LabelledSet, read_labels
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.runs.pipeline import Pipeline
-from distillery_trainer.runs.tasks import stage_keys
+from distillery_trainer.runs.run import Run
+from distillery_trainer.runs.tasks import task_keys
 
 Overrides = dict[str, object]
 Rows = Callable[[int], list[dict[str, Any]]]
@@ -38,11 +39,11 @@ DEPENDS = [
 
 def pipeline(spec: FilterSpec, rows: list[dict[str, Any]], write_rows: Write, seed: int = 0) -> Pipeline:
     labels = write_rows("labels.jsonl", rows)
-    return Pipeline(spec, read_labels([labels], spec), labels.parent / "run", seed)
+    return Pipeline(Run(labels.parent / "run", spec, seed, lambda: read_labels([labels], spec)))
 
 
 @pytest.mark.parametrize(("change", "expected"), DEPENDS, ids=[next(iter(change)) for change, _ in DEPENDS])
-def test_a_change_of_the_config_makes_exactly_the_stages_again_that_depend_on_it(
+def test_a_change_of_the_config_makes_exactly_the_tasks_again_that_depend_on_it(
     quick: Overrides,
     spec: FilterSpec,
     topic_rows: Rows,
@@ -53,8 +54,8 @@ def test_a_change_of_the_config_makes_exactly_the_stages_again_that_depend_on_it
     rows = [row | {"title": "A title"} for row in topic_rows(8)]
     static = apply_overrides(spec, quick)
 
-    before = stage_keys(pipeline(static, rows, write_rows).stages())
-    after = stage_keys(pipeline(apply_overrides(static, change), rows, write_rows).stages())
+    before = task_keys(pipeline(static, rows, write_rows).tasks())
+    after = task_keys(pipeline(apply_overrides(static, change), rows, write_rows).tasks())
 
     assert {name for name in before if before[name] != after[name]} == expected
 
@@ -63,19 +64,19 @@ def test_a_change_of_the_config_makes_exactly_the_stages_again_that_depend_on_it
     "part",
     [{"text": "Other text."}, {"labels": {"relevance": 1, "evidence_quality": 1}}, {"id": "new"}, {"source": "x"}],
 )
-def test_a_change_of_any_article_makes_every_stage_again(
+def test_a_change_of_any_article_makes_every_task_again(
     spec: FilterSpec, topic_rows: Rows, write_rows: Write, part: dict[str, object]
 ) -> None:
     rows = topic_rows(8)
 
-    before = stage_keys(pipeline(spec, rows, write_rows).stages())
-    after = stage_keys(pipeline(spec, [*rows[:-1], rows[-1] | part], write_rows).stages())
+    before = task_keys(pipeline(spec, rows, write_rows).tasks())
+    after = task_keys(pipeline(spec, [*rows[:-1], rows[-1] | part], write_rows).tasks())
 
     assert {name for name in before if before[name] != after[name]} == ALL
 
 
-def test_another_seed_makes_every_stage_again(spec: FilterSpec, topic_rows: Rows, write_rows: Write) -> None:
-    before, after = (stage_keys(pipeline(spec, topic_rows(8), write_rows, seed).stages()) for seed in (0, 1))
+def test_another_seed_makes_every_task_again(spec: FilterSpec, topic_rows: Rows, write_rows: Write) -> None:
+    before, after = (task_keys(pipeline(spec, topic_rows(8), write_rows, seed).tasks()) for seed in (0, 1))
 
     assert {name for name in before if before[name] != after[name]} == ALL
 
@@ -88,11 +89,11 @@ def test_an_id_with_a_line_separator_finds_its_split_again(
     rows[3]["id"] = f"a{separator}b"
     chain = pipeline(spec, rows, write_rows)
 
-    chain.stages()[0].make(chain.folder / "splits.jsonl")
+    chain.tasks()[0].make(chain.run.folder / "splits.jsonl")
 
-    assert sorted(place for name in ("train", "val", "calibration", "test") for place in chain.places(name)) == list(
-        range(30)
-    )
+    assert sorted(
+        place for name in ("train", "val", "calibration", "test") for place in chain.run.places(name)
+    ) == list(range(30))
 
 
 def test_a_source_that_no_encoding_can_carry_is_refused_with_the_labels(spec: FilterSpec, write_rows: Write) -> None:
@@ -109,23 +110,23 @@ def test_the_certificate_counts_each_near_duplicate_group_once(
     static = apply_overrides(spec, quick)
     labels = write_rows("labels.jsonl", rows)
     folder = labels.parent / "run"
-    chain = Pipeline(static, read_labels([labels], static), folder, 0)
+    chain = Pipeline(Run(folder, static, 0, lambda: read_labels([labels], static)))
 
-    for stage in chain.stages()[:5]:
-        stage.make(folder / stage.output)
+    for task in chain.tasks()[:5]:
+        task.make(folder / task.output)
 
     certificate = json.loads((folder / "certificate.json").read_text())
-    groups = {chain.groups[place] for place in chain.places("calibration")}
-    assert len(chain.places("calibration")) == 3 * len(groups)
+    groups = {chain.run.groups[place] for place in chain.run.places("calibration")}
+    assert len(chain.run.places("calibration")) == 3 * len(groups)
     assert certificate["articles"] == len(groups)
 
 
 def test_calibration_and_test_articles_reach_no_fit(spec: FilterSpec, topic_rows: Rows, write_rows: Write) -> None:
     chain = pipeline(spec, topic_rows(40), write_rows)
-    chain.stages()[0].make(chain.folder / "splits.jsonl")
+    chain.tasks()[0].make(chain.run.folder / "splits.jsonl")
 
-    data = chain.fit_data()
+    data = chain.run.fit_data()
 
-    held: LabelledSet = chain.labelled.select([*chain.places("calibration"), *chain.places("test")])
+    held: LabelledSet = chain.labelled.select([*chain.run.places("calibration"), *chain.run.places("test")])
     assert len(held.articles) > 5
     assert not set(held.texts) & {*data.train_texts, *data.val_texts}

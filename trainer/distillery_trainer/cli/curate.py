@@ -22,10 +22,10 @@ from distillery_trainer.curate.prove import prove
 from distillery_trainer.curate.review import export_sheet, import_sheet
 from distillery_trainer.data.articles import read_received
 from distillery_trainer.data.labels import find_labels
-from distillery_trainer.data.split import read_splits
+from distillery_trainer.data.split import given_splits
 from distillery_trainer.filters.find import find_filter, load_filter
 from distillery_trainer.models.choose import STATIC
-from distillery_trainer.runs.run import files_of, open_finished_run
+from distillery_trainer.runs.run import files_of, open_run
 from distillery_trainer.store.files import write_json
 
 Commands = Any  # Any: what argparse's add_subparsers gives, a class without a public name
@@ -199,11 +199,11 @@ def _splits(splits: Path | None, labels: Sequence[Path], policy: TextPolicy) -> 
     if splits is None:
         return None
     ids = [article.id for article in read_received(labels, policy).articles]
-    return {one.id: one.split for one in read_splits(splits, ids, whole=False)}
+    return {one.id: one.split for one in given_splits(splits, ids, whole=False)}
 
 
 def _review_export(options: argparse.Namespace) -> int:
-    count = export_sheet(open_finished_run(options.folder), options.count, options.seed, options.out)
+    count = export_sheet(open_run(options.folder), options.count, options.seed, options.out)
     print(f"{options.out}: {count} articles to score")
     return 0
 
@@ -211,7 +211,7 @@ def _review_export(options: argparse.Namespace) -> int:
 def _review_import(options: argparse.Namespace) -> int:
     if options.out:
         refuse_same_file(options.out, [*files_of(options.folder), options.sheet])
-    found = import_sheet(open_finished_run(options.folder), options.sheet)
+    found = import_sheet(open_run(options.folder), options.sheet)
     if options.out:
         write_json(options.out, found)
     print(json.dumps(found, indent=1))

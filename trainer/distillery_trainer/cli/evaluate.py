@@ -12,10 +12,9 @@ from distillery_runtime.spec.model import Targets
 from distillery_trainer.cli.summary import summary, with_interval
 from distillery_trainer.evaluate.gate import check_targets
 from distillery_trainer.filters.find import find_filter, load_filter
-from distillery_trainer.runs.comparable import MADE_WITH
-from distillery_trainer.runs.compare import compare
-from distillery_trainer.runs.re_evaluate import evaluate_on, evaluate_run
-from distillery_trainer.runs.run import FinishedRun, open_finished_run
+from distillery_trainer.runs.assessment import evaluate_on, evaluate_run
+from distillery_trainer.runs.compare import MADE_WITH, compare
+from distillery_trainer.runs.run import Run, open_run
 
 Commands = Any  # Any: what argparse's add_subparsers gives, a class without a public name
 
@@ -52,14 +51,15 @@ def _add_gate(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    run = open_finished_run(options.folder)
+    run = open_run(options.folder)
     evaluation = evaluate_on(run, options.labels) if options.labels else evaluate_run(run)
-    print(json.dumps(evaluation, indent=1) if options.json else summary(evaluation, run.certificate(), run.spec))
+    record = evaluation.to_record()
+    print(json.dumps(record, indent=1) if options.json else summary(evaluation, run.certificate, run.spec))
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
-    report = compare(open_finished_run(options.a), open_finished_run(options.b), options.system)
+    report = compare(open_run(options.a), open_run(options.b), options.system)
     if options.json:
         print(json.dumps(report, indent=1))
     else:
@@ -68,18 +68,18 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _gate(options: argparse.Namespace) -> int:
-    run = open_finished_run(options.folder)
-    checks = check_targets(_targets(options, run), run.evaluation(), run.spec.operating_tier)
+    run = open_run(options.folder)
+    checks = check_targets(_targets(options, run), run.evaluation, run.spec.operating_tier)
     if not checks and options.incumbent is None:
         problem = Problem("targets", "none stated", "targets in the filter's config, or --incumbent")
         raise InputError("trainer gate", [problem])
     for check in checks:
         print(f"{'met    ' if check.met else 'NOT MET'}  {check}")
-    worse = options.incumbent is not None and _is_worse(run, open_finished_run(options.incumbent))
+    worse = options.incumbent is not None and _is_worse(run, open_run(options.incumbent))
     return 1 if worse or not all(check.met for check in checks) else 0
 
 
-def _targets(options: argparse.Namespace, run: FinishedRun) -> Targets:
+def _targets(options: argparse.Namespace, run: Run) -> Targets:
     if options.filter is None:
         return run.spec.targets
     spec = load_filter(find_filter(options.filter))
@@ -88,7 +88,7 @@ def _targets(options: argparse.Namespace, run: FinishedRun) -> Targets:
     return spec.targets
 
 
-def _is_worse(run: FinishedRun, incumbent: FinishedRun) -> bool:
+def _is_worse(run: Run, incumbent: Run) -> bool:
     report: Any = compare(run, incumbent)  # Any: nested JSON of known shape
     worse = bool(report["outcome"] == "worse")
     print(f"{'NOT MET' if worse else 'met    '}  not worse than the incumbent: {report['outcome']}")

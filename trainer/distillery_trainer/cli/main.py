@@ -17,7 +17,7 @@ from distillery_trainer.cli import curate as curate_cli
 from distillery_trainer.cli import evaluate as judge_cli
 from distillery_trainer.cli import label as label_cli
 from distillery_trainer.cli import prefilter as prefilter_cli
-from distillery_trainer.cli.summary import summarise
+from distillery_trainer.cli.summary import seed_spread, summarise
 from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.labels import find_labels
 from distillery_trainer.filters.find import (
@@ -33,10 +33,9 @@ from distillery_trainer.filters.overrides import apply_overrides, named_override
 from distillery_trainer.filters.scaffold import config_schema, init_filter
 from distillery_trainer.models.base_model import resolve
 from distillery_trainer.models.choose import import_torch_side
-from distillery_trainer.runs.fit import RUN_PARTS, FitRequest, fit, fit_joint
-from distillery_trainer.runs.report_again import report_run
-from distillery_trainer.runs.run import files_of
-from distillery_trainer.runs.seeds import fit_seeds, seed_spread
+from distillery_trainer.runs.assessment import report_run
+from distillery_trainer.runs.fit import FitRequest, fit, fit_joint, fit_seeds
+from distillery_trainer.runs.run import RUN_PARTS, files_of
 from distillery_trainer.store import processes
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery_runtime.cli.command import print_lines
-from distillery_trainer.evaluate.prefilter_eval import evaluate_prefilter, read_judged
+from distillery_trainer.evaluate.prefilter_eval import evaluate_prefilter, read_counted
 from distillery_trainer.filters.find import find_filter, load_filter
 
 Commands = Any  # Any: what argparse's add_subparsers gives, a class without a public name
@@ -27,7 +27,7 @@ def register(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     spec = load_filter(find_filter(options.filter))
-    articles, unusable = read_judged(options.articles, options.finds, spec)
+    articles, unusable = read_counted(options.articles, options.finds, spec)
     report: Any = evaluate_prefilter(spec, articles) | {"unusable": unusable}  # Any: nested JSON of known shape
     if options.json:
         print(json.dumps(report, indent=1))

@@ -15,8 +15,7 @@ from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.data.articles import ReceivedArticle, read_received
 from distillery_trainer.data.duplicates import unlike
 from distillery_trainer.models.choose import open_embedder
-from distillery_trainer.runs.run import open_finished_run
-from distillery_trainer.runs.run_models import RunModels
+from distillery_trainer.runs.run import MANIFEST, Run, open_run
 from distillery_trainer.store.files import write_jsonl
 
 RANDOM = "random"
@@ -175,15 +174,15 @@ def mine_files(
     Raises:
         InputError: a file, run or bundle is not usable, or there are fewer articles than asked for.
     """
-    is_run = (source / "manifest.json").is_file()
-    spec = open_finished_run(source).spec if is_run else load(source).spec
+    run = open_run(source) if (source / MANIFEST).is_file() else None
+    spec = run.spec if run else load(source).spec
     every = _admitted(files, spec)
     texts = read_received(known, spec.text).texts if known else []
     articles = [every[place] for place in unlike([article.text for article in every], texts)]
     if not articles:
         raise InputError("--articles", [Problem("(all files)", "none that is admitted and new", "others")])
     texts = [article.text for article in articles]
-    first, last = run_overalls(source, spec, texts) if is_run else bundle_overalls(source, texts)
+    first, last = run_overalls(run, texts) if run else bundle_overalls(source, texts)
     chosen = draw(len(articles), rankings(first, last, spec.operating_overall), request)
     scores = {"first_overall": first.tolist(), "last_overall": last.tolist()}
     write_chosen(out, articles, chosen, scores)
@@ -202,10 +201,9 @@ def rankings(first: Array, last: Array, operating: float) -> Mapping[str, Sequen
     return {name: np.argsort(values, kind="stable").tolist() for name, values in orders.items()}
 
 
-def run_overalls(folder: Path, spec: FilterSpec, texts: Sequence[str]) -> tuple[Array, Array]:
+def run_overalls(run: Run, texts: Sequence[str]) -> tuple[Array, Array]:
     """What the probe and the student of a run say: two times (N,) overalls."""
-    models = RunModels(spec, folder)
-    return overalls(models.probe_scores(texts), spec), overalls(models.student_scores(texts), spec)
+    return overalls(run.probe_scores(texts), run.spec), overalls(run.student_scores(texts), run.spec)
 
 
 def bundle_overalls(folder: Path, texts: Sequence[str]) -> tuple[Array, Array]:

@@ -13,8 +13,8 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.data.duplicates import near_duplicate_groups
 from distillery_trainer.data.labels import LabelledSet, files_digest, read_labels
-from distillery_trainer.data.split import SHARES, Assignment, Split, shuffle_key, split_by_group
-from distillery_trainer.store.files import write_json, write_jsonl
+from distillery_trainer.data.split import SHARES, Assignment, Split, shuffle_key, split_by_group, write_splits
+from distillery_trainer.store.files import write_json
 
 HELD_OUT: tuple[Split, ...] = ("test", "calibration", "val")  # in the order in which they need finds
 FLOOR = 20
@@ -37,7 +37,7 @@ def prepare_files(files: Sequence[Path], spec: FilterSpec, out: Path, floor: int
         InputError: a labels file is not usable, or a part would have no article.
     """
     prepared = prepare(read_labels(files, spec), spec, floor, seed)
-    write_jsonl(out / "splits.jsonl", ({"id": a.id, "split": a.split, "group": a.group} for a in prepared.assigned))
+    write_splits(out / "splits.jsonl", prepared.assigned)
     write_json(out / "prepared.json", _record(prepared, files, spec, floor, seed))
     return prepared
 

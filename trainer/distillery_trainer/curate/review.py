@@ -17,7 +17,7 @@ from distillery_trainer.data.split import limit_articles
 from distillery_trainer.evaluate.inference import Estimate, classical_mean, powered_mean
 from distillery_trainer.report.facts import in_words, percent
 from distillery_trainer.report.page import Cell, bullets, details, document, escape, paragraph, section, table
-from distillery_trainer.runs.run import FinishedRun, labelled_articles
+from distillery_trainer.runs.run import Run
 
 PAGE = "sheet.html"
 FEWEST = 10
@@ -25,7 +25,7 @@ FEWEST = 10
 Array = NDArray[np.float64]
 
 
-def export_sheet(run: FinishedRun, count: int, seed: int, out: Path) -> int:
+def export_sheet(run: Run, count: int, seed: int, out: Path) -> int:
     """Writes `sheet.csv` to fill in and `sheet.html` to read, of test articles drawn by the seed; gives how many.
 
     Neither shows what the oracle or the student said.
@@ -34,11 +34,8 @@ def export_sheet(run: FinishedRun, count: int, seed: int, out: Path) -> int:
         InputError: the run is of another version, its labels files are gone or have changed, or the sheet that is
             there has been filled in.
     """
-    ids = list(run.predictions().ids)
-    labelled = labelled_articles(run.manifest, run.spec)
-    if labelled is None:
-        raise InputError(str(run.folder), [Problem("labels files", "gone or changed", "as they were")])
-    texts = {article.id: article.cleaned for article in labelled.articles}
+    ids = list(run.predictions.ids)
+    texts = {article.id: article.cleaned for article in run.articles().articles}
     chosen = [ids[place] for place in limit_articles(ids, count, seed)]
     if is_filled_in(out / SHEET):
         raise InputError("--out", [Problem(str(out / SHEET), "a sheet that people have filled in", "another folder")])
@@ -86,13 +83,13 @@ def _rubric(spec: FilterSpec) -> list[str]:
     ]
 
 
-def import_sheet(run: FinishedRun, sheet: Path) -> dict[str, object]:
+def import_sheet(run: Run, sheet: Path) -> dict[str, object]:
     """What a filled-in sheet says, as JSON: agreement of people with student and oracle, each with its interval.
 
     Raises:
         InputError: the sheet is not readable, holds an unknown id or a score outside 0 to 10, or fewer than 10 scores.
     """
-    made = run.predictions()
+    made = run.predictions
     scores = read_sheet(sheet, made.ids)
     student, oracle = (overalls(values, run.spec) for values in (made.student, made.labels))
     found = agreement(made, scores, student, oracle, run.spec.operating_overall)

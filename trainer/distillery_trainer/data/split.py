@@ -1,8 +1,8 @@
-"""Splitting by near-duplicate group: the same news in other words never stands on both sides of a split."""
+"""Splits by near-duplicate group, which keep the same news on one side, and their file `splits.jsonl`."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from distillery_runtime.articles.jsonl import BadLine, read_again
 from distillery_runtime.errors import InputError, Problem
+from distillery_trainer.store.files import write_jsonl
 
 Split = Literal["train", "val", "calibration", "test"]
 
@@ -66,11 +67,20 @@ def shuffle_key(name: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
-def read_splits(path: Path, ids: Sequence[str], whole: bool = True) -> list[Assignment]:
-    """A split that `trainer prepare` wrote, for these articles in this order.
+def write_splits(path: Path, assigned: Iterable[Assignment]) -> None:
+    """Writes `splits.jsonl`: a row for each article, in file order."""
+    write_jsonl(path, ({"id": a.id, "split": a.split, "group": a.group} for a in assigned))
+
+
+def read_splits(path: Path, where: str = "splits") -> dict[str, Assignment]:
+    """Where each article went, by its id, in file order.
+
+    Args:
+        path: a file that `trainer prepare` or a run wrote.
+        where: the option that gave it, for messages.
 
     Raises:
-        InputError: it is not readable, lacks an article, or (if it must be `whole`) lacks a part or divides a group.
+        InputError: it is not readable, or holds something else.
     """
     known: dict[str, Assignment] = {}
     unread = []
@@ -82,7 +92,17 @@ def read_splits(path: Path, ids: Sequence[str], whole: bool = True) -> list[Assi
         else:
             known[found.id] = found
     if unread:
-        raise InputError("--splits", unread[:10])
+        raise InputError(where, unread[:10])
+    return known
+
+
+def given_splits(path: Path, ids: Sequence[str], whole: bool = True) -> list[Assignment]:
+    """A split that was made before, for these articles in this order.
+
+    Raises:
+        InputError: it is not readable, lacks an article, or (if it must be `whole`) lacks a part or divides a group.
+    """
+    known = read_splits(path, "--splits")
     own = [known[i] for i in ids if i in known]
     problems = [Problem(f"{path}: {i}", "missing", "every labelled article") for i in ids if i not in known][:10]
     problems += [Problem(f"{path}: {a.id}", repr(a.split), ", ".join(SHARES)) for a in own if a.split not in SHARES]

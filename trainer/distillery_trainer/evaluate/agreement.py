@@ -6,6 +6,7 @@ oracles for giving the same common answer to everything.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def agreement(one: LabelledSet, other: LabelledSet, spec: FilterSpec) -> Report:
         "overall": _figures(overalls(x, spec), overalls(y, spec), groups),
         "dimensions": columns,
         "tiers": _tiers(x, y, spec),
-        "noise": [noise_floor([article.repeats for article in s.articles], spec.dimension_names) for s in (a, b)],
+        "noise": [_noise(answered, spec) for answered in (a, b)],
     }
 
 
@@ -104,6 +105,11 @@ def _figures(x: Array, y: Array, groups: Sequence[str]) -> Report:
 def _with_interval(statistic: Statistic, groups: Sequence[str]) -> Report:
     value = once(statistic, len(groups))
     return {"value": rounded(value), "interval": None if value is None else group_interval(statistic, groups, SEED)}
+
+
+def _noise(labelled: LabelledSet, spec: FilterSpec) -> Report | None:
+    found = noise_floor([article.repeats for article in labelled.articles], spec.dimension_names)
+    return asdict(found) if found else None
 
 
 def _tiers(x: Array, y: Array, spec: FilterSpec) -> Report:

@@ -4,14 +4,14 @@ A target counts as reached when the bound of the 95 % interval reaches it, not t
 good value may be luck.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from distillery_runtime.spec.model import Targets
 from distillery_trainer.certify.bounds import share_interval
-
-Json = Mapping[str, Any]  # Any: nested JSON of known shape
+from distillery_trainer.evaluate.evaluation import Evaluation
+from distillery_trainer.evaluate.metrics import Decisions, Interval
+from distillery_trainer.evaluate.parts import TOTAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,41 +42,42 @@ class Check:
         return f"{self.name}: {found}, {bound}, expected {limit} {self.target:g}"
 
 
-def check_targets(targets: Targets, evaluation: Json, operating_tier: str) -> list[Check]:
+def check_targets(targets: Targets, evaluation: Evaluation, operating_tier: str) -> list[Check]:
     """One check for each target that is stated.
 
     Args:
         targets: the filter's.
-        evaluation: the content of `eval.json`.
+        evaluation: the run's.
         operating_tier: the filter's.
     """
     return list(_checks(targets, evaluation, operating_tier))
 
 
-def _checks(targets: Targets, evaluation: Json, operating_tier: str) -> Iterator[Check]:
-    student = evaluation["parts"]["total"]["student"]
-    intervals = student["intervals"]
+def _checks(targets: Targets, evaluation: Evaluation, operating_tier: str) -> Iterator[Check]:
+    student = evaluation.total.student
     if targets.mae is not None:
-        yield Check("mae", student["mae"], _end(intervals["mae"], 1), targets.mae, at_most=True)
+        yield Check("mae", student.mae, _high(student.intervals["mae"]), targets.mae, at_most=True)
     if targets.recall_operating is not None:
-        recall = student["tiers"][operating_tier]["recall"]
-        low = _least_recall(student["tiers"][operating_tier], intervals[f"recall_{operating_tier}"])
-        yield Check("recall_operating", recall, low, targets.recall_operating, at_most=False)
+        decisions = student.tiers[operating_tier]
+        low = _least_recall(decisions, student.recall_interval(operating_tier))
+        yield Check("recall_operating", decisions.recall, low, targets.recall_operating, at_most=False)
     if targets.better_than_tfidf_ridge_by is not None:
-        found = evaluation["differences"]["total"]["student_minus_tfidf_ridge"]["mae"]
-        least = _end(found["interval"], 1)
-        gain, sure = -found["difference"], None if least is None else -least
+        found = evaluation.differences[TOTAL].student_minus_tfidf_ridge.mae
+        gain, sure = _negative(found.difference), _negative(_high(found.interval))
         yield Check("better_than_tfidf_ridge_by", gain, sure, targets.better_than_tfidf_ridge_by, at_most=False)
 
 
-def _least_recall(decisions: Json, interval: list[float] | None) -> float | None:
+def _least_recall(decisions: Decisions, interval: Interval | None) -> float | None:
     """The lower of two bounds: the bootstrap's, and the exact one (Clopper and Pearson)."""
     if interval is None:
         return None
-    positives = decisions["positives"]
-    found = share_interval(round(positives * decisions["recall"]), positives, interval)
+    found = share_interval(round(decisions.positives * (decisions.recall or 0)), decisions.positives, interval)
     return found[0] if found else None
 
 
-def _end(interval: list[float] | None, which: int) -> float | None:
-    return interval[which] if interval else None
+def _high(interval: Interval | None) -> float | None:
+    return interval[1] if interval else None
+
+
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -value

@@ -1,6 +1,7 @@
 """How good predictions are: errors, rank correlation, decisions at the tiers, with intervals by group bootstrap."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from distillery_runtime.spec.verdict import overalls
 
 Array = NDArray[np.float64]
 Report = dict[str, object]
+Interval = tuple[float, float]  # low and high
 Statistic = Callable[[Array], Array]  # takes weights (..., N) and gives values (...), NaN where undefined
 
 RESAMPLES = 1000
@@ -20,7 +22,39 @@ LEVEL = 0.95
 DECIMALS = 6
 
 
-def describe(predicted: NDArray[np.floating], labels: NDArray[np.floating], spec: FilterSpec) -> Report:
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Errors of one dimension or of the overall. `bias`: mean of prediction minus label."""
+
+    mae: float
+    rmse: float
+    bias: float
+    spearman: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Errors on `n` articles: over all dimensions alike (`mae`, `rmse`), of the overall, and of each dimension."""
+
+    n: int
+    mae: float
+    rmse: float
+    overall: Errors
+    dimensions: Mapping[str, Errors]
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """Decisions at a tier. `positives`: labels at or above it; `predicted`: predictions there."""
+
+    positives: int
+    predicted: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+def describe(predicted: NDArray[np.floating], labels: NDArray[np.floating], spec: FilterSpec) -> Accuracy:
     """MAE, RMSE and Spearman, per dimension and of the overall.
 
     Args:
@@ -28,37 +62,37 @@ def describe(predicted: NDArray[np.floating], labels: NDArray[np.floating], spec
     """
     said, true = np.asarray(predicted, np.float64), np.asarray(labels, np.float64)
     columns = {name: _errors(said[:, i], true[:, i]) for i, name in enumerate(spec.dimension_names)}
-    return {
-        "n": len(true),
-        "mae": rounded(np.abs(said - true).mean()),
-        "rmse": rounded(np.sqrt(((said - true) ** 2).mean())),
-        "overall": _errors(overalls(said, spec), overalls(true, spec)),
-        "dimensions": columns,
-    }
+    return Accuracy(
+        n=len(true),
+        mae=fixed(np.abs(said - true).mean()),
+        rmse=fixed(np.sqrt(((said - true) ** 2).mean())),
+        overall=_errors(overalls(said, spec), overalls(true, spec)),
+        dimensions=columns,
+    )
 
 
-def decisions(predicted: Array, labels: Array, thresholds: Mapping[str, float]) -> Report:
+def decisions(predicted: Array, labels: Array, thresholds: Mapping[str, float]) -> dict[str, Decisions]:
     """Precision, recall and F1 of overalls at each tier's threshold: (N,) predicted and (N,) labels."""
-    report: Report = {}
+    found: dict[str, Decisions] = {}
     for tier, threshold in thresholds.items():
         said, true = predicted >= threshold, labels >= threshold
         hits = int(np.sum(said & true))
         precision = hits / int(said.sum()) if said.any() else None
         recall = hits / int(true.sum()) if true.any() else None
         f1 = 2 * hits / (int(said.sum()) + int(true.sum())) if said.any() or true.any() else None
-        report[tier] = {
-            "positives": int(true.sum()),
-            "predicted": int(said.sum()),
-            "precision": rounded(precision),
-            "recall": rounded(recall),
-            "f1": rounded(f1),
-        }
-    return report
+        found[tier] = Decisions(
+            positives=int(true.sum()),
+            predicted=int(said.sum()),
+            precision=rounded(precision),
+            recall=rounded(recall),
+            f1=rounded(f1),
+        )
+    return found
 
 
 def group_interval(
     statistic: Statistic, groups: Sequence[str], seed: int, resamples: int | None = None
-) -> list[float] | None:
+) -> Interval | None:
     """A percentile bootstrap interval at 95 %, resampling whole groups.
 
     Args:
@@ -67,7 +101,7 @@ def group_interval(
         resamples: how many; None is `RESAMPLES`.
 
     Returns:
-        [low, high], or None when the statistic was undefined in most resamples.
+        Low and high, or None when the statistic was undefined in most resamples.
     """
     _, places = np.unique(np.array(groups), return_inverse=True)
     count = int(places.max()) + 1
@@ -79,7 +113,7 @@ def group_interval(
     if len(values) < resamples / 2:
         return None
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return [round(float(low), DECIMALS), round(float(high), DECIMALS)]
+    return fixed(low), fixed(high)
 
 
 def once(statistic: Statistic, count: int) -> float | None:
@@ -148,16 +182,21 @@ def recall_at(predicted: Array, labels: Array, threshold: float, k: int) -> floa
 
 def rounded(value: float | np.floating | None) -> float | None:
     """Six decimals, so that a report is the same bytes on every run; None stays None."""
-    return None if value is None or not np.isfinite(value) else round(float(value), DECIMALS)
+    return None if value is None or not np.isfinite(value) else fixed(value)
 
 
-def _errors(predicted: Array, labels: Array) -> Report:
-    return {
-        "mae": rounded(np.abs(predicted - labels).mean()),
-        "rmse": rounded(np.sqrt(((predicted - labels) ** 2).mean())),
-        "bias": rounded((predicted - labels).mean()),
-        "spearman": rounded(spearman(predicted, labels)),
-    }
+def fixed(value: float | np.floating) -> float:
+    """Six decimals of a number that is known to be finite."""
+    return round(float(value), DECIMALS)
+
+
+def _errors(predicted: Array, labels: Array) -> Errors:
+    return Errors(
+        mae=fixed(np.abs(predicted - labels).mean()),
+        rmse=fixed(np.sqrt(((predicted - labels) ** 2).mean())),
+        bias=fixed((predicted - labels).mean()),
+        spearman=rounded(spearman(predicted, labels)),
+    )
 
 
 def spearman(a: Array, b: Array) -> float | None:

@@ -11,7 +11,9 @@ from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.evaluate.metrics import (
     LEVEL,
     Array,
+    Interval,
     Report,
+    Statistic,
     group_interval,
     once,
     rounded,
@@ -25,17 +27,25 @@ class Difference:
     """What one system has more than another, with its 95 % interval; None where it is not defined."""
 
     difference: float | None
-    interval: list[float] | None
+    interval: Interval | None
 
     def to_record(self) -> Report:
         """The JSON form."""
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """The differences of two systems: a lower `mae` and a higher `recall` at the operating tier speak for the first."""
+
+    mae: Difference
+    recall: Difference
+
+
 def differences(
     spec: FilterSpec, one: Array, other: Array, labels: Array, groups: Sequence[str], seed: int
-) -> dict[str, Difference]:
-    """`one` minus `other`: a lower `mae` and a higher `recall` at the operating tier speak for `one`.
+) -> Differences:
+    """`one` minus `other`.
 
     Both systems meet the same resamples of near-duplicate groups, so that what is hard for both cancels.
 
@@ -45,14 +55,12 @@ def differences(
     """
     errors = (np.abs(one - labels) - np.abs(other - labels)).mean(axis=1)
     said, against, true = (overalls(scores, spec) for scores in (one, other, labels))
-    measures = {
-        "mae": weighted_mean(errors),
-        "recall": weighted_recall_difference(said, against, true, spec.operating_overall),
-    }
-    return {
-        name: Difference(rounded(once(statistic, len(labels))), group_interval(statistic, groups, seed))
-        for name, statistic in measures.items()
-    }
+
+    def difference(statistic: Statistic) -> Difference:
+        return Difference(rounded(once(statistic, len(labels))), group_interval(statistic, groups, seed))
+
+    recall = weighted_recall_difference(said, against, true, spec.operating_overall)
+    return Differences(difference(weighted_mean(errors)), difference(recall))
 
 
 def finds_differ(spec: FilterSpec, one: Array, other: Array, labels: Array, groups: Sequence[str]) -> bool:

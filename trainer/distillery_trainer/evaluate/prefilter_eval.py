@@ -14,7 +14,7 @@ from distillery_trainer.data.articles import ReceivedArticle, UnusableLine, chec
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Counted:
     """An article's text, its language (`?` where unstated), and whether it is a find (None without labels)."""
 
     text: ArticleText
@@ -22,7 +22,7 @@ class Judged:
     find: bool | None
 
 
-def read_judged(files: Sequence[Path], finds: Sequence[Path], spec: FilterSpec) -> tuple[list[Judged], int]:
+def read_counted(files: Sequence[Path], finds: Sequence[Path], spec: FilterSpec) -> tuple[list[Counted], int]:
     """The articles of both lists of JSON lines, and how many lines hold no article with a text.
 
     In `files` an article with labels is a find from the operating tier's weighted overall on; every article of `finds`
@@ -41,7 +41,7 @@ def read_judged(files: Sequence[Path], finds: Sequence[Path], spec: FilterSpec) 
 
 
 def evaluate_prefilter(
-    spec: FilterSpec, articles: Sequence[Judged], clock: Callable[[], float] = time.perf_counter
+    spec: FilterSpec, articles: Sequence[Counted], clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, object]:
     """Pass and block rates by language, each rule's blocks, misses and time, and the trade-off curve, as JSON data.
 
@@ -65,14 +65,14 @@ def evaluate_prefilter(
     }
 
 
-def _read(file: Path, certain: bool, spec: FilterSpec) -> Iterator[Judged | None]:
+def _read(file: Path, certain: bool, spec: FilterSpec) -> Iterator[Counted | None]:
     for record, line in read_lines(file, spec.text):
         if isinstance(line, UnusableLine) and line.fault != "no text":
             yield None
             continue
         find = True if certain else _is_ungated_find(record.get("labels"), spec, line.where)
         language = str(record.get("language") or "?")
-        yield Judged(line.cleaned, language, find) if isinstance(line, ReceivedArticle) else None
+        yield Counted(line.cleaned, language, find) if isinstance(line, ReceivedArticle) else None
 
 
 def _is_ungated_find(labels: object, spec: FilterSpec, where: str) -> bool | None:
@@ -93,7 +93,7 @@ def _is_ungated_find(labels: object, spec: FilterSpec, where: str) -> bool | Non
 
 
 def _hits(
-    spec: FilterSpec, place: int, articles: Sequence[Judged], clock: Callable[[], float]
+    spec: FilterSpec, place: int, articles: Sequence[Counted], clock: Callable[[], float]
 ) -> tuple[list[bool], list[float]]:
     """Whether one rule by itself matches each article, and the seconds that took."""
     alone = Prefilter(spec.model_copy(update={"prefilter": (spec.prefilter[place],)}))
@@ -106,7 +106,7 @@ def _hits(
     return matched, seconds
 
 
-def _rule(articles: Sequence[Judged], matched: Sequence[bool], seconds: Sequence[float]) -> dict[str, object]:
+def _rule(articles: Sequence[Counted], matched: Sequence[bool], seconds: Sequence[float]) -> dict[str, object]:
     missed = Counter(a.language for a, hit in zip(articles, matched, strict=True) if hit and a.find)
     ordered = sorted(seconds)
     return {
@@ -117,7 +117,9 @@ def _rule(articles: Sequence[Judged], matched: Sequence[bool], seconds: Sequence
     }
 
 
-def _curve(spec: FilterSpec, articles: Sequence[Judged], hits: Sequence[Sequence[bool]]) -> Iterator[dict[str, object]]:
+def _curve(
+    spec: FilterSpec, articles: Sequence[Counted], hits: Sequence[Sequence[bool]]
+) -> Iterator[dict[str, object]]:
     """The rates with the first rule on, the first two, and so on."""
     blocked = [False] * len(articles)
     for rule, matched in zip(spec.prefilter, hits, strict=True):
@@ -125,12 +127,12 @@ def _curve(spec: FilterSpec, articles: Sequence[Judged], hits: Sequence[Sequence
         yield {"with": rule.name, **_rates(articles, blocked)}
 
 
-def _only(language: str, articles: Sequence[Judged], blocked: Sequence[bool]) -> tuple[list[Judged], list[bool]]:
+def _only(language: str, articles: Sequence[Counted], blocked: Sequence[bool]) -> tuple[list[Counted], list[bool]]:
     chosen = [i for i, article in enumerate(articles) if article.language == language]
     return [articles[i] for i in chosen], [blocked[i] for i in chosen]
 
 
-def _rates(articles: Sequence[Judged], blocked: Sequence[bool]) -> dict[str, object]:
+def _rates(articles: Sequence[Counted], blocked: Sequence[bool]) -> dict[str, object]:
     finds = [hit for article, hit in zip(articles, blocked, strict=True) if article.find]
     return {
         "n": len(articles),

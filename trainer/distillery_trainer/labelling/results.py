@@ -99,7 +99,7 @@ def summarise(
         "ledger": {"id": ledger.id, "calls": ledger.last_call()},
         "canary": canary.to_record() if canary else None,
         "labels": _labels(results.labels, prepared.spec),
-        "oracle_noise": noise_floor(repeats, prepared.spec.dimension_names),
+        "oracle_noise": asdict(noise) if (noise := noise_floor(repeats, prepared.spec.dimension_names)) else None,
         "distillery": __version__,
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

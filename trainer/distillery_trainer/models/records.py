@@ -1,5 +1,6 @@
-"""The small JSON files beside a trained student's weights: their base model, how encoder and head are read."""
+"""The small JSON files beside a fitted stage's weights: their base model, how encoder and head are read."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -11,6 +12,8 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.files.safe_write import write_text
 from distillery_runtime.spec.reading import describe
 from distillery_trainer.models import base_model
+from distillery_trainer.models.model_card import stated
+from distillery_trainer.models.static_embedder import TABLE_FOLDER
 
 
 class _Record(BaseModel):
@@ -71,6 +74,17 @@ class JointRecord(_Record):
     texts: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What one stage stands on. `hub_ids` are of the Hub; `licence` is None where the model's card states none."""
+
+    stage: str
+    name: str
+    hub_ids: tuple[str, ...]
+    licence: str | None
+
+
+TABLE_NAME = "the static token table of distillery-trainer"
 BINS_FILE = "bins.json"
 JOINT_FILE = "joint.json"
 
@@ -121,3 +135,19 @@ def base_folder(record: BaseRecord) -> Path:
         problem = Problem("base model", "other files than the student was trained on", str(record.identity))
         raise InputError(str(folder), [problem])
     return folder
+
+
+def origin(folder: Path) -> Origin:
+    """The pretrained model that the stage in a run's folder stands on; its card is read where that still is.
+
+    Raises:
+        InputError: the record of the base model is damaged.
+    """
+    path = folder / "base.json"
+    if not path.is_file():
+        table = stated(TABLE_FOLDER)
+        return Origin(folder.name, TABLE_NAME, table.base_models, table.licence)
+    base = BaseRecord.read(path)
+    found = stated(Path(base.folder))
+    ids = (base.public_name,) if base.identity.get("commit") else found.base_models
+    return Origin(folder.name, base.public_name, ids, found.licence)

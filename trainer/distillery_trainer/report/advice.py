@@ -3,14 +3,14 @@
 The rules are few and stated on the page. They read the evaluation only, so that the same run gets the same answer.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from distillery_trainer.certify.bounds import share_interval
+from distillery_trainer.evaluate.evaluation import CascadeUse, Evaluation, PrefilterUse, SystemFigures, Systems
+from distillery_trainer.evaluate.metrics import Decisions, Interval
+from distillery_trainer.evaluate.parts import TOTAL
 from distillery_trainer.report.facts import Facts, in_words, percent
-
-Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
 MIN_RECALL = 0.5
 MIN_POSITIVES = 30
@@ -47,9 +47,9 @@ def advise(facts: Facts) -> Advice:
     return Advice(found.words, found.reasons, tuple(_meaning(facts)))
 
 
-def answer(evaluation: Json, tier: str) -> Answer:
+def answer(evaluation: Evaluation, tier: str) -> Answer:
     """Whether to deploy what was evaluated, for the report and for the terminal; `tier`: the operating one."""
-    total = evaluation["parts"]["total"]
+    total = evaluation.total
     against = [*_against(total, tier), *_unread(evaluation, tier, is_too_much=True)]
     doubts = [*_luck(evaluation), *_doubts(total, tier)]
     if against:
@@ -61,114 +61,116 @@ def answer(evaluation: Json, tier: str) -> Answer:
     return Answer(words, (*against, *doubts))
 
 
-def _against(total: Json, tier: str) -> Iterator[str]:
-    ours, words = total["cascade"], total["tfidf_ridge"]
-    if ours["mae"] >= words["mae"]:
-        yield f"Its error ({ours['mae']:.2f}) is not below that of merely counting words ({words['mae']:.2f})."
-    found = ours["tiers"].get(tier)
-    if found and found["recall"] is not None and found["recall"] < MIN_RECALL:
+def _against(total: Systems, tier: str) -> Iterator[str]:
+    ours, words = total.cascade, total.tfidf_ridge
+    if ours.mae >= words.mae:
+        yield f"Its error ({ours.mae:.2f}) is not below that of merely counting words ({words.mae:.2f})."
+    found = ours.tiers.get(tier)
+    if found and found.recall is not None and found.recall < MIN_RECALL:
         yield (
-            f"Of the {found['positives']} articles that the oracle places at “{in_words(tier)}” or above, it finds "
-            f"{hits(found)} ({percent(found['recall'])})."
+            f"Of the {found.positives} articles that the oracle places at “{in_words(tier)}” or above, it finds "
+            f"{hits(found)} ({percent(found.recall)})."
         )
 
 
-def _unread(evaluation: Json, tier: str, is_too_much: bool) -> Iterator[str]:
+def _unread(evaluation: Evaluation, tier: str, is_too_much: bool) -> Iterator[str]:
     """The test articles that a bundle refuses as unreadable, where they are too many finds to deploy, or are not."""
-    lost = evaluation.get("unreadable", {"invalid": 0, "invalid_positive": 0})
-    ours = evaluation["parts"]["total"]["cascade"]
-    found = ours["tiers"].get(tier)
-    readable = 1 - lost["invalid_positive"] / found["positives"] if found and found["positives"] else 1.0
-    if lost["invalid"] and is_too_much == (readable < MIN_RECALL):
+    lost, ours = evaluation.unreadable, evaluation.total.cascade
+    if lost is None or not lost.invalid:
+        return
+    found = ours.tiers.get(tier)
+    readable = 1 - lost.invalid_positive / found.positives if found and found.positives else 1.0
+    if is_too_much == (readable < MIN_RECALL):
         yield (
-            f"A bundle refuses {lost['invalid']} of {ours['n']} test articles as unreadable, "
-            f"{lost['invalid_positive']} of the oracle's finds among them; the figures here count them as scored."
+            f"A bundle refuses {lost.invalid} of {ours.n} test articles as unreadable, "
+            f"{lost.invalid_positive} of the oracle's finds among them; the figures here count them as scored."
         )
 
 
-def _luck(evaluation: Json) -> Iterator[str]:
-    gain = evaluation["differences"]["total"]["cascade_minus_tfidf_ridge"]["mae"]
-    interval = gain["interval"]
-    if gain["difference"] < 0 and (interval is None or interval[1] >= 0):
+def _luck(evaluation: Evaluation) -> Iterator[str]:
+    gain = evaluation.differences[TOTAL].cascade_minus_tfidf_ridge.mae
+    interval = gain.interval
+    if gain.difference is not None and gain.difference < 0 and (interval is None or interval[1] >= 0):
         between = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
         yield (
-            f"Its error is {-gain['difference']:.2f} lower than that of counting words{between}, article by article: "
+            f"Its error is {-gain.difference:.2f} lower than that of counting words{between}, article by article: "
             "it may be luck."
         )
 
 
-def _doubts(total: Json, tier: str) -> Iterator[str]:
-    if total["probe"]["mae"] < total["student"]["mae"]:
+def _doubts(total: Systems, tier: str) -> Iterator[str]:
+    if total.probe.mae < total.student.mae:
         yield (
-            f"The probe alone errs less ({total['probe']['mae']:.2f}) than the student "
-            f"({total['student']['mae']:.2f}): the student is not worth its cost."
+            f"The probe alone errs less ({total.probe.mae:.2f}) than the student "
+            f"({total.student.mae:.2f}): the student is not worth its cost."
         )
-    found = total["cascade"]["tiers"].get(tier)
+    found = total.cascade.tiers.get(tier)
     if not found:
         return
-    if found["positives"] < MIN_POSITIVES:
-        yield f"Only {found['positives']} test articles are finds by the oracle, too few to know how many it finds."
-    recall = recall_interval(total["cascade"], tier)
-    if recall and (found["recall"] or 0) >= MIN_RECALL > recall[0]:
-        share, least = percent(found["recall"]), percent(recall[0])
+    if found.positives < MIN_POSITIVES:
+        yield f"Only {found.positives} test articles are finds by the oracle, too few to know how many it finds."
+    interval = recall_interval(total.cascade, tier)
+    recall = found.recall or 0.0
+    if interval and recall >= MIN_RECALL > interval[0]:
+        share, least = percent(recall), percent(interval[0])
         yield f"It finds {share} of the oracle's finds, but that may be as little as {least}."
 
 
 def _meaning(facts: Facts) -> Iterator[str]:
-    total, tier = facts.evaluation["parts"]["total"], facts.spec.operating_tier
-    ours, words = total["cascade"], total["tfidf_ridge"]
-    interval = ours["intervals"]["mae"]
+    total, tier = facts.evaluation.total, facts.spec.operating_tier
+    ours, words = total.cascade, total.tfidf_ridge
+    interval = ours.intervals["mae"]
     between = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
     yield (
-        f"How wrong: on the scale of 0 to 10 its scores lie {ours['mae']:.2f} points from the oracle's on "
-        f"average{between}; counting words reaches {words['mae']:.2f}, always answering the average "
-        f"{total['constant']['mae']:.2f}."
+        f"How wrong: on the scale of 0 to 10 its scores lie {ours.mae:.2f} points from the oracle's on "
+        f"average{between}; counting words reaches {words.mae:.2f}, always answering the average "
+        f"{total.constant.mae:.2f}."
     )
-    if found := ours["tiers"].get(tier):
+    if found := ours.tiers.get(tier):
         yield (
-            f"What it finds and misses: of {found['positives']} articles that the oracle places at "
-            f"“{in_words(tier)}” or above it finds {hits(found)} and misses {found['positives'] - hits(found)}. "
+            f"What it finds and misses: of {found.positives} articles that the oracle places at "
+            f"“{in_words(tier)}” or above it finds {hits(found)} and misses {found.positives - hits(found)}. "
             f"{_announced(found)}"
         )
     yield from _unread(facts.evaluation, tier, is_too_much=False)
-    yield _cost(facts.evaluation["cascade"])
+    yield _cost(facts.evaluation.cascade)
     yield f"What is certified: {facts.certificate['statement']}"
-    yield _prefilter(facts.evaluation["prefilter"], ours["n"])
+    yield _prefilter(facts.evaluation.prefilter, ours.n)
 
 
-def _announced(found: Json) -> str:
-    if found["precision"] is None:
+def _announced(found: Decisions) -> str:
+    if found.precision is None:
         return "It announces none at all."
-    return f"It announces {found['predicted']}, of which {percent(found['precision'])} are right."
+    return f"It announces {found.predicted}, of which {percent(found.precision)} are right."
 
 
-def _prefilter(counts: Json, articles: int) -> str:
-    if not counts["blocked"]:
+def _prefilter(counts: PrefilterUse, articles: int) -> str:
+    if not counts.blocked:
         return f"Before any model: the prefilter's rules drop none of the {articles} test articles."
     return (
-        f"Before any model: the prefilter's rules drop {counts['blocked']} of the {articles} test articles, "
-        f"{counts['blocked_positive']} of which the oracle counts as finds."
+        f"Before any model: the prefilter's rules drop {counts.blocked} of the {articles} test articles, "
+        f"{counts.blocked_positive} of which the oracle counts as finds."
     )
 
 
-def _cost(cascade: Json) -> str:
-    share = cascade["share_probe"]
+def _cost(cascade: CascadeUse) -> str:
+    share = cascade.share_probe
     if not share:
         return "What it costs: every article needs the student, the slower of the two models; the probe saves nothing."
     return (
         f"What it costs: the probe, the fast model, answers {percent(share)} of the articles by itself; "
         f"{percent(1 - share)} need the student, the slower one. On the test articles the probe dropped "
-        f"{cascade['missed']['dropped']} of the {cascade['missed']['student_positives']} that the student would have "
+        f"{cascade.missed.dropped} of the {cascade.missed.student_positives} that the student would have "
         "announced."
     )
 
 
-def hits(found: Json) -> int:
+def hits(found: Decisions) -> int:
     """How many of the positives were found, by the decisions at a tier."""
-    return round(float(found["recall"] or 0) * int(found["positives"]))
+    return round((found.recall or 0) * found.positives)
 
 
-def recall_interval(system: Json, tier: str) -> tuple[float, float] | None:
+def recall_interval(system: SystemFigures, tier: str) -> Interval | None:
     """The 95 % interval of a system's recall at a tier; None where no article is a positive."""
-    found = system["tiers"][tier]
-    return share_interval(hits(found), found["positives"], system["intervals"].get(f"recall_{tier}"))
+    found = system.tiers[tier]
+    return share_interval(hits(found), found.positives, system.recall_interval(tier))

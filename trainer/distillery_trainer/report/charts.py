@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_trainer.evaluate import metrics
-from distillery_trainer.report.svg import CHARACTER, HOLLOW, Axis, Drawing, Panel
+from distillery_trainer.report.svg import CHARACTER, HOLLOW, Axis, Drawing, Plot
 
 WIDTH = 720.0
 LEFT, TOP, BOTTOM, GAP = 38.0, 38.0, 40.0, 22.0
@@ -36,29 +36,29 @@ def mean_of(values: Array, groups: Sequence[str], seed: int) -> Bin:
 
 def multiples(
     alt: str, titles: Sequence[str], x: Axis, y: Axis, *, columns: int = 3, height: float = 150, legend: bool = False
-) -> tuple[Drawing, list[Panel]]:
-    """Panels with the same axes, row by row, each under its title, with room for a legend above."""
+) -> tuple[Drawing, list[Plot]]:
+    """Plots with the same axes, row by row, each under its title, with room for a legend above."""
     rows, across = -(-len(titles) // columns), min(columns, max(len(titles), 2))
     width = WIDTH / across - LEFT - GAP
     begin = LEGEND if legend else 0.0
     drawing = Drawing(WIDTH, begin + rows * (TOP + height + BOTTOM), alt)
-    panels = []
+    plots = []
     for place, title in enumerate(titles):
         row, column = divmod(place, columns)
         left = column * (WIDTH / across) + LEFT
-        panel = Panel(drawing, left, begin + row * (TOP + height + BOTTOM) + TOP, width, height, x, y)
-        panel.axes(title)
-        panels.append(panel)
-    return drawing, panels
+        plot = Plot(drawing, left, begin + row * (TOP + height + BOTTOM) + TOP, width, height, x, y)
+        plot.axes(title)
+        plots.append(plot)
+    return drawing, plots
 
 
-def single(alt: str, x: Axis, y: Axis, *, height: float = 210, legend: bool = False) -> Panel:
-    """One panel as wide as the page."""
+def single(alt: str, x: Axis, y: Axis, *, height: float = 210, legend: bool = False) -> Plot:
+    """One plot as wide as the page."""
     begin = (LEGEND if legend else 0.0) + HEAD
     drawing = Drawing(WIDTH, begin + height + BOTTOM, alt)
-    panel = Panel(drawing, LEFT + 12, begin, WIDTH - LEFT - 14 - GAP, height, x, y)
-    panel.axes()
-    return panel
+    plot = Plot(drawing, LEFT + 12, begin, WIDTH - LEFT - 14 - GAP, height, x, y)
+    plot.axes()
+    return plot
 
 
 def legend(drawing: Drawing, entries: Sequence[tuple[str, str, str]]) -> None:

@@ -10,7 +10,7 @@ from distillery_runtime.spec.model import Tier
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import legend, multiples, single
 from distillery_trainer.report.facts import Facts, in_words, percent
-from distillery_trainer.report.svg import Axis, Panel, Point, shares
+from distillery_trainer.report.svg import Axis, Plot, Point, shares
 
 Array = NDArray[np.float64]
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
@@ -30,7 +30,7 @@ def section(facts: Facts) -> str:
     if not drawn:
         return page.section(title, *left_out)
     titles = [_title(tier, label) for tier in drawn]
-    drawing, panels = multiples(
+    drawing, plots = multiples(
         _alt(drawn, label, student),
         titles,
         shares("found (recall)"),
@@ -40,10 +40,10 @@ def section(facts: Facts) -> str:
         legend=True,
     )
     legend(drawing, [("student", "line", "student"), ("probe", "line", "probe")])
-    for panel, tier in zip(panels, drawn, strict=True):
+    for plot, tier in zip(plots, drawn, strict=True):
         for said, style in ((probe, "probe"), (student, "student")):
-            panel.line(curve(said, label >= tier.min_overall), style)
-            _mark(panel, said, label, tier, style)
+            plot.line(curve(said, label >= tier.min_overall), style)
+            _mark(plot, said, label, tier, style)
     return page.section(title, page.figure(drawing, CAPTION), *left_out)
 
 
@@ -70,13 +70,13 @@ def _alt(tiers: Sequence[Tier], label: Array, student: Array) -> str:
     )  # fmt: skip
 
 
-def _mark(panel: Panel, said: Array, label: Array, tier: Tier, style: str) -> None:
+def _mark(plot: Plot, said: Array, label: Array, tier: Tier, style: str) -> None:
     point = operating_point(said, label, tier.min_overall)
     if point is None:
         shift = -18.0 if style == "student" else -32.0
-        panel.label(1, 0, f"today the {style} finds nothing here", "end", (-4, shift + 8))
+        plot.label(1, 0, f"today the {style} finds nothing here", "end", (-4, shift + 8))
         return
-    panel.dots([point], style, 6.5)
+    plot.dots([point], style, 6.5)
 
 
 def curve(said: Array, true: NDArray[np.bool_]) -> list[Point]:
@@ -111,26 +111,26 @@ def cascade_section(facts: Facts) -> str:
         f"{percent(row['upper_bound'], 1)} missed"
         for row in rows
     )
-    panel = single(alt, x, y, height=230, legend=True)
+    plot = single(alt, x, y, height=230, legend=True)
     legend(
-        panel.drawing,
+        plot.drawing,
         [
             ("after", "both", "missed at most (certified bound)"),
             ("before", "both", f"missed among {whose}"),
         ],
     )
-    panel.guide((0, target), (1, target))
-    panel.label(1, target, f"asked for: at most {target * 100:g} %", "end", (0, -5))
+    plot.guide((0, target), (1, target))
+    plot.label(1, target, f"asked for: at most {target * 100:g} %", "end", (0, -5))
     points = [(1 - row["share_below"], row["upper_bound"]) for row in rows]
     seen = [(1 - row["share_below"], row["misses"] / row["positives"]) for row in rows if row["positives"]]
     for values, style in ((seen, "before"), (points, "after")):
-        panel.line(values, style)
-        panel.dots(values, style)
+        plot.line(values, style)
+        plot.dots(values, style)
     for row, point in zip(rows, points, strict=True):
         if row["threshold"] == chosen:
-            panel.dots([point], "after", 6.5)
-            panel.label(*point, f"in use: chances below {percent(chosen, 1)}", "start", (10, -9))
-    return page.section(title, said, page.figure(panel.drawing, _cascade_caption(rows, whose)))
+            plot.dots([point], "after", 6.5)
+            plot.label(*point, f"in use: chances below {percent(chosen, 1)}", "start", (10, -9))
+    return page.section(title, said, page.figure(plot.drawing, _cascade_caption(rows, whose)))
 
 
 def _up_to(rows: Sequence[Json], target: float) -> Axis:

@@ -1,4 +1,4 @@
-"""Drawings as SVG inside a page: shapes with a style's name, panels with axes, the same bytes on every machine."""
+"""Drawings as SVG inside a page: shapes with a style's name, plots with axes, the same bytes on every machine."""
 
 import html
 import math
@@ -116,8 +116,8 @@ def ticks(most: float, count: int = 4) -> list[float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
-    """A plot's area within a drawing: what is drawn is given in the units of its axes."""
+class Plot:
+    """An area with axes within a drawing: what is drawn is given in the units of its axes."""
 
     drawing: Drawing
     left: float

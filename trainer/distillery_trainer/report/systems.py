@@ -1,18 +1,16 @@
 """How good each system is: the errors with their intervals, and the decisions at the operating tier."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from distillery_trainer.certify.bounds import share_interval
+from distillery_trainer.evaluate.evaluation import SystemFigures, Systems
 from distillery_trainer.evaluate.parts import LONG, SHORT, TOTAL
 from distillery_trainer.report import page
 from distillery_trainer.report.advice import hits, recall_interval
 from distillery_trainer.report.charts import LEFT, WIDTH
 from distillery_trainer.report.facts import Facts, in_words, percent
 from distillery_trainer.report.page import Cell
-from distillery_trainer.report.svg import Drawing, Panel, from_zero
-
-Json = Mapping[str, Any]  # Any: nested JSON of known shape
+from distillery_trainer.report.svg import Drawing, Plot, from_zero
 
 NAMES = {
     "constant": "Always the average",
@@ -40,7 +38,7 @@ CAPTION = (
 
 def section(facts: Facts) -> str:
     """Tables of errors and decisions by system, and the errors as a figure."""
-    parts = facts.evaluation["parts"]
+    parts = facts.evaluation.parts
     return page.section(
         "How good are the models?",
         page.paragraph(
@@ -50,89 +48,84 @@ def section(facts: Facts) -> str:
             "would lie in there."
         ),
         _errors(parts),
-        page.figure(_drawing(parts["total"]), CAPTION),
+        page.figure(_drawing(parts[TOTAL]), CAPTION),
         page.paragraph(
             f"And the decisions. A find is an article placed at the tier “{in_words(facts.spec.operating_tier)}” or "
             "above. Found: the share of the oracle's finds that the system finds too (recall). Right: the share of "
             "the system's finds that the oracle shares (precision)."
         ),
-        _decisions(parts["total"], facts.spec.operating_tier),
+        _decisions(parts[TOTAL], facts.spec.operating_tier),
     )
 
 
-def _errors(parts: Json) -> str:
-    names = systems(parts["total"])
+def _errors(parts: Mapping[str, Systems]) -> str:
     rows = [
-        [Cell(part_name(name)), Cell(str(part[names[0]]["n"])), *(_error(part[system]) for system in names)]
+        [Cell(part_name(name)), Cell(str(part.constant.n)), *map(_error, part.by_name().values())]
         for name, part in parts.items()
     ]
-    return page.table(["Error (MAE)", "Articles", *map(name_of, names)], rows, strong=[0])
+    return page.table(["Error (MAE)", "Articles", *map(name_of, parts[TOTAL].by_name())], rows, strong=[0])
 
 
-def _error(system: Json) -> Cell:
-    interval = system["intervals"]["mae"]
-    return Cell(f"{system['mae']:.2f}", f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "")
+def _error(system: SystemFigures) -> Cell:
+    interval = system.intervals["mae"]
+    return Cell(f"{system.mae:.2f}", f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "")
 
 
-def _decisions(total: Json, tier: str) -> str:
+def _decisions(total: Systems, tier: str) -> str:
     head = ["Decision", "Oracle's finds", "System's finds", "Found (recall)", "Right (precision)"]
-    rows = [list(_decision(name, total[name], tier)) for name in systems(total)]
+    rows = [list(_decision(name, system, tier)) for name, system in total.by_name().items()]
     return page.table(head, rows, strong=[len(rows) - 1])
 
 
-def _decision(name: str, system: Json, tier: str) -> Iterator[Cell]:
-    found = system["tiers"].get(tier)
+def _decision(name: str, system: SystemFigures, tier: str) -> Iterator[Cell]:
+    found = system.tiers.get(tier)
     yield Cell(name_of(name))
     if found is None:  # the operating tier is the lowest: everything is a find
         yield from [Cell("all")] * 4
         return
-    yield Cell(str(found["positives"]))
-    yield Cell(str(found["predicted"]))
-    yield Cell(_share(found["recall"]), _between(recall_interval(system, tier)))
-    yield Cell(_share(found["precision"]), _between(share_interval(hits(found), found["predicted"])))
+    yield Cell(str(found.positives))
+    yield Cell(str(found.predicted))
+    yield Cell(_share(found.recall), _between(recall_interval(system, tier)))
+    yield Cell(_share(found.precision), _between(share_interval(hits(found), found.predicted)))
 
 
 def _between(interval: tuple[float, float] | None) -> str:
     return f"{percent(interval[0])} to {percent(interval[1])}" if interval else ""
 
 
-def _drawing(total: Json) -> Drawing:
-    names = systems(total)
-    most = max((total[name]["intervals"]["mae"] or [0, total[name]["mae"]])[1] for name in names)
-    alt = "Error of each system with its interval: " + ", ".join(f"{name_of(n)} {total[n]['mae']:.2f}" for n in names)
-    drawing = Drawing(WIDTH, len(names) * ROW + 56, alt)
+def _drawing(total: Systems) -> Drawing:
+    found = total.by_name()
+    most = max((system.intervals["mae"] or (0, system.mae))[1] for system in found.values())
+    alt = "Error of each system with its interval: " + ", ".join(
+        f"{name_of(name)} {system.mae:.2f}" for name, system in found.items()
+    )
+    drawing = Drawing(WIDTH, len(found) * ROW + 56, alt)
     axis = from_zero(most, "mean error in score points (MAE)")
-    panel = Panel(drawing, NAME_WIDTH, 8, WIDTH - NAME_WIDTH - LEFT, len(names) * ROW, axis, from_zero(1, ""))
+    plot = Plot(drawing, NAME_WIDTH, 8, WIDTH - NAME_WIDTH - LEFT, len(found) * ROW, axis, from_zero(1, ""))
     for mark in axis.marks:
-        x, bottom = panel.place(mark, 0)
+        x, bottom = plot.place(mark, 0)
         drawing.line((x, 8), (x, bottom), "axis" if mark == 0 else "grid")
         drawing.text(x, bottom + 15, axis.label(mark), "middle", "small")
-    drawing.text(panel.left + panel.width / 2, 8 + len(names) * ROW + 32, axis.name, "middle", "small")
-    for place, name in enumerate(names):
-        _row(panel, place, name, total[name])
+    drawing.text(plot.left + plot.width / 2, 8 + len(found) * ROW + 32, axis.name, "middle", "small")
+    for place, (name, system) in enumerate(found.items()):
+        _row(plot, place, name, system)
     return drawing
 
 
-def _row(panel: Panel, place: int, name: str, system: Json) -> None:
-    y = panel.top + (place + 0.5) * ROW
+def _row(plot: Plot, place: int, name: str, system: SystemFigures) -> None:
+    y = plot.top + (place + 0.5) * ROW
     style = {"probe": "probe", "student": "student", "cascade": "student"}.get(name, "plain")
-    interval, middle = system["intervals"]["mae"], panel.place(system["mae"], 0)[0]
-    panel.drawing.text(panel.left - 10, y + 4, name_of(name), "end", "title" if name == "cascade" else "")
+    interval, middle = system.intervals["mae"], plot.place(system.mae, 0)[0]
+    plot.drawing.text(plot.left - 10, y + 4, name_of(name), "end", "title" if name == "cascade" else "")
     if interval:
-        low, high = (panel.place(value, 0)[0] for value in interval)
-        panel.drawing.line((low, y), (high, y), "whisker")
-    panel.drawing.circle(middle, y, 5, f"{style} hollow" if style == "probe" else style)
-
-
-def systems(part: Json) -> list[str]:
-    """The systems of a part, those deployed last."""
-    known = [name for name in NAMES if name in part]
-    return [*(name for name in part if name not in NAMES), *known]
+        low, high = (plot.place(value, 0)[0] for value in interval)
+        plot.drawing.line((low, y), (high, y), "whisker")
+    plot.drawing.circle(middle, y, 5, f"{style} hollow" if style == "probe" else style)
 
 
 def name_of(system: str) -> str:
     """A system's name as an editor reads it."""
-    return NAMES.get(system, in_words(system))
+    return NAMES[system]
 
 
 def part_name(part: str) -> str:

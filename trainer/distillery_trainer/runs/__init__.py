@@ -1,1 +1,1 @@
-"""Runs: fitted task by task, opened, compared, evaluated again."""
+"""Runs: fitted task by task, opened, compared, assessed."""

@@ -7,23 +7,25 @@ equality, and where they differ on a handful of them resampling takes that for s
 exact test must agree. Runs that give every article the same scores do not differ, however few there are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.routing import handed_on
 from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.certify.bounds import upper_bound
-from distillery_trainer.certify.route import read_routing
+from distillery_trainer.data.duplicates import unlike
 from distillery_trainer.data.predictions import Predictions
-from distillery_trainer.evaluate.metrics import LEVEL, Array, Report, once, rounded, weighted_recall
+from distillery_trainer.evaluate.metrics import LEVEL, Array, Interval, Report, once, rounded, weighted_recall
 from distillery_trainer.evaluate.paired import Difference, differences, finds_differ
-from distillery_trainer.evaluate.parts import TOTAL, all_parts
-from distillery_trainer.runs.comparable import System, common_articles
-from distillery_trainer.runs.run import FinishedRun, labelled_articles
+from distillery_trainer.evaluate.parts import MIN_PART, TOTAL, all_parts
+from distillery_trainer.runs.run import Run
 
+System = Literal["probe", "student", "cascade"]
 Outcome = Literal["better", "no difference", "worse", "inconclusive"]
 Found = tuple[Difference, Outcome, str | None]  # with the reason, where the interval alone is none
 
@@ -31,16 +33,26 @@ MARGIN = 0.02  # of MAE, in score points: what nobody would notice
 SEED = 0
 FEWEST_GROUPS = 6  # all to one side, by chance once in 32 times
 SAME = "the same scores for every article"
+# What the student and the probe were made with; the cascade's threshold was chosen on the calibration split too.
+MADE_WITH = {"probe": ("train", "val"), "student": ("train", "val"), "cascade": ("train", "val", "calibration")}
 
 
-def compare(a: FinishedRun, b: FinishedRun, system: System = "student") -> Report:
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The articles of both test splits, in the order of run A, as both runs' predictions."""
+
+    a: Predictions
+    b: Predictions
+
+
+def compare(a: Run, b: Run, system: System = "student") -> Report:
     """Run A against run B: the content of `trainer compare --json`.
 
     Raises:
         InputError: the runs do not judge alike, were labelled differently, have fewer than 10 test articles in common,
             or one of them was made with test articles of the other.
     """
-    pair = common_articles(a, b, system)
+    pair = _common_articles(a, b, system)
     scores = (_scores(a, pair.a, system), _scores(b, pair.b, system))
     parts = {
         name: _part(a.spec, pair.a, (scores[0][places], scores[1][places]), places)
@@ -81,18 +93,87 @@ def combined(mae: Outcome, recall: Outcome) -> Outcome:
     return next((outcome for outcome in sure if outcome in (mae, recall)), mae)
 
 
-def _scores(run: FinishedRun, made: Predictions, system: System) -> Array:
+def _common_articles(a: Run, b: Run, system: System) -> Pair:
+    """The articles of both test splits.
+
+    Raises:
+        InputError: the runs do not judge alike, were labelled differently, have fewer than 10 test articles in common,
+            or one of them was made with test articles of the other.
+    """
+    _check_rubric(a.spec, b.spec)
+    _check_unseen(a, b, system)
+    return _pair(a, b)
+
+
+def _check_rubric(a: FilterSpec, b: FilterSpec) -> None:
+    def rubric(spec: FilterSpec) -> dict[str, object]:
+        return {
+            "name": spec.name,
+            "dimensions": [(d.name, d.weight) for d in spec.dimensions],
+            "tiers": spec.tiers,
+            "operating_tier": spec.operating_tier,
+            "gatekeepers": spec.gatekeepers,
+        }
+
+    ours, theirs = rubric(a), rubric(b)
+    problems = [Problem(key, f"not that of {b.label}", "the same in both") for key in ours if ours[key] != theirs[key]]
+    if problems:
+        raise InputError("trainer compare", problems)
+
+
+def _check_unseen(a: Run, b: Run, system: System) -> None:
+    """Refuses runs of which one knows what the other is tested on."""
+    problems = []
+    for one, other in ((a, b), (b, a)):
+        splits, tested = one.splits, {i for i, split in other.splits.items() if split == "test"}
+        seen = sum(splits.get(article) in MADE_WITH[system] for article in tested)
+        seen += 0 if system == "probe" else _known_to_partners(one, other, tested)
+        if seen:
+            found = f"made with {seen} of the {len(tested)} test articles of {other.folder}"
+            expected = "none: fit both on the same articles, with the same seed or the other's splits.jsonl as --splits"
+            problems.append(Problem(str(one.folder), found, expected))
+    if problems:
+        raise InputError("trainer compare", problems)
+
+
+def _known_to_partners(run: Run, other: Run, tested: Container[str]) -> int:
+    """How many of another run's test articles are among those of other filters that a joint student learnt from.
+
+    0 where labels files are gone: ids are all there is to go by.
+    """
+    partners, own, theirs = run.partners_texts(), run.labelled, other.labelled
+    if not partners or own is None or theirs is None:
+        return 0
+    held = [article.text for article in theirs.articles if article.id in tested]
+    return len(held) - len(unlike(held, list(set(partners).difference(own.texts))))
+
+
+def _pair(a: Run, b: Run) -> Pair:
+    ours, theirs = a.predictions, b.predictions
+    place_in_b = {article: place for place, article in enumerate(theirs.ids)}
+    places = [place for place, article in enumerate(ours.ids) if article in place_in_b]
+    if len(places) < MIN_PART:
+        found = f"{len(places)} articles"
+        raise InputError("trainer compare", [Problem("in both test splits", found, f"at least {MIN_PART}")])
+    pair = Pair(ours.select(places), theirs.select([place_in_b[ours.ids[place]] for place in places]))
+    differing = int(np.sum(np.any(pair.a.labels != pair.b.labels, axis=1)))
+    if differing:
+        found = f"those of {differing} articles differ"
+        raise InputError("trainer compare", [Problem("labels", found, "the same labels in both runs")])
+    return pair
+
+
+def _scores(run: Run, made: Predictions, system: System) -> Array:
     if system != "cascade":
         return made.probe if system == "probe" else made.student
-    stopped = ~handed_on(made.probe, read_routing(run.certificate(), run.spec), run.spec)
+    stopped = ~handed_on(made.probe, run.routing, run.spec)
     return np.where(stopped[:, None], made.probe, made.student)
 
 
-def _parts(run: FinishedRun, made: Predictions) -> Mapping[str, list[int]]:
+def _parts(run: Run, made: Predictions) -> Mapping[str, list[int]]:
     """The parts of run A; slices only where its labels files are still there."""
-    labelled = labelled_articles(run.manifest, run.spec)
-    known = {article.id: article.fields for article in labelled.articles} if labelled else {}
-    fields = [known[article] for article in made.ids] if labelled else None
+    known = {article.id: article.fields for article in run.labelled.articles} if run.labelled else None
+    fields = [known[article] for article in made.ids] if known is not None else None
     return all_parts(run.spec.evaluation.slices, fields, made.characters, made.truncated)
 
 
@@ -103,7 +184,7 @@ def _part(spec: FilterSpec, made: Predictions, scores: tuple[Array, Array], plac
         "recall": [rounded(_recall(spec, s, part.labels)) for s in scores],
     }
     change = differences(spec, *scores, part.labels, part.groups, SEED)
-    found = {"mae": _mae(part, scores, change["mae"]), "recall": _finds(spec, part, scores, change["recall"])}
+    found = {"mae": _mae(part, scores, change.mae), "recall": _finds(spec, part, scores, change.recall)}
     measures = {
         name: {"a": own[name][0], "b": own[name][1], **difference.to_record(), "outcome": outcome, "reason": reason}
         for name, (difference, outcome, reason) in found.items()
@@ -131,16 +212,16 @@ def _finds(spec: FilterSpec, part: Predictions, scores: tuple[Array, Array], fou
         groups = len({group for group, is_true in zip(part.groups, true, strict=True) if is_true})
         most = rounded(upper_bound(0, groups, (1 + LEVEL) / 2)) or 0.0
         reason = f"both find the same {int(np.sum(true & said[0]))} of {int(true.sum())}, too few to prove them equal"
-        return Difference(found.difference, [-most, most]), "inconclusive", reason
+        return Difference(found.difference, (-most, most)), "inconclusive", reason
     outcome = outcome_of(_lost(found.interval), None)
     if outcome != "inconclusive" and not finds_differ(spec, *scores, part.labels, part.groups):
         return found, "inconclusive", "they differ on too few articles"
     return found, outcome, None
 
 
-def _lost(gained: list[float] | None) -> list[float] | None:
+def _lost(gained: Interval | None) -> Interval | None:
     """An interval of what is gained as one of what is lost, so that less is better."""
-    return [-gained[1], -gained[0]] if gained else None
+    return (-gained[1], -gained[0]) if gained else None
 
 
 def _recall(spec: FilterSpec, scores: Array, labels: Array) -> float | None:

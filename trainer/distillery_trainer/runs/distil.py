@@ -5,7 +5,6 @@ answers cost nothing. On the labelled articles they take the place of some of th
 are averaged.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +14,11 @@ from numpy.typing import NDArray
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.certify.calibration_file import read_calibration
 from distillery_trainer.data.articles import Pool
 from distillery_trainer.data.duplicates import new_texts, unlike
 from distillery_trainer.data.labels import LabelledSet
-from distillery_trainer.models.choose import load_student
 from distillery_trainer.models.protocol import FitData
-from distillery_trainer.runs.run import FinishedRun, labelled_articles, open_finished_run, partners_texts
+from distillery_trainer.runs.run import CALIBRATION, STUDENT, Run, open_run
 from distillery_trainer.store.chunk_cache import ChunkCache
 from distillery_trainer.store.files import digest, tree_digest
 
@@ -38,7 +35,7 @@ class Distillation:
 
     def key(self) -> list[object]:
         """What a fit depends on."""
-        sources = [[tree_digest(run / "student"), tree_digest(run / "calibration.json")] for run in self.runs]
+        sources = [[tree_digest(run / STUDENT), tree_digest(run / CALIBRATION)] for run in self.runs]
         return [sources, digest(list(self.pool.texts)), self.weight]
 
     def check(self, spec: FilterSpec, splits: Mapping[str, str], labelled: LabelledSet) -> None:
@@ -53,7 +50,7 @@ class Distillation:
             InputError: a run is not finished, is of other dimensions, or learnt from an article that is held out here,
                 under its own id or as a near-duplicate.
         """
-        found = [open_finished_run(run) for run in self.runs]
+        found = [open_run(run) for run in self.runs]
         problems = [problem for run in found for problem in _problems(run, spec, splits, labelled)]
         if problems:
             raise InputError("--distil-from", problems)
@@ -79,11 +76,11 @@ class Distillation:
         return replace(data, train_texts=every, train_labels=mixed, train_weights=total)
 
 
-def _problems(run: FinishedRun, spec: FilterSpec, splits: Mapping[str, str], labelled: LabelledSet) -> list[Problem]:
+def _problems(run: Run, spec: FilterSpec, splits: Mapping[str, str], labelled: LabelledSet) -> list[Problem]:
     found = run.spec.dimension_names
     if found != spec.dimension_names:
         return [Problem(f"{run.folder}: dimensions", ", ".join(found), ", ".join(spec.dimension_names))]
-    theirs = run.splits()
+    theirs = run.splits
     # A run's validation articles chose its epoch and its calibration: here they may do the same.
     held_out = {"train": ("val", "calibration", "test"), "val": ("calibration", "test")}
     counts = {
@@ -98,25 +95,21 @@ def _problems(run: FinishedRun, spec: FilterSpec, splits: Mapping[str, str], lab
     ]
 
 
-def _twins(run: FinishedRun, theirs: Mapping[str, str], splits: Mapping[str, str], labelled: LabelledSet) -> int:
+def _twins(run: Run, theirs: Mapping[str, str], splits: Mapping[str, str], labelled: LabelledSet) -> int:
     """How many held out articles have a near-duplicate, under an id unknown here, among those that a run learnt from.
 
     0 where the run's labels files are gone: ids are all there is to go by.
     """
-    known = labelled_articles(run.manifest, run.spec)
-    articles = known.articles if known else ()
+    articles = run.labelled.articles if run.labelled else ()
     learnt = [a.text for a in articles if theirs[a.id] in ("train", "val") and a.id not in splits]
-    learnt += set(partners_texts(run) or ()).difference(a.text for a in articles)
+    learnt += set(run.partners_texts() or ()).difference(a.text for a in articles)
     if not learnt:
         return 0
     held = [a.text for a in labelled.articles if splits[a.id] in ("calibration", "test")]
     return len(held) - len(unlike(held, learnt))
 
 
-def _score(run: Path, texts: Sequence[str], cache: Path) -> Scores:
+def _score(folder: Path, texts: Sequence[str], cache: Path) -> Scores:
     """A run's calibrated scores: (N, D) float32 in [0, 10]."""
-    kept = ChunkCache(cache, tree_digest(run / "student"))
-    spec = open_finished_run(run).spec
-    student = functools.cache(lambda: load_student(spec, run / "student"))  # where not all scores are kept
-    raw = kept.compute(texts, lambda some: student().predict(some))
-    return read_calibration(run / "calibration.json").apply(raw)
+    run, kept = open_run(folder), ChunkCache(cache, tree_digest(folder / STUDENT))
+    return run.calibration().apply(kept.compute(texts, lambda some: run.student.predict(some)))

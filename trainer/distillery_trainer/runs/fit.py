@@ -1,10 +1,10 @@
-"""`trainer fit`: from a filter and labels files to a finished run, recorded well enough to be repeated."""
+"""`trainer fit`: from a filter and labels files to finished runs, recorded well enough to be repeated."""
 
 import json
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,24 +16,20 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.version import __version__
 from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.labels import LabelledSet, files_digest, label_notes, read_labels
-from distillery_trainer.data.split import SHARES, SPLIT_VERSION, limit_articles, read_splits
+from distillery_trainer.data.split import SHARES, SPLIT_VERSION, given_splits, limit_articles
 from distillery_trainer.filters.find import example_files, load_filter
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.filters.prompt import read_template, render_prompt
 from distillery_trainer.models.choose import call_helpers, help_fits
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.runs.distil import Distillation
-from distillery_trainer.runs.joint import Joint, Part, Share
+from distillery_trainer.runs.joint import Joint, Member, Share
 from distillery_trainer.runs.pipeline import Pipeline
-from distillery_trainer.runs.tasks import RunFolder
+from distillery_trainer.runs.run import CONFIG, MANIFEST, METADATA, RUNS_FOLDER, STUDENT, Run
+from distillery_trainer.runs.tasks import TaskFolder
 from distillery_trainer.store import processes
 from distillery_trainer.store.files import digest, tree_digest, write_json
 
-RUNS_FOLDER = Path("runs")
-RUN_PARTS = (  # what is written in a run's folder, and replaced there
-    *("manifest.json", "config.resolved.yaml", "training_metadata.json", "stages", "work", "splits.jsonl", "student"),
-    *("calibration.json", "probe", "certificate.json", "predictions.jsonl", "eval.json", "report.html"),
-)
 MIN_ARTICLES = 20
 RECORDED_PACKAGES = ("numpy", "scikit-learn", "tokenizers", "torch", "transformers", "peft")
 
@@ -72,9 +68,23 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
         InputError: the labels, the overrides or the run folder are not usable.
         SpecError: the filter's config is not valid.
     """
-    pipeline = _pipeline(request, _part(request))
+    pipeline = _pipeline(request, _member(request))
     _lead(pipeline.spec, lambda: pipeline.student_data, request.seed, lambda: _execute(request, pipeline, say))
-    return pipeline.folder
+    return pipeline.run.folder
+
+
+def fit_seeds(request: FitRequest, seeds: Sequence[int], say: Callable[[str], None]) -> list[Path]:
+    """Fits one run for each seed, in `seed-<N>` of the request's run folder if it names one, and gives their folders.
+
+    Raises:
+        InputError: a seed is given twice, or several processes were started; and as `fit`.
+    """
+    if len(set(seeds)) < len(seeds):
+        raise InputError("--seeds", [Problem(" ".join(map(str, seeds)), "a seed given twice", "each once")])
+    if processes.count() > 1:
+        raise InputError("--seeds", [Problem("processes", str(processes.count()), "one, or a fit for each seed")])
+    folders = [request.run_dir / f"seed-{seed}" if request.run_dir else None for seed in seeds]
+    return [fit(replace(request, seed=seed, run_dir=own), say) for seed, own in zip(seeds, folders, strict=True)]
 
 
 def fit_joint(requests: Sequence[FitRequest], folder: Path | None, say: Callable[[str], None]) -> list[Path]:
@@ -91,26 +101,27 @@ def fit_joint(requests: Sequence[FitRequest], folder: Path | None, say: Callable
         InputError: as in `fit`, or the filters cannot share a student.
         SpecError: as in `fit`.
     """
-    parts = [_part(request) for request in requests]
-    name = digest([_run_id(part.spec, request) for part, request in zip(parts, requests, strict=True)])[:12]
-    joint = Joint(parts, folder / "joint" if folder else RUNS_FOLDER / "joint" / name, requests[0].seed)
-    folders = [folder / part.spec.label if folder else _runs_of(part.spec) / f"joint-{name}" for part in parts]
+    members = [_member(request) for request in requests]
+    name = digest([_run_id(member.spec, request) for member, request in zip(members, requests, strict=True)])[:12]
+    joint = Joint(members, folder / "joint" if folder else RUNS_FOLDER / "joint" / name, requests[0].seed)
+    specs = [member.spec for member in members]
+    folders = [folder / spec.label if folder else _runs_of(spec) / f"joint-{name}" for spec in specs]
     own = [replace(request, run_dir=place) for request, place in zip(requests, folders, strict=True)]
     pipelines = [
-        _pipeline(request, part, Share(joint, number))
-        for number, (request, part) in enumerate(zip(own, parts, strict=True))
+        _pipeline(request, member, Share(joint, number))
+        for number, (request, member) in enumerate(zip(own, members, strict=True))
     ]
 
     def work() -> None:
         _check_run_folder(joint.folder, joint.label)
         for pipeline in pipelines:
-            _check_run_folder(pipeline.folder, pipeline.spec.label)
+            _check_run_folder(pipeline.run.folder, pipeline.spec.label)
         joint.fit(say)
         for number, (request, pipeline) in enumerate(zip(own, pipelines, strict=True)):
             others = [file for place, other in enumerate(requests) if place != number for file in other.labels]
             _execute(request, pipeline, say, {"joint": _joint(joint, others)})
 
-    _lead(parts[0].spec, lambda: joint.data, joint.seed, work)
+    _lead(specs[0], lambda: joint.data, joint.seed, work)
     return folders
 
 
@@ -127,27 +138,27 @@ def _lead(spec: FilterSpec, data: Callable[[], FitData], seed: int, work: Callab
     call_helpers(spec, "END")
 
 
-def _part(request: FitRequest) -> Part:
+def _member(request: FitRequest) -> Member:
     spec = apply_overrides(load_filter(request.filter_folder), request.overrides)
-    return Part(spec, _take(read_labels(request.labels, spec), request))
+    return Member(spec, _take(read_labels(request.labels, spec), request))
 
 
-def _pipeline(request: FitRequest, part: Part, share: Share | None = None) -> Pipeline:
-    spec, labelled = part.spec, part.labelled
+def _pipeline(request: FitRequest, member: Member, share: Share | None = None) -> Pipeline:
+    spec, labelled = member.spec, member.labelled
     folder = request.run_dir or _runs_of(spec) / _run_id(spec, request)
+    run = Run(folder, spec, request.seed, lambda: labelled, request.titles)
     certify_on = read_pool(request.certify_on, spec.text) if request.certify_on else None
     if share:
-        return Pipeline(spec, labelled, folder, request.seed, certify_on=certify_on, share=share, titles=request.titles)
-    splits = read_splits(request.splits, [article.id for article in labelled.articles]) if request.splits else ()
-    taught_by = _distillation(spec, request)
-    return Pipeline(spec, labelled, folder, request.seed, taught_by, certify_on, splits, titles=request.titles)
+        return Pipeline(run, certify_on=certify_on, share=share)
+    splits = given_splits(request.splits, [article.id for article in labelled.articles]) if request.splits else ()
+    return Pipeline(run, _distillation(spec, request), certify_on, splits)
 
 
 def _execute(
     request: FitRequest, pipeline: Pipeline, say: Callable[[str], None], more: Mapping[str, object] | None = None
 ) -> None:
     """Brings the run up to date, with its records; `more` is for its manifest."""
-    spec, labelled, folder = pipeline.spec, pipeline.labelled, pipeline.folder
+    spec, labelled, folder = pipeline.spec, pipeline.labelled, pipeline.run.folder
     _check_run_folder(folder, spec.label)
     say(f"run {folder}: {spec.label}, {len(labelled.articles)} articles, student {spec.student.backend}")
     for note in label_notes(labelled):
@@ -155,14 +166,14 @@ def _execute(
     manifest = _manifest(spec, request, labelled) | {"joint": None, **(more or {})}
 
     def begin() -> None:
-        write_json(folder / "manifest.json", manifest | {"stages": None})  # not finished: an exporter must wait
-        write_text(folder / "config.resolved.yaml", yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+        write_json(folder / MANIFEST, manifest | {"stages": None})  # not finished: an exporter must wait
+        write_text(folder / CONFIG, yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
 
     def finish(keys: dict[str, str]) -> None:
-        write_json(folder / "training_metadata.json", _metadata(spec, folder))
-        write_json(folder / "manifest.json", manifest | {"stages": keys})
+        write_json(folder / METADATA, _metadata(pipeline.run))
+        write_json(folder / MANIFEST, manifest | {"stages": keys})
 
-    RunFolder(folder).execute(pipeline.stages(), say, begin, finish)
+    TaskFolder(folder).execute(pipeline.tasks(), say, begin, finish)
 
 
 def _take(labelled: LabelledSet, request: FitRequest) -> LabelledSet:
@@ -205,7 +216,7 @@ def _check_run_folder(folder: Path, label: str) -> None:
         return
     if not folder.is_dir():
         raise InputError("--run-dir", [Problem(str(folder), "a file", f"a new folder, or a run of {label}")])
-    manifest = folder / "manifest.json"
+    manifest = folder / MANIFEST
     found = _filter_of(manifest) if manifest.is_file() else None
     if found is None and {path.name for path in folder.iterdir()} <= {".lock", ".manifest.json.part"}:
         return  # killed before its manifest was written
@@ -257,7 +268,7 @@ def _named(files: Sequence[Path]) -> list[dict[str, str]]:
 
 def _source(run: Path) -> dict[str, object]:
     """A run that was learned from, as the manifest names it."""
-    return {"run": run.name, "student_sha256": tree_digest(run / "student")}
+    return {"run": run.name, "student_sha256": tree_digest(run / STUDENT)}
 
 
 def _joint(joint: Joint, others: Sequence[Path]) -> dict[str, object]:
@@ -285,10 +296,10 @@ def _package_versions() -> dict[str, str]:
     return found
 
 
-def _metadata(spec: FilterSpec, folder: Path) -> dict[str, object]:
+def _metadata(run: Run) -> dict[str, object]:
     """The short record of what was trained, as readers of earlier systems expect it beside a model."""
+    spec, evaluation = run.spec, run.evaluation
     settings = getattr(spec.student, spec.student.backend)
-    evaluation = json.loads((folder / "eval.json").read_text(encoding="utf-8"))
     return {
         "schema_version": 1,
         "filter_name": spec.name,
@@ -298,6 +309,6 @@ def _metadata(spec: FilterSpec, folder: Path) -> dict[str, object]:
         "model_name": getattr(settings, "base_model", "static"),
         "window": spec.student.window.model_dump(mode="json"),
         "training": settings.training.model_dump(mode="json"),
-        **evaluation["split_sizes"],
-        "test_mae": evaluation["parts"]["total"]["student"]["mae"],
+        **asdict(evaluation.split_sizes),
+        "test_mae": evaluation.total.student.mae,
     }

@@ -6,7 +6,6 @@ for several. What comes of it is a student for each filter, like one that was tr
 have the same backbone: so one pass over an article can serve all (see `distillery_runtime.bundles.panel`).
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +19,13 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.data.duplicates import near_duplicate_groups
 from distillery_trainer.data.labels import LabelledSet
-from distillery_trainer.data.split import SHARES, SPLIT_VERSION, Assignment, split_by_group
+from distillery_trainer.data.split import SHARES, SPLIT_VERSION, Assignment, read_splits, split_by_group, write_splits
 from distillery_trainer.models.choose import STATIC, call_helpers, fit_student, take_dimensions
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.models.records import JOINT_FILE, JointRecord
-from distillery_trainer.runs.run_models import content_of
-from distillery_trainer.runs.tasks import RunFolder, Stage
-from distillery_trainer.store.files import digest, tree_digest, write_json, write_jsonl
+from distillery_trainer.runs.run import MANIFEST, SPLITS, STUDENT, content_of
+from distillery_trainer.runs.tasks import Task, TaskFolder
+from distillery_trainer.store.files import digest, tree_digest, write_json
 from distillery_trainer.store.progress import Bar
 
 SHARED_TEXTS = 96  # kept for the exporter, which fits rounded weights to what the backbone reads
@@ -36,7 +35,7 @@ Text = tuple[str, int]  # a composed text, and which of a filter's articles with
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Member:
     """One filter of a joint training: its spec (overrides applied) and its labelled articles."""
 
     spec: FilterSpec
@@ -47,26 +46,26 @@ class Part:
 class Joint:
     """A joint training of several filters' students, in a folder of its own.
 
-    `parts`: the filters, in the order of their heads; text policy and student are the same in all. `seed`: of the split
-    and the training.
+    `members`: the filters, in the order of their heads; text policy and student are the same in all. `seed`: of the
+    split and the training.
 
     Raises:
         InputError: there are not several filters, or they do not suit each other.
     """
 
-    parts: Sequence[Part]
+    members: Sequence[Member]
     folder: Path
     seed: int
 
     def __post_init__(self) -> None:
-        problems = list(_differences([part.spec for part in self.parts]))
+        problems = list(_differences([member.spec for member in self.members]))
         if problems:
             raise InputError("--joint", problems[:LISTED])
 
     @property
     def filters(self) -> tuple[str, ...]:
         """The filters' labels."""
-        return tuple(part.spec.label for part in self.parts)
+        return tuple(member.spec.label for member in self.members)
 
     @property
     def label(self) -> str:
@@ -76,26 +75,26 @@ class Joint:
     @cached_property
     def student_sha256(self) -> str:
         """The digest of the shared student, once it is fitted."""
-        return tree_digest(self.folder / "student")
+        return tree_digest(self.folder / STUDENT)
 
     def fit(self, say: Callable[[str], None]) -> None:
         """Brings the shared student up to date, going on where an interrupted call stopped."""
         say(f"joint training {self.folder}: {self.label}, {len(self._texts)} articles")
         manifest = {"schema_version": 1, "filter": self.label, "seed": self.seed, "stages": None}
-        RunFolder(self.folder).execute(self.stages(), say, lambda: write_json(self.folder / "manifest.json", manifest))
+        TaskFolder(self.folder).execute(self.tasks(), say, lambda: write_json(self.folder / MANIFEST, manifest))
 
-    def stages(self) -> Sequence[Stage]:
-        """The chain, whose last stage makes the shared student."""
+    def tasks(self) -> Sequence[Task]:
+        """The chain, whose last task makes the shared student."""
         return (
-            Stage("split", "splits.jsonl", (), self._split_inputs, SPLIT_VERSION, self._split),
-            Stage("fit", "student", ("split",), self._fit_inputs, 2, self._fit),
+            Task("split", SPLITS, (), self._split_inputs, SPLIT_VERSION, self._split),
+            Task("fit", STUDENT, ("split",), self._fit_inputs, 2, self._fit),
         )
 
     def assignments(self, number: int) -> list[Assignment]:
         """Where a filter's articles went: one split for a text, whichever filters have labels for it."""
         first: dict[str, str] = {}
         found = []
-        for article, place in zip(self.parts[number].labelled.articles, self._places[number], strict=True):
+        for article, place in zip(self.members[number].labelled.articles, self._places[number], strict=True):
             row = self._assigned[place]
             found.append(Assignment(article.id, row.split, first.setdefault(row.group, article.id)))
         return found
@@ -112,13 +111,13 @@ class Joint:
             InputError: the shared student is not the one that was fitted.
             ModelError: what was written does not answer as the shared one.
         """
-        if tree_digest(self.folder / "student") != self.student_sha256:
+        if tree_digest(self.folder / STUDENT) != self.student_sha256:
             problem = Problem("student", "changed by another process", "as it was fitted")
             raise InputError(str(self.folder), [problem])
-        start = sum(len(part.spec.dimensions) for part in self.parts[:number])
-        spec = self.parts[number].spec
+        start = sum(len(member.spec.dimensions) for member in self.members[:number])
+        spec = self.members[number].spec
         places = range(start, start + len(spec.dimensions))
-        take_dimensions(spec, self.folder / "student", folder, places, self.data.val_texts)
+        take_dimensions(spec, self.folder / STUDENT, folder, places, self.data.val_texts)
 
     @cached_property
     def data(self) -> FitData:
@@ -127,15 +126,15 @@ class Joint:
         A label counts in training what it counts for its filter. In the validation's error each filter counts alike.
         """
         texts = [text for text, _ in self._texts]
-        width = sum(len(part.spec.dimensions) for part in self.parts)
+        width = sum(len(member.spec.dimensions) for member in self.members)
         labels, weights = np.zeros((len(texts), width), np.float32), np.zeros((len(texts), width), np.float32)
         checked = np.zeros_like(weights)
         start = 0
-        for part, places in zip(self.parts, self._places, strict=True):
-            columns = slice(start, start + len(part.spec.dimensions))
-            labels[places, columns], weights[places, columns] = part.labelled.labels(), part.labelled.weights()
+        for member, places in zip(self.members, self._places, strict=True):
+            columns = slice(start, start + len(member.spec.dimensions))
+            labels[places, columns], weights[places, columns] = member.labelled.labels(), member.labelled.weights()
             val = [place for place in places if self._assigned[place].split == "val"]
-            checked[val, columns] = 1 / (len(val) * len(part.spec.dimensions))
+            checked[val, columns] = 1 / (len(val) * len(member.spec.dimensions))
             start = columns.stop
         train, val = self._rows("train"), self._rows("val")
         return FitData(
@@ -146,36 +145,35 @@ class Joint:
     def _places(self) -> list[list[int]]:
         """For each filter, where its articles are among all texts."""
         where: dict[Text, int] = {}
-        return [[where.setdefault(text, len(where)) for text in _texts(part.labelled)] for part in self.parts]
+        return [[where.setdefault(text, len(where)) for text in _texts(member.labelled)] for member in self.members]
 
     @cached_property
     def _texts(self) -> list[Text]:
         """All texts, each once."""
-        return list(dict.fromkeys(text for part in self.parts for text in _texts(part.labelled)))
+        return list(dict.fromkeys(text for member in self.members for text in _texts(member.labelled)))
 
     def _rows(self, split: str) -> list[int]:
         return [place for place, row in enumerate(self._assigned) if row.split == split]
 
     @cached_property
     def _assigned(self) -> list[Assignment]:
-        lines = (self.folder / "splits.jsonl").read_text(encoding="utf-8").split("\n")
-        return [Assignment(**json.loads(line)) for line in lines if line]
+        return list(read_splits(self.folder / SPLITS).values())
 
     @property
     def _split_inputs(self) -> object:
         parts = []
-        for part in self.parts:
-            spec = part.spec.model_dump(mode="json")
-            data = digest([[a.text, a.labels] for a in part.labelled.articles])
+        for member in self.members:
+            spec = member.spec.model_dump(mode="json")
+            data = digest([[a.text, a.labels] for a in member.labelled.articles])
             parts.append([data, [[d["name"], d["weight"]] for d in spec["dimensions"]], spec["gatekeepers"]])
         return [parts, self.seed]
 
     @property
     def _fit_inputs(self) -> object:
-        spec = self.parts[0].spec
+        spec = self.members[0].spec
         student = spec.student.model_dump(mode="json")
         settings = student[spec.student.backend]
-        weights = [digest(part.labelled.weights().tolist()) for part in self.parts]
+        weights = [digest(member.labelled.weights().tolist()) for member in self.members]
         base = content_of(str(settings["base_model"]))
         return [spec.student.backend, student["window"], settings, base, self.filters, weights]
 
@@ -185,8 +183,8 @@ class Joint:
         groups = near_duplicate_groups(ids, [text for text, _ in self._texts])
         tops = np.zeros(len(ids))
         filters: dict[str, set[int]] = defaultdict(set)
-        for number, (part, places) in enumerate(zip(self.parts, self._places, strict=True)):
-            np.maximum.at(tops, places, overalls(part.labelled.labels(), part.spec))
+        for number, (member, places) in enumerate(zip(self.members, self._places, strict=True)):
+            np.maximum.at(tops, places, overalls(member.labelled.labels(), member.spec))
             for place in places:
                 filters[groups[place]].add(number)
         strata: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -197,16 +195,15 @@ class Joint:
             chosen = [ids[i] for i in places], [groups[i] for i in places], tops[places]
             assigned |= zip(places, split_by_group(*chosen, self.seed), strict=True)
         self._check_splits(assigned)
-        rows = [assigned[place] for place in range(len(ids))]
-        write_jsonl(output, [{"id": row.id, "split": row.split, "group": row.group} for row in rows])
+        write_splits(output, [assigned[place] for place in range(len(ids))])
 
     def _check_splits(self, assigned: Mapping[int, Assignment]) -> None:
         problems = []
-        for part, places in zip(self.parts, self._places, strict=True):
+        for member, places in zip(self.members, self._places, strict=True):
             counts = Counter(assigned[place].split for place in places)
             found = f"none of {len(places)} articles"
             problems += [
-                Problem(f"{part.spec.label}: split {split}", found, "enough for each split")
+                Problem(f"{member.spec.label}: split {split}", found, "enough for each split")
                 for split in SHARES
                 if not counts[split]
             ]
@@ -214,7 +211,7 @@ class Joint:
             raise InputError("--labels", problems)
 
     def _fit(self, output: Path) -> None:
-        spec, data = self.parts[0].spec, self.data
+        spec, data = self.members[0].spec, self.data
         call_helpers(spec, "FIT")
         with Bar("fit", lines=True) as bar:
             fit_student(spec, data, output, self.seed, bar)

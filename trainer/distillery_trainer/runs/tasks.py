@@ -1,7 +1,7 @@
-"""A run: a folder of stages, each done once for its inputs, so that running again goes on where it stopped.
+"""Tasks of a run: each is done once for its inputs, so that running again goes on where it stopped.
 
-A stage writes its one output (a file or a folder) into `work/`, from where it is renamed into place and then recorded
-in `stages/<name>.json` with the stage's key and the output's digest. A kill at any moment leaves either the old state,
+A task writes its one output (a file or a folder) into `work/`, from where it is renamed into place and then recorded
+in `stages/<name>.json` with the task's key and the output's digest. A kill at any moment leaves either the old state,
 work to go on with, or a finished output that is found and recorded next time.
 """
 
@@ -17,11 +17,11 @@ from distillery_trainer.store.files import digest, promote, tree_digest, write_j
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Task:
     """One link of the chain.
 
-    `output` is the file or folder in the run that it makes. `inputs` is everything it depends on besides the stages
-    named in `after`, as JSON; `code_version` is raised when the stage's meaning changes. `make` writes the output to
+    `output` is the file or folder in the run that it makes. `inputs` is everything it depends on besides the tasks
+    named in `after`, as JSON; `code_version` is raised when the task's meaning changes. `make` writes the output to
     the path that it is given, and may find there what an interrupted call has left.
     """
 
@@ -33,26 +33,26 @@ class Stage:
     make: Callable[[Path], None]
 
 
-class RunFolder:
-    """A run's folder and the state of its stages."""
+class TaskFolder:
+    """A folder that tasks write into, and their state."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def execute(
         self,
-        stages: Sequence[Stage],
+        tasks: Sequence[Task],
         say: Callable[[str], None],
         begin: Callable[[], None] = lambda: None,
         finish: Callable[[dict[str, str]], None] = lambda _keys: None,
     ) -> None:
-        """Brings every stage up to date, in order, skipping those whose key and output have not changed.
+        """Brings every task up to date, in order, skipping those whose key and output have not changed.
 
         Args:
-            stages: the chain.
+            tasks: the chain.
             say: callback for progress messages.
             begin: called first, once no other process can be at work here.
-            finish: called last, with each stage's key.
+            finish: called last, with each task's key.
 
         Raises:
             InputError: another process is at work in this folder.
@@ -61,36 +61,36 @@ class RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         with only_process(self.folder / ".lock", "trainer fit", problem):
             begin()
-            keys = stage_keys(stages)
-            for stage in stages:
-                if self.is_done(stage.name, keys[stage.name]):
-                    say(f"{stage.name}: done before")
+            keys = task_keys(tasks)
+            for task in tasks:
+                if self.is_done(task.name, keys[task.name]):
+                    say(f"{task.name}: done before")
                     continue
-                say(f"{stage.name} ...")
-                self._execute(stage, keys[stage.name])
+                say(f"{task.name} ...")
+                self._execute(task, keys[task.name])
             shutil.rmtree(self.folder / "work", ignore_errors=True)
             finish(keys)
 
-    def _execute(self, stage: Stage, key: str) -> None:
-        work = self.folder / "work" / f"{stage.name}-{key[:16]}" / Path(stage.output).name
+    def _execute(self, task: Task, key: str) -> None:
+        work = self.folder / "work" / f"{task.name}-{key[:16]}" / Path(task.output).name
         finished = work.parent / "finished.json"
-        target = self.folder / stage.output
+        target = self.folder / task.output
         if not finished.is_file():
             work.parent.mkdir(parents=True, exist_ok=True)
-            stage.make(work)
+            task.make(work)
             write_json(finished, {"sha256": tree_digest(work)})
         if work.exists():
             promote(work, target)
-        record = {"schema_version": 1, "key": key, "output": stage.output, "sha256": tree_digest(target)}
+        record = {"schema_version": 1, "key": key, "output": task.output, "sha256": tree_digest(target)}
         if record["sha256"] != _digest_in(finished):
             finished.unlink()  # changed since it was made, or the record is damaged: make it again
-            self._execute(stage, key)
+            self._execute(task, key)
             return
-        write_json(self.folder / "stages" / f"{stage.name}.json", record)
+        write_json(self.folder / "stages" / f"{task.name}.json", record)
         shutil.rmtree(work.parent)
 
     def is_done(self, name: str, key: str) -> bool:
-        """Whether a stage's output is there, made for this key and unchanged since."""
+        """Whether a task's output is there, made for this key and unchanged since."""
         path = self.folder / "stages" / f"{name}.json"
         if not path.is_file():
             return False
@@ -110,10 +110,10 @@ def _digest_in(record: Path) -> object:
         return None
 
 
-def stage_keys(stages: Sequence[Stage]) -> dict[str, str]:
-    """Each stage's key: the digest of its inputs, its code version, and the keys of the stages before it."""
+def task_keys(tasks: Sequence[Task]) -> dict[str, str]:
+    """Each task's key: the digest of its inputs, its code version, and the keys of the tasks before it."""
     keys: dict[str, str] = {}
-    for stage in stages:
-        before = [keys[name] for name in stage.after]
-        keys[stage.name] = digest([stage.name, stage.code_version, stage.inputs, before])
+    for task in tasks:
+        before = [keys[name] for name in task.after]
+        keys[task.name] = digest([task.name, task.code_version, task.inputs, before])
     return keys

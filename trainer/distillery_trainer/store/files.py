@@ -5,13 +5,31 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.files.safe_write import write_text
+from distillery_runtime.files.strict_json import parse_json
 
 
 def write_json(path: Path, content: object) -> None:
     """Writes JSON with stable key order and finite numbers only."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Mapping[str, Any]:  # Any: nested JSON
+    """Reads a JSON object that a run holds.
+
+    Raises:
+        InputError: the file holds something else.
+    """
+    try:
+        content = parse_json(path.read_bytes())
+    except ValueError as error:
+        raise InputError(str(path), [Problem("(file)", f"not JSON ({error})", "as `trainer fit` wrote it")]) from error
+    if not isinstance(content, dict):
+        raise InputError(str(path), [Problem("(file)", type(content).__name__, "a JSON object")])
+    return content
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:

@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.cli.main import main
 from distillery_trainer.cli.summary import summary
 from distillery_trainer.evaluate import metrics
+from distillery_trainer.evaluate.evaluation import Systems
+from distillery_trainer.evaluate.metrics import Decisions
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.filters.scaffold import init_filter
 from distillery_trainer.runs.fit import FitRequest, fit
+from distillery_trainer.runs.run import open_run
 
 QUICK = {
     "student.backend": "static",
@@ -106,25 +110,24 @@ def test_the_summary_says_what_each_system_finds_and_how_much_of_what_it_announc
 
 
 def test_slices_that_are_left_out_are_named(made: Path, spec: FilterSpec) -> None:
-    evaluation = json.loads((made / "first" / "eval.json").read_text())
-    certificate = json.loads((made / "first" / "certificate.json").read_text())
+    run = open_run(made / "first")
     slices = [{"name": "dutch", "field": "language", "includes": "NL"}]
 
-    found = summary(evaluation, certificate, apply_overrides(spec, {"evaluation": {"slices": slices}}))
+    found = summary(run.evaluation, run.certificate, apply_overrides(spec, {"evaluation": {"slices": slices}}))
 
     assert "left out, with fewer than 10 test articles: dutch" in found
-    assert "left out" not in summary(evaluation, certificate, spec)
+    assert "left out" not in summary(run.evaluation, run.certificate, spec)
 
 
 def test_without_a_positive_the_summary_says_that_it_cannot_be_told(made: Path, spec: FilterSpec) -> None:
-    evaluation = json.loads((made / "first" / "eval.json").read_text())
-    certificate = json.loads((made / "first" / "certificate.json").read_text())
-    nothing = {"positives": 0, "predicted": 0, "precision": None, "recall": None, "f1": None}
-    for system in evaluation["parts"]["total"].values():
-        system["tiers"]["medium"] = nothing
-        system["intervals"]["recall_medium"] = None
+    run = open_run(made / "first")
+    nothing = {"medium": Decisions(positives=0, predicted=0, precision=None, recall=None, f1=None)}
+    systems = {
+        name: replace(system, tiers=nothing, intervals={**system.intervals, "recall_medium": None})
+        for name, system in run.evaluation.total.by_name().items()
+    }
 
-    found = summary(evaluation, certificate, spec)
+    found = summary(replace(run.evaluation, parts={"total": Systems(**systems)}), run.certificate, spec)
 
     assert "no test article is a positive by its labels" in found
     assert "Not proved" in found

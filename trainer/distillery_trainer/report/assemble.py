@@ -1,6 +1,6 @@
 """The report of a run as one HTML page: the answer first, then what it rests on."""
 
-from distillery_trainer.report import agreement, decisions, errors, labels, page, progress, systems
+from distillery_trainer.report import decisions, label_spread, learning_curve, mistakes, page, scatter, systems
 from distillery_trainer.report.advice import RULES, advise
 from distillery_trainer.report.facts import Facts, in_words
 
@@ -29,13 +29,13 @@ def render(facts: Facts) -> str:
         systems.section(facts),
         decisions.section(facts),
         decisions.cascade_section(facts),
-        agreement.section(facts),
-        agreement.calibration_section(facts),
-        errors.section(facts),
-        errors.worst_section(facts),
-        labels.section(facts),
-        progress.labelling_section(facts),
-        progress.training_section(facts),
+        scatter.section(facts),
+        scatter.calibration_section(facts),
+        mistakes.section(facts),
+        mistakes.worst_section(facts),
+        label_spread.section(facts),
+        learning_curve.labelling_section(facts),
+        learning_curve.training_section(facts),
         page.section("Words used here", page.terms(WORDS)),
     ]
     return page.document(title, "en", parts)
@@ -57,10 +57,10 @@ def _answer(facts: Facts) -> str:
 
 
 def _made_of(facts: Facts) -> str:
-    sizes = facts.evaluation["split_sizes"]
+    sizes = facts.evaluation.split_sizes
     oracles = f"labelled by {facts.labelled.oracles}, " if facts.labelled else ""
     return (
-        f"A student of the kind “{facts.evaluation['backend']}” and a probe, {oracles}fitted on {sizes['train']:,} "
-        f"articles, tuned on {sizes['val']:,} and judged on {sizes['test']:,} others, which are what this report is "
+        f"A student of the kind “{facts.evaluation.backend}” and a probe, {oracles}fitted on {sizes.train:,} "
+        f"articles, tuned on {sizes.val:,} and judged on {sizes.test:,} others, which are what this report is "
         "about."
     )

@@ -10,13 +10,13 @@ from distillery_trainer.data.predictions import Predictions
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import binned, legend, multiples
 from distillery_trainer.report.facts import Facts, in_words
-from distillery_trainer.report.svg import SCORES, Axis, Drawing, Panel, Point, scores
+from distillery_trainer.report.svg import SCORES, Axis, Drawing, Plot, Point, scores
 
 Array = NDArray[np.float64]
 
 WHOLE_SCORES = np.arange(-0.5, 11, 1.0)  # a dimension's labels are mostly whole: each in the middle of its bin
 HALF_POINTS = np.arange(0, 10.5, 0.5)  # tiers begin at an edge, so that no bubble lies on both sides
-HEIGHTS = {2: 240.0, 3: 178.0}  # of a panel, by how many stand side by side
+HEIGHTS = {2: 240.0, 3: 178.0}  # of a plot, by how many stand side by side
 BINS = 8
 MIN_IN_BIN = 5
 METHODS = {
@@ -34,12 +34,12 @@ def section(facts: Facts) -> str:
     label, probe, student = facts.overall
     columns = list(zip(found.labels.T, found.student.T, strict=True))
     both, halves = _drawing(["Overall, by the student", "Overall, by the probe"], [(label, student), (label, probe)], 2)
-    for panel, said, style in zip(halves, (student, probe), ("student", "probe"), strict=True):
-        _bubbles(panel, label, said, HALF_POINTS, style)
-        _quarters(panel, facts.spec.operating_overall)
-    each, panels = _drawing([in_words(name) for name in facts.spec.dimension_names], columns, 3)
-    for panel, (true, answers) in zip(panels, columns, strict=True):
-        _bubbles(panel, true, answers, WHOLE_SCORES, "student")
+    for plot, said, style in zip(halves, (student, probe), ("student", "probe"), strict=True):
+        _bubbles(plot, label, said, HALF_POINTS, style)
+        _quarters(plot, facts.spec.operating_overall)
+    each, plots = _drawing([in_words(name) for name in facts.spec.dimension_names], columns, 3)
+    for plot, (true, answers) in zip(plots, columns, strict=True):
+        _bubbles(plot, true, answers, WHOLE_SCORES, "student")
     return page.section(title, page.figure(both, CAPTION), page.figure(each, DIMENSIONS_CAPTION))
 
 
@@ -55,35 +55,35 @@ DIMENSIONS_CAPTION = (
 )
 
 
-def _drawing(titles: Sequence[str], pairs: Sequence[tuple[Array, Array]], columns: int) -> tuple[Drawing, list[Panel]]:
+def _drawing(titles: Sequence[str], pairs: Sequence[tuple[Array, Array]], columns: int) -> tuple[Drawing, list[Plot]]:
     alt = "Model's score against the oracle's, as bubbles: " + "; ".join(
         f"{name} mean error {np.abs(a - b).mean():.2f}" for name, (a, b) in zip(titles, pairs, strict=True)
     )
     x, y = (Axis(-0.5, 10.5, SCORES, name) for name in ("oracle", "model"))
-    drawing, panels = multiples(alt, titles, x, y, columns=columns, height=HEIGHTS[columns])
-    for panel in panels:
-        panel.guide((0, 0), (10, 10))
-    return drawing, panels
+    drawing, plots = multiples(alt, titles, x, y, columns=columns, height=HEIGHTS[columns])
+    for plot in plots:
+        plot.guide((0, 0), (10, 10))
+    return drawing, plots
 
 
-def _bubbles(panel: Panel, true: Array, said: Array, edges: Array, style: str) -> None:
+def _bubbles(plot: Plot, true: Array, said: Array, edges: Array, style: str) -> None:
     middles = (edges[:-1] + edges[1:]) / 2
     counts = np.zeros((len(middles), len(middles)), dtype=np.int64)
     np.add.at(counts, (binned(true, edges), binned(said, edges)), 1)
-    largest = 0.6 * panel.height / 11 * float(np.sqrt(edges[1] - edges[0]))
+    largest = 0.6 * plot.height / 11 * float(np.sqrt(edges[1] - edges[0]))
     for (column, row), count in np.ndenumerate(counts):
         if count:
             radius = max(largest * float(np.sqrt(count / counts.max())), 1.2)
-            panel.dots([(float(middles[column]), float(middles[row]))], f"{style} bubble", radius)
+            plot.dots([(float(middles[column]), float(middles[row]))], f"{style} bubble", radius)
 
 
-def _quarters(panel: Panel, start: float) -> None:
+def _quarters(plot: Plot, start: float) -> None:
     """Lines where the operating tier begins, and what the quarters between them mean."""
-    panel.drawing.line(panel.place(start, panel.y.low), panel.place(start, panel.y.high), "tier")
-    panel.drawing.line(panel.place(panel.x.low, start), panel.place(panel.x.high, start), "tier")
-    panel.label(panel.x.high, panel.y.low, "missed", "end", (-6, -7))
-    panel.label(panel.x.high, panel.y.high, "found", "end", (-6, 14))
-    panel.label(panel.x.low, panel.y.high, "announced wrongly", "start", (6, 14))
+    plot.drawing.line(plot.place(start, plot.y.low), plot.place(start, plot.y.high), "tier")
+    plot.drawing.line(plot.place(plot.x.low, start), plot.place(plot.x.high, start), "tier")
+    plot.label(plot.x.high, plot.y.low, "missed", "end", (-6, -7))
+    plot.label(plot.x.high, plot.y.high, "found", "end", (-6, 14))
+    plot.label(plot.x.low, plot.y.high, "announced wrongly", "start", (6, 14))
 
 
 def calibration_section(facts: Facts) -> str:
@@ -95,7 +95,7 @@ def calibration_section(facts: Facts) -> str:
     low, high = min(0.0, float(np.floor(found.student_raw.min()))), max(10.0, float(np.ceil(found.student_raw.max())))
     alt = f"Calibration maps of {len(names)} dimensions. Mean error {before:.2f} before calibration, {after:.2f} after."
     raw = Axis(low, high, SCORES, "student's raw output")
-    drawing, panels = multiples(alt, names, raw, scores("score"), height=140, legend=True)
+    drawing, plots = multiples(alt, names, raw, scores("score"), height=140, legend=True)
     legend(
         drawing,
         [
@@ -104,11 +104,11 @@ def calibration_section(facts: Facts) -> str:
             ("guide", "line", "unchanged"),
         ],
     )
-    for place, (panel, knots) in enumerate(zip(panels, facts.calibration.maps, strict=True)):
-        panel.guide((0, 0), (10, 10))
-        panel.drawing.path([panel.place(x, y) for x, y in _curve(knots, raw)], "after")
-        panel.dots(_means(found.student_raw[:, place], found.labels[:, place]), "before")
-        panel.label(raw.high, 0, METHODS.get(knots.method, knots.method), "end", (-4, -6))
+    for place, (plot, knots) in enumerate(zip(plots, facts.calibration.maps, strict=True)):
+        plot.guide((0, 0), (10, 10))
+        plot.drawing.path([plot.place(x, y) for x, y in _curve(knots, raw)], "after")
+        plot.dots(_means(found.student_raw[:, place], found.labels[:, place]), "before")
+        plot.label(raw.high, 0, METHODS.get(knots.method, knots.method), "end", (-4, -6))
     return page.section(
         title,
         page.figure(drawing, _map_caption(float(before), float(after))),
@@ -131,7 +131,7 @@ def _reliability(found: Predictions, names: Sequence[str]) -> str:
     alt = "Oracle's mean score against the student's, before and after calibration: mean distance " + "; ".join(
         f"{name} {before:.2f} before, {after:.2f} after" for name, (before, after) in zip(names, gaps, strict=True)
     )
-    drawing, panels = multiples(alt, names, scores("student's score"), scores("oracle's mean"), height=140, legend=True)
+    drawing, plots = multiples(alt, names, scores("student's score"), scores("oracle's mean"), height=140, legend=True)
     legend(
         drawing,
         [
@@ -140,12 +140,12 @@ def _reliability(found: Predictions, names: Sequence[str]) -> str:
             ("guide", "line", "exactly right"),
         ],
     )
-    for place, panel in enumerate(panels):
-        panel.guide((0, 0), (10, 10))
+    for place, plot in enumerate(plots):
+        plot.guide((0, 0), (10, 10))
         for values, style in ((np.clip(found.student_raw, 0, 10), "before"), (found.student, "after")):
             points = _means(values[:, place], found.labels[:, place])
-            panel.line(points, style)
-            panel.dots(points, style, 2.8)
+            plot.line(points, style)
+            plot.dots(points, style, 2.8)
     caption = (
         "The same, seen from the score: test articles in groups of like scores (across), and the mean that the "
         "oracle gave to each group (up). On the broken line, a score of 6 means what the oracle calls 6. Below it "

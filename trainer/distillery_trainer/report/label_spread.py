@@ -7,7 +7,7 @@ from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import multiples, single
 from distillery_trainer.report.facts import Facts, in_words
-from distillery_trainer.report.svg import Drawing, Panel, from_zero, scores
+from distillery_trainer.report.svg import Drawing, Plot, from_zero, scores
 
 Array = NDArray[np.float64]
 
@@ -36,15 +36,15 @@ def _overall(facts: Facts, overall: Array) -> Drawing:
     """The overall's histogram with the tiers' beginnings."""
     share = _shares(overall)
     alt = f"Histogram of the overall by the oracle's labels, mean {overall.mean():.1f}"
-    panel = single(
+    plot = single(
         alt, scores("overall by the oracle's scores"), from_zero(100 * share.max(), "% of articles"), height=130
     )
-    _bars(panel, share)
+    _bars(plot, share)
     for tier in facts.spec.tiers:
         if tier.min_overall > 0:
-            panel.guide((tier.min_overall, 0), (tier.min_overall, panel.y.high))
-            panel.label(tier.min_overall, panel.y.high, in_words(tier.name), "start", (5, 12))
-    return panel.drawing
+            plot.guide((tier.min_overall, 0), (tier.min_overall, plot.y.high))
+            plot.label(tier.min_overall, plot.y.high, in_words(tier.name), "start", (5, 12))
+    return plot.drawing
 
 
 def _dimensions(facts: Facts, labels: Array) -> Drawing:
@@ -53,9 +53,9 @@ def _dimensions(facts: Facts, labels: Array) -> Drawing:
         f"{name} mean {column.mean():.1f}" for name, column in zip(names, labels.T, strict=True)
     )
     axis = from_zero(max(share.max() for share in shares) * 100, "% of articles")
-    drawing, panels = multiples(alt, names, scores("oracle's score"), axis, height=100)
-    for panel, share in zip(panels, shares, strict=True):
-        _bars(panel, share)
+    drawing, plots = multiples(alt, names, scores("oracle's score"), axis, height=100)
+    for plot, share in zip(plots, shares, strict=True):
+        _bars(plot, share)
     return drawing
 
 
@@ -71,9 +71,9 @@ def _labels(facts: Facts) -> tuple[Array, str]:
     return facts.predictions.labels, "test articles"
 
 
-def _bars(panel: Panel, share: Array) -> None:
+def _bars(plot: Plot, share: Array) -> None:
     for band, value in enumerate(share):
-        panel.bar(band + 0.08, band + 0.92, 100 * value, "light")
+        plot.bar(band + 0.08, band + 0.92, 100 * value, "light")
 
 
 def _caption(facts: Facts, count: int, whose: str) -> str:

@@ -82,13 +82,13 @@ def _bars(facts: Facts, errors: Array, kinds: Sequence[tuple[str, NDArray[np.boo
         f"{name}: {found.mean:.2f} ({found.count} articles)" for (name, _), found in zip(kinds, bins, strict=True)
     )
     y = from_zero(max(found.high for found in bins), "mean error in score points (MAE)")
-    panel = single(alt, Axis(0, len(bins), (), f"{what}  (n: articles)"), y, height=150)
+    plot = single(alt, Axis(0, len(bins), (), f"{what}  (n: articles)"), y, height=150)
     for place, ((name, _), found) in enumerate(zip(kinds, bins, strict=True)):
-        panel.bar(place + 0.18, place + 0.82, found.mean, "light")
+        plot.bar(place + 0.18, place + 0.82, found.mean, "light")
         if found.count > 1:
-            panel.whisker(place + 0.5, found.low, found.high)
-        panel.label(place + 0.5, 0, f"{name}  (n {found.count})", "middle", (0, 15))
-    return panel.drawing
+            plot.whisker(place + 0.5, found.low, found.high)
+        plot.label(place + 0.5, 0, f"{name}  (n {found.count})", "middle", (0, 15))
+    return plot.drawing
 
 
 def worst_section(facts: Facts) -> str:

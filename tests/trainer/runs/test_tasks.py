@@ -1,4 +1,4 @@
-"""A run's stages: each done once for its inputs, one process at a time, and a kill at any moment costs nothing."""
+"""A run's tasks: each done once for its inputs, one process at a time, and a kill at any moment costs nothing."""
 
 import os
 import shutil
@@ -12,35 +12,35 @@ from pathlib import Path
 import pytest
 
 from distillery_runtime.errors import InputError
-from distillery_trainer.runs.tasks import RunFolder, Stage, stage_keys
+from distillery_trainer.runs.tasks import Task, TaskFolder, task_keys
 from distillery_trainer.store.files import write_json, write_jsonl
 
 WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}
 
-Stages = Sequence[Stage]
+Tasks = Sequence[Task]
 
 
 class Chain:
-    """Three stages, a file, a folder and a file, each made from the one before, and one that stands alone."""
+    """Three tasks, a file, a folder and a file, each made from the one before, and one that stands alone."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.made: list[str] = []
 
-    def stages(self, number: int = 1, **changes: int) -> Stages:
-        """`number` is the first stage's input; a stage's name given is its code version."""
+    def tasks(self, number: int = 1, **changes: int) -> Tasks:
+        """`number` is the first task's input; a task's name given is its code version."""
         version = dict.fromkeys(("first", "second", "third", "alone"), 1) | changes
         return (
-            Stage("first", "first.jsonl", (), number, version["first"], lambda out: self._first(out, number)),
-            Stage("second", "second", ("first",), None, version["second"], self._second),
-            Stage("third", "third.json", ("second",), None, version["third"], self._third),
-            Stage("alone", "alone.json", (), None, version["alone"], self._alone),
+            Task("first", "first.jsonl", (), number, version["first"], lambda out: self._first(out, number)),
+            Task("second", "second", ("first",), None, version["second"], self._second),
+            Task("third", "third.json", ("second",), None, version["third"], self._third),
+            Task("alone", "alone.json", (), None, version["alone"], self._alone),
         )
 
-    def run(self, stages: Stages | None = None) -> list[str]:
-        """Executes, and gives the names of the stages that were made."""
+    def run(self, tasks: Tasks | None = None) -> list[str]:
+        """Executes, and gives the names of the tasks that were made."""
         self.made.clear()
-        RunFolder(self.folder).execute(stages or self.stages(), lambda line: None)
+        TaskFolder(self.folder).execute(tasks or self.tasks(), lambda line: None)
         return list(self.made)
 
     def _first(self, output: Path, number: int) -> None:
@@ -78,13 +78,13 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def work_of(chain: Chain, name: str) -> Path:
-    """The folder in which a stage is made."""
-    return chain.folder / "work" / f"{name}-{stage_keys(chain.stages())[name][:16]}"
+    """The folder in which a task is made."""
+    return chain.folder / "work" / f"{name}-{task_keys(chain.tasks())[name][:16]}"
 
 
 def undisturbed(tmp_path: Path, number: int = 1) -> dict[str, bytes]:
     other = Chain(tmp_path / "undisturbed")
-    other.run(other.stages(number))
+    other.run(other.tasks(number))
     return content(other.folder)
 
 
@@ -133,7 +133,7 @@ def killed_before_rename_to(place: Path, action: Callable[[], object]) -> None:
     assert in_child(watched) == signal.SIGKILL
 
 
-def test_stages_are_made_in_order(chain: Chain) -> None:
+def test_tasks_are_made_in_order(chain: Chain) -> None:
     assert chain.run() == ["first", "second", "third", "alone"]
 
 
@@ -145,10 +145,10 @@ def test_a_second_call_makes_nothing_and_touches_no_output(chain: Chain) -> None
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_changed_inputs_make_their_stage_and_those_after_it_again(chain: Chain, tmp_path: Path) -> None:
+def test_changed_inputs_make_their_task_and_those_after_it_again(chain: Chain, tmp_path: Path) -> None:
     chain.run()
 
-    assert chain.run(chain.stages(number=2)) == ["first", "second", "third"]
+    assert chain.run(chain.tasks(number=2)) == ["first", "second", "third"]
     assert content(chain.folder) == undisturbed(tmp_path, 2)
 
 
@@ -161,43 +161,43 @@ def test_changed_inputs_make_their_stage_and_those_after_it_again(chain: Chain, 
         ("alone", ["alone"]),
     ],
 )
-def test_a_raised_code_version_makes_a_stage_and_those_after_it_again(
+def test_a_raised_code_version_makes_a_task_and_those_after_it_again(
     chain: Chain, raised: str, again: list[str]
 ) -> None:
     chain.run()
 
-    assert chain.run(chain.stages(**{raised: 2})) == again
+    assert chain.run(chain.tasks(**{raised: 2})) == again
 
 
-def test_going_back_to_former_inputs_makes_the_stages_again(chain: Chain, tmp_path: Path) -> None:
+def test_going_back_to_former_inputs_makes_the_tasks_again(chain: Chain, tmp_path: Path) -> None:
     chain.run()
-    chain.run(chain.stages(number=2))
+    chain.run(chain.tasks(number=2))
 
     assert chain.run() == ["first", "second", "third"]
     assert content(chain.folder) == undisturbed(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "stage"), [("first.jsonl", "first"), ("second/one.json", "second"), ("second/deep/two.json", "second")]
+    ("name", "task"), [("first.jsonl", "first"), ("second/one.json", "second"), ("second/deep/two.json", "second")]
 )
-def test_an_edited_output_is_made_again(chain: Chain, tmp_path: Path, name: str, stage: str) -> None:
+def test_an_edited_output_is_made_again(chain: Chain, tmp_path: Path, name: str, task: str) -> None:
     chain.run()
     (chain.folder / name).write_text("edited")
 
-    assert chain.run() == [stage]
+    assert chain.run() == [task]
     assert content(chain.folder) == undisturbed(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "stage"),
+    ("name", "task"),
     [("first.jsonl", "first"), ("second/one.json", "second"), ("second", "second"), ("stages/third.json", "third")],
 )
-def test_a_deleted_output_or_record_is_made_again(chain: Chain, tmp_path: Path, name: str, stage: str) -> None:
+def test_a_deleted_output_or_record_is_made_again(chain: Chain, tmp_path: Path, name: str, task: str) -> None:
     chain.run()
     path = chain.folder / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    assert chain.run() == [stage]
+    assert chain.run() == [task]
     assert content(chain.folder) == undisturbed(tmp_path)
 
 
@@ -209,18 +209,18 @@ def test_a_file_more_in_an_output_folder_is_an_edit(chain: Chain, tmp_path: Path
     assert content(chain.folder) == undisturbed(tmp_path)
 
 
-def test_a_stage_that_fails_leaves_the_stages_before_it_done(chain: Chain) -> None:
+def test_a_task_that_fails_leaves_the_tasks_before_it_done(chain: Chain) -> None:
     def fails(output: Path) -> None:
         raise ValueError("broken")
 
-    first, _, *rest = chain.stages()
+    first, _, *rest = chain.tasks()
     with pytest.raises(ValueError, match="broken"):
-        chain.run((first, Stage("second", "second", ("first",), None, 1, fails), *rest))
+        chain.run((first, Task("second", "second", ("first",), None, 1, fails), *rest))
 
     assert chain.run() == ["second", "third", "alone"]
 
 
-def test_a_stage_finds_what_an_interrupted_call_has_left(chain: Chain) -> None:
+def test_a_task_finds_what_an_interrupted_call_has_left(chain: Chain) -> None:
     found: list[bool] = []
 
     def goes_on(output: Path) -> None:
@@ -229,10 +229,10 @@ def test_a_stage_finds_what_an_interrupted_call_has_left(chain: Chain) -> None:
         if not found[-1]:
             raise KeyboardInterrupt
 
-    stage = Stage("only", "only", (), None, 1, goes_on)
+    task = Task("only", "only", (), None, 1, goes_on)
     with pytest.raises(KeyboardInterrupt):
-        chain.run((stage,))
-    chain.run((stage,))
+        chain.run((task,))
+    chain.run((task,))
 
     assert found == [False, True]
 
@@ -247,9 +247,9 @@ def test_what_an_interrupted_call_has_left_is_not_used_for_other_inputs(chain: C
         write_json(output, "new")
 
     with pytest.raises(KeyboardInterrupt):
-        chain.run((Stage("only", "only", (), "old", 1, leaves_half),))
+        chain.run((Task("only", "only", (), "old", 1, leaves_half),))
 
-    chain.run((Stage("only", "only", (), "new", 1, looks),))
+    chain.run((Task("only", "only", (), "new", 1, looks),))
 
     assert content(chain.folder).keys() == {".lock", "only", "stages/only.json"}
 
@@ -263,7 +263,7 @@ def test_a_second_process_is_refused_while_the_first_is_at_work(chain: Chain) ->
 
     child = os.fork()
     if child == 0:
-        chain.run((Stage("slow", "slow.json", (), None, 1, waits),))
+        chain.run((Task("slow", "slow.json", (), None, 1, waits),))
         os._exit(0)
     os.read(reading, 1)
 
@@ -283,7 +283,7 @@ def test_a_killed_process_leaves_no_lock(chain: Chain) -> None:
     assert chain.run()
 
 
-def test_a_kill_while_a_stage_is_made_loses_that_stage_alone(chain: Chain, tmp_path: Path) -> None:
+def test_a_kill_while_a_task_is_made_loses_that_task_alone(chain: Chain, tmp_path: Path) -> None:
     work = work_of(chain, "second") / "second" / "deep" / "two.json"
     killed_before_rename_to(work, chain.run)
 
@@ -291,14 +291,14 @@ def test_a_kill_while_a_stage_is_made_loses_that_stage_alone(chain: Chain, tmp_p
     assert content(chain.folder) == undisturbed(tmp_path)
 
 
-def test_a_stage_killed_when_finished_but_not_in_its_place_is_not_made_again(chain: Chain, tmp_path: Path) -> None:
+def test_a_task_killed_when_finished_but_not_in_its_place_is_not_made_again(chain: Chain, tmp_path: Path) -> None:
     killed_before_rename_to(chain.folder / "second", chain.run)
 
     assert chain.run() == ["third", "alone"]
     assert content(chain.folder) == undisturbed(tmp_path)
 
 
-def test_a_stage_killed_in_its_place_but_not_recorded_is_not_made_again(chain: Chain, tmp_path: Path) -> None:
+def test_a_task_killed_in_its_place_but_not_recorded_is_not_made_again(chain: Chain, tmp_path: Path) -> None:
     killed_before_rename_to(chain.folder / "stages" / "second.json", chain.run)
 
     assert chain.run() == ["third", "alone"]
@@ -316,22 +316,22 @@ def test_an_output_edited_after_a_kill_before_its_record_is_made_again(chain: Ch
 @pytest.mark.parametrize("beginning", ["a new folder", "an older run"])
 def test_two_kills_at_any_change_of_a_file_make_no_difference_in_the_end(tmp_path: Path, beginning: str) -> None:
     older, calm = Chain(tmp_path / "older"), Chain(tmp_path / "undisturbed")
-    calm.run(calm.stages()[:3])
+    calm.run(calm.tasks()[:3])
     if beginning == "an older run":
-        older.run(older.stages(number=2)[:3])
+        older.run(older.tasks(number=2)[:3])
     differs = []
 
     kills = 0
     for event in count(1):
         chain = Chain(tmp_path / f"killed-{event}")
-        stages = chain.stages()[:3]
+        tasks = chain.tasks()[:3]
         if older.folder.exists():
             shutil.copytree(older.folder, chain.folder)
-        if not killed_at(event, partial(chain.run, stages)):
+        if not killed_at(event, partial(chain.run, tasks)):
             break
         kills += 1
-        killed_at(event, partial(chain.run, stages))
-        chain.run(stages)
+        killed_at(event, partial(chain.run, tasks))
+        chain.run(tasks)
         if content(chain.folder) != content(calm.folder):
             differs.append(event)
 
@@ -339,15 +339,15 @@ def test_two_kills_at_any_change_of_a_file_make_no_difference_in_the_end(tmp_pat
     assert differs == []
 
 
-def test_keys_depend_on_everything_before_a_stage_and_on_nothing_after_it(chain: Chain) -> None:
-    base = stage_keys(chain.stages())
+def test_keys_depend_on_everything_before_a_task_and_on_nothing_after_it(chain: Chain) -> None:
+    base = task_keys(chain.tasks())
 
-    changed = stage_keys(chain.stages(second=2))
+    changed = task_keys(chain.tasks(second=2))
 
     assert {name for name in base if base[name] != changed[name]} == {"second", "third"}
 
 
-def test_stages_with_equal_inputs_have_different_keys(chain: Chain) -> None:
-    keys = stage_keys(chain.stages())
+def test_tasks_with_equal_inputs_have_different_keys(chain: Chain) -> None:
+    keys = task_keys(chain.tasks())
 
     assert len(set(keys.values())) == len(keys)
