@@ -52,6 +52,7 @@ def whole_run(folder: Path) -> Run:
     run, expected = open_run(folder), "as this fit made it (`trainer fit` makes it again)"
     if changed := [Problem(f"{folder}: stage {name}", "changed", expected) for name in run.changed()]:
         raise InputError("exporter build", changed)
+    _ = run.routing, run.evaluation, run.examples  # what cannot be read is refused before graphs are written
     return run
 
 

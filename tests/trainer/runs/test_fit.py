@@ -29,7 +29,7 @@ def silent(line: str) -> None:
 
 
 def files_of(run: Path) -> dict[Path, int]:
-    """When each file of the stages' outputs was written."""
+    """When each file of the tasks' outputs was written."""
     inside = [path for name in OUTPUTS for path in (run / name, *(run / name).rglob("*"))]
     return {path: path.stat().st_mtime_ns for path in inside}
 
@@ -68,7 +68,7 @@ def request_for(
     return make
 
 
-def test_a_run_holds_the_output_of_every_stage(finished: FitRequest) -> None:
+def test_a_run_holds_the_output_of_every_task(finished: FitRequest) -> None:
     assert {path.name for path in finished.run_dir.iterdir()} == {
         ".lock", "cache", "config.resolved.yaml", "manifest.json", "stages", "training_metadata.json", *OUTPUTS
     }  # fmt: skip
@@ -95,7 +95,7 @@ def test_an_identical_call_changes_no_output(finished: FitRequest) -> None:
     assert files_of(finished.run_dir) == before
 
 
-def test_an_identical_call_says_that_every_stage_was_done_before(finished: FitRequest) -> None:
+def test_an_identical_call_says_that_every_task_was_done_before(finished: FitRequest) -> None:
     said: list[str] = []
 
     fit(finished, said.append)

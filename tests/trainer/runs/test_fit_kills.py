@@ -70,7 +70,7 @@ def test_all_files_of_a_killed_run_are_those_of_an_undisturbed_one(report: Repor
     assert report.files(name) == report.files("undisturbed")
 
 
-def test_kills_came_in_every_stage_and_between_them(report: Report) -> None:
+def test_kills_came_in_every_task_and_between_them(report: Report) -> None:
     killed = report.happened["before_every_rename"]["killed"]
 
     outputs = {
