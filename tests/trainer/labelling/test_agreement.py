@@ -82,7 +82,7 @@ def test_the_figures_are_those_of_the_two_files(labels: Callable[..., Path], spe
     found: Any = agreement(*(read_labels([labels(n, s)], spec) for n, s in (("A", ours), ("B", theirs))), spec)
 
     relevance = found["dimensions"]["relevance"]
-    assert relevance["bias"] == {"value": -1.0, "interval": [-1.0, -1.0]}
+    assert relevance["bias"] == {"value": -1.0, "interval": (-1.0, -1.0)}
     assert (relevance["mae"]["value"], relevance["spearman"]["value"]) == (1.0, 1.0)
     assert relevance["alpha"]["interval"][0] < relevance["alpha"]["value"] < relevance["alpha"]["interval"][1] < 1
     assert found["dimensions"]["evidence_quality"]["alpha"] == {"value": None, "interval": None}
