@@ -2,15 +2,28 @@
 
 import os
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from functools import lru_cache
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
+from tokenizers import Tokenizer
 
 import distillery_runtime
+from distillery_runtime.bundles import child
+from distillery_runtime.bundles.child import Say
+from distillery_runtime.cli import verify
+from distillery_runtime.cli.main import main as distillery
+from distillery_runtime.tokens import window
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny models are slower on several threads
-settings.register_profile("repeatable", derandomize=True, deadline=None)  # a busy machine fails no test
+# Without a deadline, so that a busy machine fails no test. `make test-all` takes `thorough`.
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=30)
+settings.register_profile("thorough", derandomize=True, deadline=None, max_examples=300)
 settings.load_profile("repeatable")
 
 GREEN = ["river", "wind", "tree", "sun"]
@@ -26,6 +39,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Where CI demands torch, a test that would be skipped for want of it is an error."""
     if os.environ.get("DISTILLERY_REQUIRE_TORCH"):
         import torch  # noqa: F401
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tokenizers_are_parsed_once() -> Iterator[None]:
+    """Parsing the static table's tokenizer takes 70 ms, and a fit opens it a dozen times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window, "Tokenizer", SimpleNamespace(from_str=lru_cache(maxsize=4)(Tokenizer.from_str)))
+        yield
+
+
+@pytest.fixture
+def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bundles are tested in this process, and not in a child that takes a second to start (see `test_child`)."""
+
+    def run_here(arguments: Sequence[str], _where: str, _timeout_s: float, out: Say, err: Say, _say: Say) -> int:
+        with redirect_stdout(StringIO()) as results, redirect_stderr(StringIO()) as news:
+            code = distillery(arguments)
+        for stream, take in ((results, out), (news, err)):
+            for line in stream.getvalue().splitlines():
+                take(line)
+        return code
+
+    monkeypatch.setattr(child, "run_in_child", run_here)
+    monkeypatch.setattr(verify, "limit_this_process", lambda timeout_s, size_bytes: None)
 
 
 @pytest.fixture(scope="session")

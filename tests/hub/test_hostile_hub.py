@@ -12,6 +12,12 @@ Hub = Any  # the conftest's State, which cannot be imported from here
 REPOSITORY = "owner/tiny"
 
 
+@pytest.fixture(autouse=True)
+def _child_only_where_asked_for(request: pytest.FixtureRequest) -> None:
+    if request.node.name != "test_a_bundle_that_hangs_its_libraries_does_not_get_its_place":
+        request.getfixturevalue("no_child")
+
+
 @pytest.fixture
 def commit(hub: Hub, bundle: Path) -> str:
     """The fixture bundle on the Hub; its commit."""

@@ -22,6 +22,13 @@ REPOSITORY = "owner/tiny"
 MANY = "many/levels/of/names"
 
 
+@pytest.fixture(autouse=True)
+def _child_only_where_asked_for(request: pytest.FixtureRequest) -> None:
+    """The first test is the one of publishing and pulling as a user does."""
+    if request.node.name != "test_what_is_pulled_is_what_was_published":
+        request.getfixturevalue("no_child")
+
+
 @pytest.fixture
 def commit(hub: Hub, bundle: Path) -> str:
     """The fixture bundle on the Hub; its commit."""
