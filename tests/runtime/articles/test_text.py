@@ -109,13 +109,11 @@ def is_clean(text: str, policy: TextPolicy) -> None:
 
 
 @given(st.lists(RUNS, max_size=24).map("".join))
-@settings(max_examples=150)
 def test_marks_and_invisible_characters_are_settled_by_cleaning_once(text: str) -> None:
     is_clean(text, PLAIN)
 
 
 @given(st.lists(MARKUP, max_size=24).map("".join))
-@settings(max_examples=150)
 def test_markup_is_removed_by_cleaning_once(text: str) -> None:
     is_clean(text.replace("&", ""), POLICY)
 
@@ -153,7 +151,6 @@ def test_ordinary_marks_are_kept() -> None:
 
 
 @given(st.lists(MARKUP | RUNS, max_size=30).map("".join))
-@settings(max_examples=150)
 def test_a_step_that_is_left_out_would_have_changed_nothing(text: str) -> None:
     def settle(part: str) -> str:
         part = cleaning._shorten_runs(INVISIBLE_CHARACTERS.sub("", part))

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from distillery_runtime.scoring.threads import pipelined
@@ -29,7 +29,6 @@ def workers() -> list[threading.Thread]:
 
 
 @given(st.data(), st.integers(0, 25), st.integers(1, 5), st.integers(1, 8))
-@settings(max_examples=150)
 def test_whatever_fails_or_is_slow_the_results_are_those_of_a_plain_loop(
     data: st.DataObject, count: int, depth: int, most: int
 ) -> None:

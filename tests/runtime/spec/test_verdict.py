@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from distillery_runtime import FilterSpec, HybridScorer, ModelError, decide
@@ -45,7 +45,6 @@ def test_what_is_no_score_raises(bad: float, spec: FilterSpec) -> None:
 
 
 @given(st.tuples(SCORE, SCORE))
-@settings(max_examples=300)
 def test_rounding_a_result_does_not_change_its_verdict(scores: tuple[float, float]) -> None:
     spec = _spec()
 
@@ -53,7 +52,6 @@ def test_rounding_a_result_does_not_change_its_verdict(scores: tuple[float, floa
 
 
 @given(st.tuples(SCORE, SCORE), st.tuples(SCORE, SCORE))
-@settings(max_examples=300)
 def test_better_scores_never_lower_the_overall(one: tuple[float, float], other: tuple[float, float]) -> None:
     low, high = np.minimum(one, other), np.maximum(one, other)
 

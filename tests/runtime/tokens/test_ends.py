@@ -193,7 +193,6 @@ def tokenizer_json(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactor
 
 
 @given(text=TEXTS)
-@settings(max_examples=80)
 def test_parts_of_a_text_give_the_ids_of_the_whole(tokenizer: Tokenizer, cuts: Cuts, text: str) -> None:
     cut, whole = cuts.first(text, 0, len(text)), ids_of(tokenizer, text)
     while cut is not None:
@@ -207,7 +206,6 @@ def test_parts_of_a_text_give_the_ids_of_the_whole(tokenizer: Tokenizer, cuts: C
     tail_share=st.just(0.0) | st.floats(0, 0.9),
     prefix=st.sampled_from(["", "query: "]),
 )
-@settings(max_examples=80)
 def test_a_window_holds_what_tokenising_the_whole_text_gives(
     style: str, tokenizer: Tokenizer, tokenizer_json: Path, text: str, max_tokens: int, tail_share: float, prefix: str
 ) -> None:

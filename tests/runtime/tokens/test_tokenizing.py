@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -204,7 +204,6 @@ def test_no_text_gives_a_special_id(window: TokenWindow, style: str) -> None:
 
 
 @given(text=st.text(st.sampled_from("windmll .<>/ pads\u00e9\u05d0\u0e01"), max_size=60))
-@settings(max_examples=100)
 def test_texts_without_a_special_token_keep_the_tokenizers_ids(
     tmp_path_factory: pytest.TempPathFactory, text: str
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -101,7 +101,6 @@ def test_no_tail_share_keeps_the_head_alone(tokenizer_json: Path) -> None:
     max_tokens=st.integers(8, 40),
     tail_share=st.floats(0, 0.9),
 )
-@settings(max_examples=150)
 def test_no_window_ever_exceeds_its_budget(
     tmp_path_factory: pytest.TempPathFactory, text: str, max_tokens: int, tail_share: float
 ) -> None:
@@ -168,7 +167,6 @@ def test_padding_is_on_the_right_and_masked() -> None:
 
 
 @given(st.lists(st.integers(1, 200), max_size=60), st.integers(1, 400))
-@settings(max_examples=200)
 def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
     batches = token_batches(lengths, budget)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from distillery_runtime.errors import InputError, SpecError
@@ -177,7 +177,6 @@ def test_what_pyyaml_writes_is_read_back_without_a_problem(data: object) -> None
     assert (document.data, document.problems) == (data, ())
 
 
-@settings(max_examples=300)
 @given(INDICATORS)
 def test_any_text_is_read_as_pyyaml_reads_it_or_is_a_problem(text: str) -> None:
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from distillery_runtime.spec.model import FilterSpec
@@ -57,7 +57,6 @@ def test_alpha_of_krippendorffs_example_of_two_observers() -> None:
     assert alpha(one, other) == pytest.approx(0.095, abs=0.0005)
 
 
-@settings(max_examples=100)
 @given(Pairs)
 def test_alpha_is_that_of_its_definition(pairs: list[tuple[float, float]]) -> None:
     x, y = [a for a, _ in pairs], [b for _, b in pairs]
@@ -65,7 +64,6 @@ def test_alpha_is_that_of_its_definition(pairs: list[tuple[float, float]]) -> No
     assert alpha(x, y) == pytest.approx(alpha_by_definition(x, y), nan_ok=True)
 
 
-@settings(max_examples=50)
 @given(Pairs, st.lists(st.integers(1, 3), min_size=12, max_size=12))
 def test_a_weight_is_as_good_as_a_repetition(pairs: list[tuple[float, float]], counts: list[int]) -> None:
     weights = np.array(counts[: len(pairs)], float)

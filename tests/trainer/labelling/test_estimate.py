@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from oracle_server import Answer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -85,7 +85,6 @@ TEXTS = st.one_of(
 
 
 @given(TEXTS)
-@settings(max_examples=150, deadline=None)
 def test_no_tokenizer_makes_more_tokens_of_a_text_than_the_maximum(text: str) -> None:
     most_tokens = max_usage(Call("key", "a", "", text), Settings())
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from distillery_trainer.oracle.rates import Rates
@@ -40,7 +40,6 @@ def most_in_a_minute(moments: Sequence[float], amounts: Sequence[int]) -> int:
     )
 
 
-@settings(max_examples=50)
 @given(st.integers(1, 100))
 def test_no_minute_has_more_requests_than_allowed(limit: int) -> None:
     clock = Clock()
@@ -50,7 +49,6 @@ def test_no_minute_has_more_requests_than_allowed(limit: int) -> None:
     assert most_in_a_minute(moments, [1] * 150) <= limit
 
 
-@settings(max_examples=50)
 @given(st.lists(st.integers(1, 900), min_size=2, max_size=60))
 def test_no_minute_has_more_tokens_than_allowed_and_one_call(tokens: list[int]) -> None:
     clock = Clock()
