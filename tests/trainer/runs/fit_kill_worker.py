@@ -28,6 +28,11 @@ def before_the_first_file(arguments: list[str], folder: Path) -> list[str]:
     return list(_killed_before_renames(arguments, folder, lambda place: place == FIRST_FILE))
 
 
+def before_each_output(arguments: list[str], folder: Path) -> list[str]:
+    """A kill before each stage's output gets its place, and before the run's manifest does."""
+    return list(_killed_before_renames(arguments, folder, lambda place: "/" not in place and place != FIRST_FILE))
+
+
 def before_every_rename(arguments: list[str], folder: Path) -> list[str]:
     """A kill before each file and folder of the run, one after the other, gets its name for the first time."""
     return list(_killed_before_renames(arguments, folder, lambda place: place != FIRST_FILE))

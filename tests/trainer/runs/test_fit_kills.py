@@ -14,15 +14,35 @@ from distillery_trainer.filters.scaffold import init_filter
 
 WORKER = Path(__file__).with_name("fit_kill_worker.py")
 QUICK = ["student.static.training.epochs=3", "cascade.probe.training.epochs=3", "cascade.probe.hidden=[8]"]
-KILLED = ["before_every_rename", "before_the_first_file", "from_outside"]
+SLOW = pytest.mark.slow
+KILLED = ["before_each_output", *(pytest.param(name, marks=SLOW) for name in
+                                  ("before_every_rename", "before_the_first_file", "from_outside"))]  # fmt: skip
+OUTPUTS = {"splits.jsonl", "student", "calibration.json", "probe", "certificate.json", "predictions.jsonl", "eval.json",
+           "report.html"}  # fmt: skip
+STAGES = ("split", "fit", "calibrate", "probe", "certify", "predict", "evaluate", "report")
 
 
-class Report:
-    """What the worker did: by kind of kill the run's folder, the moments of its kills, and how the last call ended."""
+class Worker:
+    """Runs each kind of kill once, on a run folder of its own, and keeps what happened."""
 
-    def __init__(self, folder: Path, happened: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, arguments: list[str]) -> None:
         self.folder = folder
-        self.happened = happened
+        self._arguments = arguments
+        self._happened: dict[str, dict[str, Any]] = {}
+
+    def happened(self, *names: str) -> dict[str, dict[str, Any]]:
+        """By kind of kill; those not seen yet run in one process."""
+        new = {name: str(self.folder / name) for name in names if name not in self._happened}
+        if new:
+            job = self.folder / "job.json"
+            job.write_text(json.dumps({"arguments": self._arguments, "runs": new}))
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+            result = subprocess.run(
+                [sys.executable, WORKER, job], capture_output=True, text=True, env=environment, check=False
+            )
+            assert result.returncode == 0, result.stderr
+            self._happened |= json.loads(result.stdout)
+        return {name: self._happened[name] for name in names}
 
     def files(self, name: str) -> dict[str, bytes]:
         """A run's files but for the lock, the cache, and the manifest's command, which differ by their folder."""
@@ -32,9 +52,8 @@ class Report:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory, topic_rows: Callable[[int], list[dict[str, Any]]]) -> Report:
+def worker(tmp_path_factory: pytest.TempPathFactory, topic_rows: Callable[[int], list[dict[str, Any]]]) -> Worker:
     folder = tmp_path_factory.mktemp("kills")
-    runs = {name: str(folder / name) for name in ("undisturbed", *KILLED)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILLERY_FILTERS", str(folder / "filters"))
         topic = init_filter("topic")
@@ -43,54 +62,35 @@ def report(tmp_path_factory: pytest.TempPathFactory, topic_rows: Callable[[int],
     arguments = ["fit", "--filter", str(topic), "--labels", str(labels), "--backend", "static"]
     for setting in QUICK:
         arguments += ["--set", setting]
-    job = folder / "job.json"
-    job.write_text(json.dumps({"arguments": arguments, "runs": runs}))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-
-    result = subprocess.run([sys.executable, WORKER, job], capture_output=True, text=True, env=environment, check=False)
-
-    assert result.returncode == 0, result.stderr
-    return Report(folder, json.loads(result.stdout))
-
-
-@pytest.mark.parametrize("name", ["undisturbed", *KILLED])
-def test_the_last_call_finishes_the_run(report: Report, name: str) -> None:
-    assert report.happened[name]["exit"] == 0
+    return Worker(folder, arguments)
 
 
 @pytest.mark.parametrize("name", KILLED)
-def test_the_evaluation_of_a_killed_run_is_that_of_an_undisturbed_one_byte_for_byte(report: Report, name: str) -> None:
-    expected = (report.folder / "undisturbed" / "eval.json").read_bytes()
+def test_a_killed_run_ends_in_the_files_of_an_undisturbed_one_byte_for_byte(worker: Worker, name: str) -> None:
+    happened = worker.happened("undisturbed", name)
 
-    assert (report.folder / name / "eval.json").read_bytes() == expected
-
-
-@pytest.mark.parametrize("name", KILLED)
-def test_all_files_of_a_killed_run_are_those_of_an_undisturbed_one(report: Report, name: str) -> None:
-    assert report.files(name) == report.files("undisturbed")
+    assert [found["exit"] for found in happened.values()] == [0, 0]
+    assert "eval.json" in worker.files("undisturbed")
+    assert worker.files(name) == worker.files("undisturbed")
 
 
-def test_kills_came_in_every_task_and_between_them(report: Report) -> None:
-    killed = report.happened["before_every_rename"]["killed"]
+def test_kills_came_before_each_output(worker: Worker) -> None:
+    killed = worker.happened("undisturbed", "before_each_output")["before_each_output"]["killed"]
 
-    outputs = {
-        "splits.jsonl",
-        "student",
-        "calibration.json",
-        "probe",
-        "certificate.json",
-        "predictions.jsonl",
-        "eval.json",
-        "report.html",
-    }
-    records = {
-        f"stages/{name}.json"
-        for name in ("split", "fit", "calibrate", "probe", "certify", "predict", "evaluate", "report")
-    }
+    assert OUTPUTS | {"manifest.json", "training_metadata.json"} <= set(killed)
+
+
+@SLOW
+def test_kills_came_in_every_task_and_between_them(worker: Worker) -> None:
+    killed = worker.happened("before_every_rename")["before_every_rename"]["killed"]
+
     in_work = {place.split("/")[1].split("-")[0] for place in killed if place.startswith("work/")}
-    assert outputs | records | {"manifest.json", "training_metadata.json"} <= set(killed)
-    assert in_work == {"split", "fit", "calibrate", "probe", "certify", "predict", "evaluate", "report"}
+    assert OUTPUTS | {f"stages/{name}.json" for name in STAGES} | {"manifest.json"} <= set(killed)
+    assert in_work == {*STAGES}
 
 
-def test_the_kill_before_the_first_file_came(report: Report) -> None:
-    assert report.happened["before_the_first_file"]["killed"] == ["config.resolved.yaml"]
+@SLOW
+def test_the_kill_before_the_first_file_came(worker: Worker) -> None:
+    happened = worker.happened("before_the_first_file")
+
+    assert happened["before_the_first_file"]["killed"] == ["config.resolved.yaml"]
