@@ -18,12 +18,13 @@ from distillery_trainer.runs.run import open_run
 from distillery_trainer.store.files import digest
 
 STATED = ["--set", "card.license=apache-2.0", "--set", "card.language=[en, nl]"]
+QUICK = ["--epochs", "2", "--set", "cascade.probe.training.epochs=2"]
 
 
 def make(filter_folder: Path, labels: Path, folder: Path, settings: list[str]) -> Path:
     """A run and its bundle beside it, made by the commands."""
     arguments = ["fit", "--filter", str(filter_folder), "--labels", str(labels), "--backend", "static"]
-    assert trainer([*arguments, *settings, "--run-dir", str(folder / "run")]) == 0
+    assert trainer([*arguments, *QUICK, *settings, "--run-dir", str(folder / "run")]) == 0
     assert exporter(["build", str(folder / "run"), "--out", str(folder / "bundle")]) == 0
     return folder
 

@@ -54,7 +54,7 @@ def command(filters: list[Path], labels: Path, turned_labels: Path, *options: st
             *options]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["encoder", "decoder"])
+@pytest.fixture(scope="module", params=["encoder", pytest.param("decoder", marks=pytest.mark.slow)])
 def arguments(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
@@ -180,7 +180,8 @@ def test_a_joint_student_is_not_compared_on_another_filters_articles(
     more = [json.dumps({"id": f"again-{i}", "split": "test", "group": f"again-{i}"}) for i in range(DRAWN, DRAWN + OWN)]
     (tmp_path / "splits.jsonl").write_text("\n".join([*own, *more]) + "\n", encoding="utf-8")
     fit = ["fit", "--filter", str(filters[0]), "--labels", str(labels), str(again), "--backend", "static"]
-    settings = ["--splits", str(tmp_path / "splits.jsonl"), "--run-dir", str(tmp_path / "run"), "--epochs", "2"]
+    settings = ["--splits", str(tmp_path / "splits.jsonl"), "--run-dir", str(tmp_path / "run"), "--epochs", "2",
+                "--set", "cascade.probe.training.epochs=2"]  # fmt: skip
     assert trainer([*fit, *settings]) == 0
 
     code = trainer(["compare", str(made / "runs" / "tiny-1"), str(tmp_path / "run")])
@@ -224,6 +225,7 @@ def test_a_folder_that_holds_something_else_is_refused_before_anything_is_traine
         assert not (tmp_path / "tiny-1").exists()
 
 
+@pytest.mark.usefixtures("no_child")
 def test_the_bundles_verify_and_name_each_other(made: Path) -> None:
     for name, other in (("tiny", "turned-1"), ("turned", "tiny-1")):
         assert distillery(["verify", str(made / name)]) == 0

@@ -1,8 +1,11 @@
 """Several processes train the student that one process trains, and only the first of them writes and speaks."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,22 @@ from distillery_trainer.cli.main import main
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 """
+FORKING = """
+import os, sys
+import distillery_trainer.neural.encoder  # so that two processes cost one import of torch
+from distillery_trainer.cli.main import main
+children = []
+for rank in ("0", "1"):
+    child = os.fork()
+    if child == 0:
+        os.environ["RANK"] = os.environ["LOCAL_RANK"] = rank
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+        os._exit(code)
+    children.append(child)
+sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
+"""
+Launch = Callable[[Path, list[str]], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +54,17 @@ def arguments(labels: Path, filter_folder: Path, encoder_base: Path) -> list[str
             *(part for s in settings for part in ("--set", f"student.encoder.training.{s}"))]  # fmt: skip
 
 
-def launch(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+def forked(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs the trainer in two processes that know of each other what torchrun tells them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    command = [sys.executable, "-c", FORKING, *arguments]
+    environment = {**os.environ, **address}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=environment)
+
+
+def torchrun(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
     """Runs the trainer in two processes, as torchrun starts them."""
     script = folder / "fit.py"
     script.write_text(SCRIPT)
@@ -43,7 +72,8 @@ def launch(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[st
     return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=600)
 
 
-def test_two_processes_train_the_student_of_one(arguments: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("launch", [forked, pytest.param(torchrun, marks=pytest.mark.slow)])
+def test_two_processes_train_the_student_of_one(launch: Launch, arguments: list[str], tmp_path: Path) -> None:
     assert trainer([*arguments, "--run-dir", str(tmp_path / "one")]) == 0
 
     done = launch(tmp_path, [*arguments, "--run-dir", str(tmp_path / "two")])

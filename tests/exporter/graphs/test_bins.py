@@ -113,6 +113,7 @@ def test_a_traced_decoder_of_bins_gives_what_its_logits_expect(tmp_path: Path) -
     np.testing.assert_allclose(run(tmp_path / "t.onnx", ids, mask)["raw"], expectation(logits.numpy()), atol=PARITY)
 
 
+@pytest.mark.slow
 def test_a_traced_encoder_of_bins_gives_what_its_logits_expect(tmp_path: Path) -> None:
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
     torch.manual_seed(7)

@@ -72,7 +72,7 @@ def test_a_fit_keeps_to_the_split_that_was_prepared(
     given = ["--filter", str(new_filter), "--labels", str(labels)]
 
     assert main(["prepare", *given, "--floor", "3", "--out", str(out)]) == 0
-    quick = ["--backend", "static", "--epochs", "1"]
+    quick = ["--backend", "static", "--epochs", "1", "--set", "cascade.probe.training.epochs=1"]
     code = main(["fit", *given, "--splits", str(out / "splits.jsonl"), "--run-dir", str(run), *quick])
 
     assert code == 0

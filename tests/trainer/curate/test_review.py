@@ -3,6 +3,7 @@
 import csv
 import html
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from distillery_runtime.spec.model import BANDS
 from distillery_trainer.curate.review import export_sheet, import_sheet, read_sheet
 from distillery_trainer.curate.sheet import is_filled_in, read_scores
 from distillery_trainer.evaluate.inference import classical_mean, powered_mean
+from distillery_trainer.filters.scaffold import init_filter
 from distillery_trainer.runs.fit import FitRequest, fit
-from distillery_trainer.runs.run import open_run
+from distillery_trainer.runs.run import Run, open_run
+
+HOSTILE = "<script>alert('&')</script>"
 
 
 def test_the_powered_interval_covers_the_truth_and_is_narrower_than_peoples_alone() -> None:
@@ -40,14 +44,36 @@ def test_people_alone_give_the_plain_mean() -> None:
     assert found.high - found.value == pytest.approx(1.96, abs=0.001)
 
 
-def test_a_sheet_goes_out_without_scores_and_comes_back_as_agreement(
-    tmp_path: Path, new_filter: Path, write_rows: Callable[..., Path], topic_rows: Callable[[int], list[dict[str, Any]]]
-) -> None:
-    rows = topic_rows(120)
-    rows[3]["title"] = "=1+1"
-    quick = {"student.backend": "static", "cascade.probe.embedder": "static"}
-    run = open_run(fit(FitRequest(new_filter, [write_rows("l.jsonl", rows)], quick, run_dir=tmp_path / "run"), str))
+@pytest.fixture(scope="module")
+def rows(topic_rows: Callable[[int], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Labelled articles, one with a title that a spreadsheet would run."""
+    made = topic_rows(120)
+    made[3]["title"] = "=1+1"
+    return made
 
+
+@pytest.fixture(scope="module")
+def run(rows: list[dict[str, Any]], quick: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run of a filter whose texts are hostile to a page."""
+    folder = tmp_path_factory.mktemp("review")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILLERY_FILTERS", str(folder / "filters"))
+        topic = init_filter("topic")
+    config = yaml.safe_load((topic / "config.yaml").read_text())
+    config["dimensions"][0] |= {"question": f"Q {HOSTILE}", "anchors": {band: f"{band} {HOSTILE}" for band in BANDS}}
+    config["flags"] = [{"name": "advert", "question": f"F {HOSTILE}", "caps": {"relevance": 2.5}}]
+    config["summary"] = f"S {HOSTILE}"
+    (topic / "config.yaml").write_text(yaml.safe_dump(config))
+    prompt = (topic / "prompt.md").read_text().replace("{{dimensions}}", "{{flags}} {{dimensions}}")
+    (topic / "prompt.md").write_text(prompt)
+    labels = folder / "labels.jsonl"
+    labels.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return open_run(fit(FitRequest(topic, [labels], quick, run_dir=folder / "run"), str))
+
+
+def test_a_sheet_goes_out_without_scores_and_comes_back_as_agreement(
+    run: Run, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
     count = export_sheet(run, 12, 0, tmp_path / "review")
     sheet = tmp_path / "review" / "sheet.csv"
     with sheet.open(encoding="utf-8-sig", newline="") as stream:
@@ -65,21 +91,7 @@ def test_a_sheet_goes_out_without_scores_and_comes_back_as_agreement(
     assert found["student_agreement"]["n_machine"] == len(run.predictions.ids) - 12
 
 
-def test_the_page_shows_what_the_filter_means_and_no_score(
-    new_filter: Path, tmp_path: Path, write_rows: Callable[..., Path], topic_rows: Callable[[int], list[dict[str, Any]]]
-) -> None:
-    hostile = "<script>alert('&')</script>"
-    config = yaml.safe_load((new_filter / "config.yaml").read_text())
-    config["dimensions"][0] |= {"question": f"Q {hostile}", "anchors": {band: f"{band} {hostile}" for band in BANDS}}
-    config["flags"] = [{"name": "advert", "question": f"F {hostile}", "caps": {"relevance": 2.5}}]
-    config["summary"] = f"S {hostile}"
-    (new_filter / "config.yaml").write_text(yaml.safe_dump(config))
-    prompt = (new_filter / "prompt.md").read_text().replace("{{dimensions}}", "{{flags}} {{dimensions}}")
-    (new_filter / "prompt.md").write_text(prompt)
-    quick = {"student.static.training.epochs": 1, "cascade.probe.training.epochs": 1, "cascade.probe.hidden": [4]}
-    labels = write_rows("l.jsonl", topic_rows(80))
-    run = open_run(fit(FitRequest(new_filter, [labels], quick, run_dir=tmp_path / "run"), str))
-
+def test_the_page_shows_what_the_filter_means_and_no_score(run: Run, tmp_path: Path) -> None:
     export_sheet(run, 3, 0, tmp_path / "review")
 
     page = (tmp_path / "review" / "sheet.html").read_text(encoding="utf-8")
@@ -93,7 +105,7 @@ def test_the_page_shows_what_the_filter_means_and_no_score(
                (("high", "7 to 10"), ("medium", "4 to 7"), ("low", "0 to 4")))  # fmt: skip
     assert "From medium on, an article is to be found." in shown
     assert "Where evidence quality is below 3, the overall is at most 3." in shown
-    assert f"Advert: F {hostile} Then at most 2.5 for relevance." in shown
+    assert f"Advert: F {HOSTILE} Then at most 2.5 for relevance." in shown
     assert page.count("<details open>") == len(spec.dimensions)
 
 
