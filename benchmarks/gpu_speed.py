@@ -22,7 +22,7 @@ from benchmarks.gpu_models import Subject
 from benchmarks.gpu_parity import gap
 from benchmarks.gpu_parts import Setting, attempt
 from benchmarks.parity_result import Row, news
-from distillery_runtime.bench.timing import Task, measure, tail
+from distillery_runtime.bench.timing import TimedTask, measure, tail
 
 WARM_UPS = 3
 REFERENCE_ROWS = 8  # PyTorch in fp32 answers so many rows at once, to keep its memory small
@@ -96,7 +96,7 @@ def _time_shape(
             return ()
 
         failed += attempt(enter, {**labels, "contender": contender.name})
-    tasks = [Task(entry.contender.name, _task(entry.contender, batch)) for entry in entries]
+    tasks = [TimedTask(entry.contender.name, _task(entry.contender, batch)) for entry in entries]
     seconds = setting.alone_s if count == 1 else setting.batch_s
     measure(tasks, seconds, lambda _share, _name: None)
     pairs = zip(entries, tasks, strict=True)
@@ -135,7 +135,7 @@ def _split(batch: Batch) -> Iterator[Batch]:
         yield ids, mask
 
 
-def _figures(subject: Subject, entry: Entry, task: Task, tokens: int, count: int) -> Row:
+def _figures(subject: Subject, entry: Entry, task: TimedTask, tokens: int, count: int) -> Row:
     times = task.seconds
     middle = float(np.median(times)) if times else None
     target = TARGET_MS[subject.kind] if count == 1 and (tokens == 512 or subject.kind == "encoder") else None

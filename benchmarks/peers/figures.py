@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from benchmarks.peers.models import Kind, Model
 from benchmarks.peers.table import OURS, REFERENCE
 from benchmarks.peers.turns import Output, Peaks, Row
-from distillery_runtime.bench.timing import Spread, Task, rates, ratio, spread
+from distillery_runtime.bench.timing import Spread, TimedTask, rates, ratio, spread
 from distillery_trainer.evaluate.metrics import spearman
 
 RANDOM = "random weights: speed only"
@@ -47,7 +47,7 @@ def row_record(row: Row, anchors: Mapping[str, Row], model: Model, work: int, pe
     }
 
 
-def share_of_gemm(task: Task, operations: int, gemm: Task, gemm_operations: int) -> Record | None:
+def share_of_gemm(task: TimedTask, operations: int, gemm: TimedTask, gemm_operations: int) -> Record | None:
     """How near a row's operations per second came, round by round, to those of a plain product of matrices."""
     found = ratio(task, gemm)
     return written(found.scaled(operations / gemm_operations)) if found else None

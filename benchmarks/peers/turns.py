@@ -10,14 +10,14 @@ import numpy as np
 from benchmarks.peers.client import Answer, PeerError
 from benchmarks.peers.table import Contender
 from distillery_runtime.bench.gemm import Gemm, Kind
-from distillery_runtime.bench.timing import MAX_BURST_RUNS, Task
+from distillery_runtime.bench.timing import MAX_BURST_RUNS, TimedTask
 
 BURST_S = 0.25  # how long a row keeps its turn, one run at least
 GEMM_KINDS: tuple[Kind, ...] = ("fp32", "int8")
 
 Output = Sequence[float]
 News = Callable[[str], object]
-Peaks = Mapping[str, tuple[Task, int]]
+Peaks = Mapping[str, tuple[TimedTask, int]]
 
 
 class Runner(Protocol):
@@ -40,7 +40,7 @@ class Row:
     worker: Runner
     versions: Mapping[str, str]
     texts: Sequence[Sequence[int]]
-    task: Task
+    task: TimedTask
     outputs: list[Output] = field(default_factory=list)
     failure: str = ""
 
@@ -56,7 +56,7 @@ def new_row(
 ) -> Row:
     """A row that has not run yet. Its task only holds its seconds, for it is the worker that measures them."""
     name = f"{contender.name}, {tokens} tokens"
-    return Row(contender, tokens, worker, versions, texts, Task(name, lambda: None))
+    return Row(contender, tokens, worker, versions, texts, TimedTask(name, lambda: None))
 
 
 def answer_all(rows: Sequence[Row], news: News) -> None:
@@ -73,7 +73,7 @@ def answer_all(rows: Sequence[Row], news: News) -> None:
         row.task.burst = max(1, min(MAX_BURST_RUNS, int(BURST_S / max(taken, 1e-9))))
 
 
-def take_turns(rows: Sequence[Row], gemms: Sequence[Task], rounds: int, news: News) -> None:
+def take_turns(rows: Sequence[Row], gemms: Sequence[TimedTask], rounds: int, news: News) -> None:
     """Times all rows and products in turns.
 
     Args:
@@ -94,11 +94,11 @@ def take_turns(rows: Sequence[Row], gemms: Sequence[Task], rounds: int, news: Ne
 
 def gemm_tasks(threads: int) -> Peaks:
     """A product of matrices of each kind as a task, warmed up, with the operations of one run."""
-    tasks: dict[str, tuple[Task, int]] = {}
+    tasks: dict[str, tuple[TimedTask, int]] = {}
     for kind in GEMM_KINDS:
         gemm = Gemm(kind, "cpu", threads)
         gemm.run()
-        tasks[kind] = Task(kind, gemm.run, burst=8), gemm.operations
+        tasks[kind] = TimedTask(kind, gemm.run, burst=8), gemm.operations
     return tasks
 
 
@@ -112,7 +112,7 @@ def _turn(row: Row, number: int) -> None:
         row.failure = str(error)
 
 
-def _clocked(task: Task) -> list[float]:
+def _clocked(task: TimedTask) -> list[float]:
     seconds = []
     for _ in range(task.burst):
         began = perf_counter()

@@ -13,7 +13,7 @@ from benchmarks.peers.kept import kept
 from benchmarks.peers.models import Model, multiply_adds
 from benchmarks.peers.table import ANCHORS, CONTENDERS, Contender
 from benchmarks.peers.turns import Row, answer_all, new_row, take_turns
-from distillery_runtime.bench.timing import Task
+from distillery_runtime.bench.timing import TimedTask
 
 SLOW, FAST = "pytorch-sdpa-fp32", "ours-cpu-int8"
 MODEL = Model("tiny", "decoder", (4,))
@@ -100,7 +100,7 @@ def test_a_row_without_pytorch_says_that_nothing_was_compared() -> None:
 
 
 def test_the_share_of_gemm_is_the_share_of_its_operations_per_second() -> None:
-    model, gemm = Task("model", lambda: None, [[2.0], [4.0]]), Task("gemm", lambda: None, [[1.0], [2.0]])
+    model, gemm = TimedTask("model", lambda: None, [[2.0], [4.0]]), TimedTask("gemm", lambda: None, [[1.0], [2.0]])
 
     share = share_of_gemm(model, 900, gemm, 500)
 

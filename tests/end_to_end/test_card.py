@@ -10,7 +10,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from distillery_exporter.bundle.card_metadata import card_metadata
+from distillery_exporter.bundle.card import card_metadata
 from distillery_exporter.cli import main as exporter
 from distillery_trainer.cli.main import main as trainer
 from distillery_trainer.models.records import BaseRecord, Origin, origin

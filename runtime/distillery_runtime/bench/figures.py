@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distillery_runtime.bench.machine import Machine, ProcessMemory
-from distillery_runtime.bench.timing import Spread, Task, rates, ratio, spread, tail
+from distillery_runtime.bench.timing import Spread, TimedTask, rates, ratio, spread, tail
 from distillery_runtime.format.variants import REFERENCE
 
 SCHEMA_VERSION = 1
@@ -167,14 +167,16 @@ def accuracy_of(quality: object, stage: str, variant: str) -> dict[str, float]:
     return found
 
 
-def in_ms(task: Task) -> Millis | None:
+def in_ms(task: TimedTask) -> Millis | None:
     """How long a task's runs took; None if it had no turn."""
     values = [seconds * MS for seconds in task.seconds]
     found = spread(values)
     return Millis(found.runs, found.p10, found.p50, found.p90, tail(values, 95), tail(values, 99)) if found else None
 
 
-def latency(tokens: int, task: Task, reference: Task | None, work: Work | None, peak: Spread | None) -> Latency | None:
+def latency(
+    tokens: int, task: TimedTask, reference: TimedTask | None, work: Work | None, peak: Spread | None
+) -> Latency | None:
     """The figures of a task that ran one row of `tokens` ids; None if it had no turn."""
     ms, per_s = in_ms(task), rates(task, tokens)
     if ms is None or per_s is None:
@@ -184,7 +186,7 @@ def latency(tokens: int, task: Task, reference: Task | None, work: Work | None, 
 
 
 def batch(
-    lengths: Sequence[int], task: Task, reference: Task | None, work: Work | None, peak: Spread | None
+    lengths: Sequence[int], task: TimedTask, reference: TimedTask | None, work: Work | None, peak: Spread | None
 ) -> BatchFigures | None:
     """The figures of a task that ran rows of these lengths; None if it had no turn."""
     tokens_per_s, articles_per_s = rates(task, sum(lengths)), rates(task, len(lengths))

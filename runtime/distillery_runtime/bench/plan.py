@@ -13,7 +13,7 @@ from distillery_runtime.articles.text import compose
 from distillery_runtime.bench.figures import Load
 from distillery_runtime.bench.gemm import Gemm, Kind
 from distillery_runtime.bench.sample import Record, rows_by_length
-from distillery_runtime.bench.timing import Task
+from distillery_runtime.bench.timing import TimedTask
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.format.variants import REFERENCE, Device
 from distillery_runtime.models.stage import Stage
@@ -85,7 +85,7 @@ class BenchPlan:
         threads: int | None,
     ) -> None:
         self.opened, self.records, self.streamed = opened, records, streamed
-        self.tasks: dict[tuple[object, ...], Task] = {}
+        self.tasks: dict[tuple[object, ...], TimedTask] = {}
         self.left_out: list[str] = []
         self.gemms: dict[str, Gemm] = {}
         self.batches = [TimedBatch(item.scorer, records) for item in opened]
@@ -110,12 +110,12 @@ class BenchPlan:
             streams = [partial(_stream, item.scorer, records, streamed) for item in opened]
             self._add_cascades("stream", streams, "stream")
 
-    def task(self, *key: object) -> Task | None:
+    def task(self, *key: object) -> TimedTask | None:
         """The task with this key, if there is one."""
         return self.tasks.get(key)
 
     def _add(self, name: str, run: Callable[[], object], *key: object) -> None:
-        self.tasks[key] = Task(name, run)
+        self.tasks[key] = TimedTask(name, run)
 
     def _add_gemms(self, threads: int | None) -> None:
         wanted = {(gemm_kind(stage), stage.provider) for stage in self.stages.values()}

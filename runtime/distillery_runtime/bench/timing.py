@@ -48,7 +48,7 @@ def tail(values: Sequence[float], percent: float) -> float | None:
 
 
 @dataclass(slots=True)
-class Task:
+class TimedTask:
     """Something to time. `rounds` holds the seconds of its runs, a list for each turn it had."""
 
     name: str
@@ -62,19 +62,19 @@ class Task:
         return [seconds for turn in self.rounds for seconds in turn]
 
 
-def rates(task: Task, amount: float) -> Spread | None:
+def rates(task: TimedTask, amount: float) -> Spread | None:
     """How much of something a task did per second, when each of its runs does `amount`."""
     return spread([amount / seconds for seconds in task.seconds])
 
 
-def ratio(task: Task, reference: Task) -> Spread | None:
+def ratio(task: TimedTask, reference: TimedTask) -> Spread | None:
     """How many times faster than the reference a task was, round by round; 2 is twice as fast."""
     turns = zip(task.rounds, reference.rounds, strict=False)  # the last round may have been cut short
     return spread([float(np.median(theirs) / np.median(ours)) for ours, theirs in turns])
 
 
 def measure(
-    tasks: Sequence[Task],
+    tasks: Sequence[TimedTask],
     seconds: float,
     progress: Callable[[float, str], object],
     clock: Callable[[], float] = time.perf_counter,
@@ -104,7 +104,7 @@ def measure(
             task.rounds.append(_turn(task, clock))
 
 
-def _warm_up(task: Task, clock: Callable[[], float]) -> int:
+def _warm_up(task: TimedTask, clock: Callable[[], float]) -> int:
     """Runs a task once, a fast one twice, and gives how many runs fit into one turn."""
     for _ in range(2):
         began = clock()
@@ -115,7 +115,7 @@ def _warm_up(task: Task, clock: Callable[[], float]) -> int:
     return max(1, min(MAX_BURST_RUNS, int(BURST_S / max(taken, 1e-9))))
 
 
-def _turn(task: Task, clock: Callable[[], float]) -> list[float]:
+def _turn(task: TimedTask, clock: Callable[[], float]) -> list[float]:
     turn = []
     for _ in range(task.burst):
         began = clock()

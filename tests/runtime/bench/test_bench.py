@@ -16,7 +16,7 @@ from distillery_runtime.bench.figures import Work, accuracy_of, batch, latency, 
 from distillery_runtime.bench.measure import BenchRequest, bench
 from distillery_runtime.bench.sample import lengths_within, rows_by_length, sample_from_file, sample_from_goldens
 from distillery_runtime.bench.text_report import number, text
-from distillery_runtime.bench.timing import Spread, Task, measure
+from distillery_runtime.bench.timing import Spread, TimedTask, measure
 from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.cli.bench import add_bench_command
 from distillery_runtime.cli.command import run_command
@@ -259,8 +259,8 @@ def test_work_counts_two_operations_for_each_multiply_add() -> None:
 
 
 def test_latency_compares_with_peak_and_reference() -> None:
-    task = Task("student", lambda: None, rounds=[[0.001], [0.001]])
-    reference = Task("fp32", lambda: None, rounds=[[0.002], [0.002]])
+    task = TimedTask("student", lambda: None, rounds=[[0.001], [0.001]])
+    reference = TimedTask("fp32", lambda: None, rounds=[[0.002], [0.002]])
 
     found = latency(10, task, reference, Work(50_000.0, 0.0), Spread(4, 1.0, 2.0, 3.0))
 
@@ -274,7 +274,7 @@ def test_latency_compares_with_peak_and_reference() -> None:
 
 
 def test_what_had_no_turn_has_no_figures() -> None:
-    never = Task("never", lambda: None)
+    never = TimedTask("never", lambda: None)
 
     assert latency(10, never, None, None, None) is None
     assert batch([10], never, None, None, None) is None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from distillery_runtime.bench.timing import Spread, Task, measure, rates, ratio, spread, tail
+from distillery_runtime.bench.timing import Spread, TimedTask, measure, rates, ratio, spread, tail
 
 
 class Clock:
@@ -51,15 +51,15 @@ def test_the_95th_percentile_of_0_to_100_is_95() -> None:
 
 
 def test_a_rate_is_the_amount_by_the_time() -> None:
-    found = rates(Task("any", lambda: None, rounds=[[0.5], [0.25, 1.0]]), 10)
+    found = rates(TimedTask("any", lambda: None, rounds=[[0.5], [0.25, 1.0]]), 10)
 
     assert found is not None
     assert (found.runs, found.p50) == (3, 20)
 
 
 def test_a_ratio_compares_within_rounds_and_so_ignores_what_slows_both() -> None:
-    fast = Task("fast", lambda: None, rounds=[[1.0], [3.0], [2.0]])
-    slow = Task("slow", lambda: None, rounds=[[2.0], [6.0], [4.0], [9.0]])
+    fast = TimedTask("fast", lambda: None, rounds=[[1.0], [3.0], [2.0]])
+    slow = TimedTask("slow", lambda: None, rounds=[[2.0], [6.0], [4.0], [9.0]])
 
     found = ratio(fast, slow)
 
@@ -68,7 +68,7 @@ def test_a_ratio_compares_within_rounds_and_so_ignores_what_slows_both() -> None
 
 def test_tasks_take_turns() -> None:
     clock, order = Clock(), []
-    tasks = [Task(name, lambda name=name: (order.append(name), clock.takes(1.0)())) for name in "ABC"]
+    tasks = [TimedTask(name, lambda name=name: (order.append(name), clock.takes(1.0)())) for name in "ABC"]
 
     measure(tasks, 12.0, ignore, clock)
 
@@ -78,7 +78,7 @@ def test_tasks_take_turns() -> None:
 
 def test_short_tasks_run_many_times_in_a_turn() -> None:
     clock = Clock()
-    task = Task("short", clock.takes(0.01))
+    task = TimedTask("short", clock.takes(0.01))
 
     measure([task], 1.0, ignore, clock)
 
@@ -88,7 +88,11 @@ def test_short_tasks_run_many_times_in_a_turn() -> None:
 
 def test_what_does_not_fit_into_half_of_the_time_is_left_out() -> None:
     clock = Clock()
-    tasks = [Task("first", clock.takes(1.0)), Task("long", clock.takes(5.0)), Task("last", clock.takes(0.1))]
+    tasks = [
+        TimedTask("first", clock.takes(1.0)),
+        TimedTask("long", clock.takes(5.0)),
+        TimedTask("last", clock.takes(0.1)),
+    ]
 
     measure(tasks, 10.0, ignore, clock)
 
@@ -98,21 +102,21 @@ def test_what_does_not_fit_into_half_of_the_time_is_left_out() -> None:
 
 def test_an_interrupted_measurement_keeps_what_was_measured() -> None:
     clock = Clock()
-    task = Task("steady", clock.takes(1.0))
+    task = TimedTask("steady", clock.takes(1.0))
 
     def interrupt() -> None:
         if len(task.rounds) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure([task, Task("interrupts", interrupt)], 60.0, ignore, clock)
+        measure([task, TimedTask("interrupts", interrupt)], 60.0, ignore, clock)
 
     assert len(task.seconds) == 2
 
 
 def test_very_short_tasks_end_by_themselves() -> None:
     clock = Clock()
-    task = Task("nothing", clock.takes(1e-6))
+    task = TimedTask("nothing", clock.takes(1e-6))
 
     measure([task], 1000.0, ignore, clock)
 

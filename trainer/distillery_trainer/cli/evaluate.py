@@ -1,4 +1,4 @@
-"""`trainer evaluate`, `compare` and `gate`: how good a finished run is, by itself and against another."""
+"""`trainer evaluate`, `compare`, `gate` and `prefilter-eval`: measure a run, two runs, or a filter's rules."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import Targets
 from distillery_trainer.cli.summary import summary, with_interval
 from distillery_trainer.evaluate.gate import check_targets
+from distillery_trainer.evaluate.prefilter_eval import evaluate_prefilter, read_counted
 from distillery_trainer.filters.find import find_filter, load_filter
 from distillery_trainer.runs.assessment import evaluate_on, evaluate_run
 from distillery_trainer.runs.compare import MADE_WITH, compare
@@ -20,10 +21,12 @@ Commands = Any  # Any: what argparse's add_subparsers gives, a class without a p
 
 
 def register(commands: Commands) -> None:
-    """Adds the three commands."""
+    """Adds the commands."""
     _add_evaluate(commands.add_parser("evaluate", help="evaluate a finished run, on its test or on other articles"))
     _add_compare(commands.add_parser("compare", help="compare two runs on the articles that both were tested on"))
     _add_gate(commands.add_parser("gate", help="tell whether a run reaches its filter's targets"))
+    rules = commands.add_parser("prefilter-eval", help="count what a filter's rules block and miss, and their time")
+    _add_prefilter_eval(rules)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +51,16 @@ def _add_gate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", metavar="NAME[/vN]|PATH",
                         help="take the targets from this filter as it is now (default: from the run)")  # fmt: skip
     parser.set_defaults(run=_gate)
+
+
+def _add_prefilter_eval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--filter", required=True, metavar="NAME[/vN]|PATH", help="the filter whose rules count")
+    parser.add_argument("--articles", required=True, nargs="+", action="extend", type=Path, metavar="FILE",
+                        help="JSON lines of articles, with labels where there are some")  # fmt: skip
+    parser.add_argument("--finds", nargs="+", action="extend", default=[], type=Path, metavar="FILE",
+                        help="JSON lines of articles that are all finds, without labels")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.set_defaults(run=_prefilter_eval)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -115,3 +128,32 @@ def _measures(part: Any) -> Iterator[str]:  # Any: as above
 
 def _outcome(found: Any) -> str:  # Any: as above
     return f"{found['outcome']} ({found['reason']})" if found["reason"] else str(found["outcome"])
+
+
+def _prefilter_eval(options: argparse.Namespace) -> int:
+    spec = load_filter(find_filter(options.filter))
+    articles, unusable = read_counted(options.articles, options.finds, spec)
+    report: Any = evaluate_prefilter(spec, articles) | {"unusable": unusable}  # Any: nested JSON of known shape
+    if options.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print_lines(*_rule_lines(report))
+    return 0
+
+
+def _rule_lines(report: Any) -> Iterator[str]:  # Any: as above
+    yield f"{report['filter']}: {_rates(report['total'])}; {report['unusable']} lines unusable"
+    yield from (f"  {name:<4} {_rates(part)}" for name, part in report["languages"].items())
+    yield "each rule by itself, in shadow or not"
+    for rule in report["rules"]:
+        times = f"p50 {rule['p50_ms']:.3f} ms, p99 {rule['p99_ms']:.3f} ms"
+        yield f"  {rule['name']} ({rule['mode']}): {_rates(rule)}, {times}"
+        if rule["missed_by_language"]:
+            yield "    missed " + ", ".join(f"{name} {n}" for name, n in rule["missed_by_language"].items())
+    yield "rules switched on in turn"
+    yield from (f"  + {point['with']}: {_rates(point)}" for point in report["curve"])
+
+
+def _rates(part: Any) -> str:  # Any: as above
+    kept = "no finds" if part["pass_rate"] is None else f"{part['pass_rate']:.1%} of {part['finds']} finds pass"
+    return f"{part['blocked']} of {part['n']} blocked ({part['block_rate']:.2%}), {kept}"

@@ -16,7 +16,6 @@ from distillery_runtime.version import __version__
 from distillery_trainer.cli import curate as curate_cli
 from distillery_trainer.cli import evaluate as judge_cli
 from distillery_trainer.cli import label as label_cli
-from distillery_trainer.cli import prefilter as prefilter_cli
 from distillery_trainer.cli.summary import seed_spread, summarise
 from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.labels import find_labels
@@ -73,7 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     moved.set_defaults(run=_refuse_publish)
 
     judge_cli.register(commands)
-    prefilter_cli.register(commands)
     label_cli.register(commands)
 
     curate_cli.register(commands)
