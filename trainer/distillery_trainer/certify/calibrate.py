@@ -5,7 +5,9 @@ cross-fitted absolute error is lower (95 %, one-sided), and replaces a simpler o
 In-sample gains of isotonic maps are no evidence.
 """
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from distillery_runtime.spec.calibration import Calibration, CalibrationMap, identity
 from distillery_trainer.models.selection import is_better
+from distillery_trainer.store.files import write_json
 
 Array = NDArray[np.float64]
 Fit = Callable[[str, Array, Array], CalibrationMap]
@@ -131,3 +134,14 @@ def cap_slope(x: Array, y: Array, most: float = MAX_SLOPE) -> tuple[Array, Array
 
 def _apply(calibration: CalibrationMap, raw: Array) -> Array:
     return np.interp(raw, calibration.x, calibration.y)
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Writes calibration maps."""
+    write_json(path, {"schema_version": 1, "maps": [m.model_dump(mode="json") for m in calibration.maps]})
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Reads calibration maps written by a run."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return Calibration(tuple(CalibrationMap.model_validate_json(json.dumps(m)) for m in record["maps"]))

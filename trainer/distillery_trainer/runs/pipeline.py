@@ -17,8 +17,7 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.routing import Router, chances
 from distillery_runtime.spec.verdict import overalls
 from distillery_runtime.tokens.window import TokenWindow
-from distillery_trainer.certify.calibrate import fit_calibration
-from distillery_trainer.certify.calibration_file import write_calibration
+from distillery_trainer.certify.calibrate import fit_calibration, write_calibration
 from distillery_trainer.certify.certificate import Drawn, Wanted, certificate
 from distillery_trainer.certify.route import fit_router, router_record
 from distillery_trainer.data.articles import Pool, admitted

@@ -17,7 +17,7 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.reading import parse_spec
 from distillery_runtime.spec.routing import Routing
 from distillery_runtime.tokens.window import TokenWindow
-from distillery_trainer.certify.calibration_file import read_calibration
+from distillery_trainer.certify.calibrate import read_calibration
 from distillery_trainer.certify.route import read_routing
 from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.labels import LabelledSet, files_digest, read_labels
