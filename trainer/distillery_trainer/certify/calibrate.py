@@ -1,8 +1,8 @@
 """Fitting calibration maps: per dimension identity, affine, isotonic or centred isotonic, chosen on held-out folds.
 
 A map other than identity is accepted only where a paired bootstrap over near-duplicate groups says that its
-cross-fitted absolute error is lower (95 %, one-sided), and replaces a simpler one only where it is better by `choice`.
-In-sample gains of isotonic maps are no evidence.
+cross-fitted absolute error is lower (95 %, one-sided), and replaces a simpler one only where `selection` says that it
+is better. In-sample gains of isotonic maps are no evidence.
 """
 
 import json

@@ -74,7 +74,7 @@ class FittedHead:
 def fit_head(
     data: HeadData, hidden: Sequence[int], training: HeadTraining, seed: int, progress: Progress | None = None
 ) -> FittedHead:
-    """Fits a ridge and an MLP head on standardised embeddings; keeps the MLP where `choice` finds it better."""
+    """Fits a ridge and an MLP head on standardised embeddings; keeps the MLP where `selection` finds it better."""
     mean, scale, standard = standardised(data)
     heads = {
         "ridge": Head(mean, scale, _fit_ridge(standard)),

@@ -43,7 +43,7 @@ def fit(
 ) -> None:
     """Writes table, tokenizer and head into `folder`: the simplest of three that none is clearly better than.
 
-    A ridge, an MLP head on the table as it comes, and a table that was trained together with an MLP (`choice`).
+    A ridge, an MLP head on the table as it comes, and a table that was trained together with an MLP (`selection`).
     """
     copy_table(folder)
     embedder = StaticEmbedder(window, folder)

@@ -55,7 +55,7 @@ def softmax_regression(train: Floats, val: Floats, rows: TrainingRows) -> Linear
     """A head of bins: logits whose cross-entropy against the smoothed labels is least, by L-BFGS.
 
     Penalties fall from `PENALTIES`' first until the mean score's validation error clearly rises; of equally good ones
-    the strongest is taken (`choice`).
+    the strongest is taken (`selection`).
 
     Args:
         train: (N, H) the training articles' pooled states.
