@@ -158,15 +158,11 @@ def test_importing_the_runtime_loads_nothing_heavy(loaded_by: Loaded) -> None:
     assert loaded & NEVER_IN_THE_RUNTIME == set()
 
 
-def test_importing_the_trainers_command_loads_no_torch(loaded_by: Loaded) -> None:
-    loaded = loaded_by("distillery_trainer.cli.main", "distillery_trainer.runs.pipeline")
+def test_importing_the_commands_the_pipeline_and_the_exporter_loads_no_torch(
+    loaded_by: Loaded, modules: Modules
+) -> None:
+    exporter = [module.name for module in modules if module.name.startswith("distillery_exporter.")]
 
-    assert loaded & HEAVY == set()
-
-
-def test_importing_the_exporters_command_and_graphs_loads_no_torch(loaded_by: Loaded, modules: Modules) -> None:
-    graphs = [module.name for module in modules if module.name.startswith("distillery_exporter.")]
-
-    loaded = loaded_by("distillery_exporter.cli", *graphs)
+    loaded = loaded_by("distillery_trainer.cli.main", "distillery_trainer.runs.pipeline", *exporter)
 
     assert loaded & HEAVY == set()

@@ -103,6 +103,7 @@ def test_int8_is_shipped_beside_fp32_with_what_the_gate_found(run: Path, tmp_pat
     assert variants_of(tmp_path / "bundle") == [["cpu-fp32", "cpu-int8"]] * 2
 
 
+@pytest.mark.usefixtures("no_child")
 def test_fp32_stays_behind_where_it_was_not_asked_for_and_int8_passed(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
 
@@ -118,6 +119,7 @@ def test_fp32_stays_behind_where_it_was_not_asked_for_and_int8_passed(run: Path,
     assert "| cpu-fp32 |" not in (out / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("no_child")
 def test_each_variant_scores_with_the_calibration_that_was_refitted_for_it(run: Path, tmp_path: Path) -> None:
     build(run, tmp_path / "bundle", "cpu-fp32,cpu-int8")
     maps = json.loads((tmp_path / "bundle" / "calibration.json").read_text(encoding="utf-8"))["stages"]["student"]
@@ -130,6 +132,7 @@ def test_each_variant_scores_with_the_calibration_that_was_refitted_for_it(run: 
     assert distillery(["verify", str(tmp_path / "bundle")]) == 0
 
 
+@pytest.mark.usefixtures("no_child")
 def test_stock_per_tensor_int8_is_refused_and_the_bundle_is_complete_without_it(
     run_with_outliers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,7 +38,7 @@ PASSED_OVER = (2.0, 8.0)
 Server = Any  # Any: OracleServer, which cannot be imported before the path is set
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def spec() -> FilterSpec:
     """The filter that `trainer init` writes: relevance (0.6) and evidence_quality (0.4, gatekeeper), tiers 7, 4, 0."""
     return parse_spec(yaml.safe_load(CONFIG.format(name="topic")), "config.yaml")

@@ -188,6 +188,7 @@ def test_wrong_use_exits_with_2(arguments: list[str]) -> None:
     assert caught.value.code == 2
 
 
+@pytest.mark.usefixtures("no_child")
 @pytest.mark.parametrize("command", ["score", "inspect", "verify", "bench"])
 def test_every_command_refuses_another_bundle_than_the_pinned_one_and_a_part_of_an_id(
     bundle: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
@@ -223,6 +224,7 @@ def test_pins_of_several_bundles_are_in_their_order(bundle: Path, tmp_path: Path
     assert main([*command, "--expected-id", first]) == 2
 
 
+@pytest.mark.usefixtures("no_child")
 def test_verify_replays_all_golden_articles(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(bundle)]) == 0
     assert "3 golden articles" in capsys.readouterr().out

@@ -7,13 +7,13 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from distillery_runtime.errors import InputError
+from distillery_runtime.errors import DistilleryError, InputError
 from distillery_runtime.spec.model import Window
 from distillery_trainer.models.base_model import check_window, identity, resolve
 
@@ -38,15 +38,7 @@ REFUSALS: dict[str, tuple[tuple[int, str] | None, tuple[int, str] | None]] = {
     "owner/forbidden": ((403, ""), None),
     "owner/broken": ((500, ""), None),
 }
-RESOLVE = """
-import sys
-from distillery_runtime.errors import DistilleryError
-from distillery_trainer.models.base_model import resolve
-try:
-    print(resolve(sys.argv[1], sys.argv[2]))
-except DistilleryError as error:
-    print(f"{type(error).__name__}: {error}")
-"""
+RESOLVE = "import sys; from distillery_trainer.models.base_model import resolve; print(resolve(*sys.argv[1:]))"
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -102,6 +94,35 @@ def hub() -> Iterator[str]:
     server.server_close()
 
 
+Resolve = Callable[..., str]
+
+
+@pytest.fixture
+def resolve_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolve]:
+    """Resolves with a client that knows the Hub at an endpoint and a cache of its own; gives the error as text."""
+    from huggingface_hub import close_session, constants
+
+    def resolve_there(model: str, revision: str, endpoint: str, *, is_offline: bool = False) -> str:
+        settings = {  # which the client reads when it is imported
+            "ENDPOINT": endpoint,
+            "HUGGINGFACE_CO_URL_TEMPLATE": f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+            "HF_HUB_CACHE": str(tmp_path / "hub"),
+            "HF_HUB_OFFLINE": is_offline,
+            "HF_HUB_DISABLE_XET": True,
+        }
+        for name, value in settings.items():
+            monkeypatch.setattr(constants, name, value)
+        try:
+            return str(resolve(model, revision))
+        except DistilleryError as error:
+            return f"{type(error).__name__}: {error}"
+
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield resolve_there
+    close_session()
+
+
 def resolve_elsewhere(model: str, revision: str, endpoint: str, home: Path, **more: str) -> str:
     """Resolves in a process of its own: the Hub client reads its endpoint when it is imported."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_") and "proxy" not in key.lower()}
@@ -127,11 +148,11 @@ def test_a_model_is_fetched_without_pickles_and_other_formats_and_stays_usable_o
     assert Path(again) == folder
 
 
-def test_a_fetched_model_answers_as_its_original_does(hub: str, tmp_path: Path, encoder_base: Path) -> None:
+def test_a_fetched_model_answers_as_its_original_does(hub: str, resolve_at: Resolve, encoder_base: Path) -> None:
     from distillery_trainer.neural.embedder import TorchEmbedder
 
     SERVED["owner/tiny-bert"] = {path.name: path.read_bytes() for path in encoder_base.iterdir()}
-    fetched = resolve_elsewhere("owner/tiny-bert", COMMIT, hub, tmp_path)
+    fetched = resolve_at("owner/tiny-bert", COMMIT, hub)
 
     answers = [
         TorchEmbedder(folder, "main", Window(max_tokens=24)).embed(["river"]) for folder in (fetched, str(encoder_base))
@@ -156,31 +177,30 @@ def test_a_fetched_model_answers_as_its_original_does(hub: str, tmp_path: Path, 
         ("./no/such/folder", "InputError", ["no such folder, and not a Hub id"]),
     ],
 )
-def test_a_refusal_says_what_to_do(hub: str, tmp_path: Path, model: str, error: str, words: list[str]) -> None:
-    answer = resolve_elsewhere(model, "main", hub, tmp_path)
+def test_a_refusal_says_what_to_do(hub: str, resolve_at: Resolve, model: str, error: str, words: list[str]) -> None:
+    answer = resolve_at(model, "main", hub)
 
     assert answer.startswith(f"{error}: ")
     assert [word for word in [model, *words] if word not in answer] == []
     assert "\n" not in answer
 
 
-def test_an_unknown_revision_is_named(hub: str, tmp_path: Path) -> None:
-    answer = resolve_elsewhere("owner/good", "v9", hub, tmp_path)
+def test_an_unknown_revision_is_named(hub: str, resolve_at: Resolve) -> None:
+    answer = resolve_at("owner/good", "v9", hub)
 
-    assert (
-        answer == "InputError: base model: owner/good: no revision 'v9', expected a branch, tag or commit of this model"
-    )
+    assert answer.startswith("InputError: ")
+    assert "owner/good: no revision 'v9'" in answer
 
 
-def test_a_hub_out_of_reach_is_a_provider_error_that_offers_a_folder(tmp_path: Path) -> None:
-    answer = resolve_elsewhere("owner/good", "main", unused_endpoint(), tmp_path)
+def test_a_hub_out_of_reach_is_a_provider_error_that_offers_a_folder(resolve_at: Resolve) -> None:
+    answer = resolve_at("owner/good", "main", unused_endpoint())
 
     assert answer.startswith("ProviderError: owner/good: cannot be fetched (ConnectError: ")
     assert "--base-model DIR" in answer
 
 
-def test_offline_without_the_model_says_that_offline_is_on(tmp_path: Path) -> None:
-    answer = resolve_elsewhere("owner/good", "main", unused_endpoint(), tmp_path, HF_HUB_OFFLINE="1")
+def test_offline_without_the_model_says_that_offline_is_on(resolve_at: Resolve) -> None:
+    answer = resolve_at("owner/good", "main", unused_endpoint(), is_offline=True)
 
     assert answer.startswith("ProviderError: owner/good: not in the Hub's cache and HF_HUB_OFFLINE is set")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
@@ -120,6 +121,7 @@ Put labelled example articles (JSON lines with id, title, text, labels) into `ex
 """
 
 
+@cache
 def config_schema() -> str:
     """The JSON Schema of config.yaml, for editors."""
     return json.dumps(FilterSpec.model_json_schema(), indent=1) + "\n"
