@@ -11,7 +11,7 @@ from distillery_runtime.bundles.child import verify_in_child
 from distillery_runtime.bundles.find import BUNDLES_FOLDER
 from distillery_runtime.bundles.hub_errors import MAIN
 from distillery_runtime.cli.command import Parser, news, print_lines, run_command
-from distillery_runtime.cli.options import names, positive
+from distillery_runtime.cli.options import file_to_write, names, positive
 from distillery_runtime.cli.same_file import refuse_replaced
 from distillery_runtime.errors import BundleError, DistilleryError, InputError, Problem
 from distillery_runtime.format.signature import signature_path
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--key", type=Path, metavar="FILE", help=f"an elliptic private key (PEM), its password in {PASSWORD}"
     )
     how.add_argument("--sigstore", action="store_true", help="without a key: sign in at Sigstore, in a browser or CI")
-    signing.add_argument("--out", type=Path, metavar="FILE", help="the signature's file (default: DIR.sig)")
+    signing.add_argument("--out", type=file_to_write, metavar="FILE", help="the signature's file (default: DIR.sig)")
     signing.set_defaults(run=_sign)
 
     upload = commands.add_parser("publish", help="verify a bundle and upload it to the Hugging Face Hub")

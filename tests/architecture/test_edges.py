@@ -88,6 +88,8 @@ USES = [
     "trainer fit --filter nowhere --labels a.jsonl", f"trainer fit --filter {LONG} --labels a.jsonl",
     "trainer fit --filter FILTER --labels a.jsonl --seed 1e400",
     "trainer fit --filter FILTER --labels a.jsonl --distil-weight nan",
+    *(f"trainer label --filter FILTER --articles a.jsonl --oracle recorded --recorded a.jsonl {option} {name}"
+      for option in ("--out", "--ledger") for name in (".", "/", "folder")),
     *(f"trainer label --filter FILTER --articles a.jsonl --max-usd 1 --oracle vllm --model m --base-url {url}"
       for url in ("localhost:8000", "http://", "http://[", "http://a:b", "ftp://a/", "http://a:99999999", "http://\x1b",
                   "http://\u00e9..:1", "http://\udcff", "file:///etc/passwd", "//a", "http://user@", "\udcff")),

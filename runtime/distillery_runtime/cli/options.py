@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from distillery_runtime.files.strict_json import parse_json
@@ -25,6 +26,14 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=threads, metavar="N", help="threads (default: the cores this process may use)"
     )
+
+
+def file_to_write(text: str) -> Path:
+    """Parses the path of a file that is not a folder's: it may not be there yet, but it has a name."""
+    path = Path(text)
+    if not path.name or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder, expected a file")
+    return path
 
 
 def positive(text: str) -> int:

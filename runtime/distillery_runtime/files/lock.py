@@ -1,5 +1,6 @@
 """Lock on a file: one process at a time, until that process ends, however it ends."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from typing import TextIO
 from filelock import lock_descriptor
 
 from distillery_runtime.errors import InputError, Problem
+
+MOST_OPENINGS = 1000  # a file that is still another one then is on a file system that we do not understand
 
 
 @contextmanager
@@ -27,7 +30,7 @@ def only_process(path: Path, where: str, problem: Problem) -> Iterator[TextIO]:
         InputError: another process holds it.
         OSError: the file cannot be opened, or its file system has no locks.
     """
-    while True:
+    for _ in range(MOST_OPENINGS):
         with path.open("a+", encoding="utf-8") as stream:
             if not lock_descriptor(stream.fileno(), blocking=False):
                 raise InputError(where, [problem])
@@ -35,3 +38,4 @@ def only_process(path: Path, where: str, problem: Problem) -> Iterator[TextIO]:
                 yield stream
                 return
             # Its owner removed it between our opening and our locking it: the name is free, or another file's.
+    raise OSError(errno.EBUSY, "is replaced whenever it is opened", str(path))

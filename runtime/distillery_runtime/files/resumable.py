@@ -122,7 +122,7 @@ def _read_note(noted: TextIO) -> object:
     noted.seek(0)
     try:
         found = parse_json(noted.read())
-    except JsonError:
+    except (JsonError, UnicodeDecodeError):
         found = None
     return found.get("of") if isinstance(found, dict) and found.get("schema_version") == 1 else None
 

@@ -16,7 +16,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives a file name to write to; it takes the place of `path` when the block ends, unless by an error.
 
     The folder of `path` is made.
+
+    Raises:
+        InputError: the path is a folder.
     """
+    _refuse_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = part_of(path)
     try:
@@ -55,13 +59,17 @@ def write_text(path: Path, text: str) -> None:
         InputError: the path is a folder.
     """
     place = real_path(path)
-    if place.is_dir():
-        raise InputError("output", [Problem(str(path), "a folder", "a file")])
+    _refuse_folder(path)
     if place.exists() and not place.is_file():
         place.write_text(text, encoding="utf-8")
         return
     with replacing(place) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise InputError("output", [Problem(str(path), "a folder", "a file")])
 
 
 def real_path(path: Path) -> Path:

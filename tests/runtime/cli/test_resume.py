@@ -114,6 +114,19 @@ def test_without_a_part_to_resume_a_run_begins(arguments: list[str], whole: byte
     assert (tmp_path / "out.jsonl").read_bytes() == whole
 
 
+def test_a_note_that_is_no_text_is_of_nothing(
+    arguments: list[str], whole: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part, note = parts_of(tmp_path / "out.jsonl")
+    part.write_bytes(whole[:100])
+    note.write_bytes(b"\xff\xfe")
+
+    assert main(arguments) == 0
+
+    assert (tmp_path / "out.jsonl").read_bytes() == whole
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change", ["articles", "bundle", "fewer"])
 def test_results_of_something_else_are_not_continued(
     arguments: list[str], articles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str,

@@ -50,3 +50,14 @@ def test_text_is_written_through_a_link_and_to_a_device_and_not_over_a_folder(tm
     assert Path("/dev/null").is_char_device()
     with pytest.raises(InputError):
         write_text(tmp_path, "text")
+
+
+@pytest.mark.parametrize("name", [".", "folder", ""])
+def test_a_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(InputError, match="a folder, expected a file"), replacing(Path(name)):
+        pass
+
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

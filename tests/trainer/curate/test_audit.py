@@ -62,6 +62,18 @@ def test_every_check_finds_the_fault_that_is_put_in_for_it(
     assert code == 0
 
 
+def test_a_record_that_json_cannot_hold_is_audited_as_it_is_fitted_on(
+    new_filter: Path, write_rows: Callable[..., Path], topic_rows: Callable[[int], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    rows = topic_rows(60)
+    lines = [*rows[1:], json.dumps({**rows[0], "url": "https://x/\ud800"})]
+
+    main(["audit", "--filter", str(new_filter), "--labels", str(write_rows("labels.jsonl", lines)),
+          "--out", str(tmp_path / "audit.json")])  # fmt: skip
+
+    assert json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))["articles"] == len(rows)
+
+
 def test_a_leak_is_a_fault_and_is_named(
     new_filter: Path, write_rows: Callable[..., Path], topic_rows: Callable[[int], list[dict[str, Any]]], tmp_path: Path
 ) -> None:

@@ -306,6 +306,20 @@ def test_a_manifest_with_a_field_of_another_type_is_refused(
     assert next(iter(change)) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["seed", "labels", "spec_sha256", "examples"])
+def test_a_manifest_without_a_field_is_refused(
+    copied: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copied / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({key: value for key, value in manifest.items() if key != name}), encoding="utf-8")
+
+    code = main(["report", str(copied), "--out", str(tmp_path / "report.html")])
+
+    assert code == 2
+    assert f"{name}: missing" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damage", ['{"id": "a"}', "no json", '{"labels": 1}'])
 def test_predictions_that_are_none_are_refused(copied: Path, damage: str) -> None:
     (copied / "predictions.jsonl").write_text(damage + "\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery_runtime.cli.command import news, print_lines, say
-from distillery_runtime.cli.options import amount, json_object, non_negative, positive, share
+from distillery_runtime.cli.options import amount, file_to_write, json_object, non_negative, positive, share
 from distillery_runtime.cli.same_file import refuse_same_file
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
@@ -48,9 +48,9 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=positive, metavar="N",
                         help="ask about the first N usable articles only, in file order; without it the same command "
                         "goes on with the rest")  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="FILE",
+    parser.add_argument("--out", type=file_to_write, metavar="FILE",
                         help="the labels file (default: labels/<filter>-<version>.jsonl)")  # fmt: skip
-    parser.add_argument("--ledger", type=Path, metavar="FILE", help="(default: beside the labels file)")
+    parser.add_argument("--ledger", type=file_to_write, metavar="FILE", help="(default: beside the labels file)")
     parser.add_argument("--new-ledger", action="store_true",
                         help="begin a new ledger beside files of another one; asks and pays for everything "
                         "again")  # fmt: skip

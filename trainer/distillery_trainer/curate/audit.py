@@ -22,7 +22,7 @@ from distillery_trainer.curate.checks import (
     check_truncation,
 )
 from distillery_trainer.curate.findings import Finding
-from distillery_trainer.data.articles import read_received
+from distillery_trainer.data.articles import ReceivedArticle, read_lines
 from distillery_trainer.data.duplicates import near_duplicate_pairs
 from distillery_trainer.data.labels import LabelledSet, files_digest, read_labels
 
@@ -59,8 +59,11 @@ def read_audited(files: Sequence[Path], spec: FilterSpec, splits: Mapping[str, s
         InputError: a file is not usable.
     """
     labelled = read_labels(files, spec)
+    lines = (line for file in files for _, line in read_lines(file, spec.text))
     raw = {
-        a.id: f"{a.record.get('title') or ''}\n{_content(a.record)}" for a in read_received(files, spec.text).articles
+        line.id: f"{line.record.get('title') or ''}\n{_content(line.record)}"
+        for line in lines
+        if isinstance(line, ReceivedArticle)
     }
     received = [raw[article.id] for article in labelled.articles]
     return Audited(spec, labelled, received, splits, near_duplicate_pairs(labelled.texts))

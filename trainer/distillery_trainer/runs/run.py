@@ -54,6 +54,7 @@ MANIFEST_TYPES: Mapping[str, type] = {
     "spec_sha256": str, "prompt_sha256": str, "filter_folder": str, "labels": list, "articles": int, "oracles": str,
     "examples": list, "pool": list, "certify_on": list, "seed": int,
 }  # fmt: skip
+NEEDED = ("spec_sha256", "filter_folder", "labels", "articles", "oracles", "examples", "seed")  # in every version's
 SMALL_TASKS = ("split", "calibrate", "certify", "predict", "evaluate")  # whose outputs are read whole in no time
 
 
@@ -357,7 +358,7 @@ def _read_labelled(manifest: Json, spec: FilterSpec) -> LabelledSet | None:
     if paths is None:
         return None
     labelled = read_labels(paths, spec)
-    limit, seed = manifest["limit"], manifest["seed"]
+    limit, seed = manifest.get("limit"), manifest["seed"]
     if isinstance(limit, int) and isinstance(seed, int):
         return labelled.select(limit_articles([article.id for article in labelled.articles], limit, seed))
     return labelled
@@ -365,6 +366,9 @@ def _read_labelled(manifest: Json, spec: FilterSpec) -> LabelledSet | None:
 
 def _manifest_problems(manifest: Json) -> Iterator[Problem]:
     """Fields of another type than `trainer fit` writes."""
+    for name in NEEDED:
+        if name not in manifest:
+            yield Problem(name, "missing", f"{MANIFEST_TYPES[name].__name__}, as `trainer fit` writes it")
     for name, kind in MANIFEST_TYPES.items():
         if name in manifest and type(manifest[name]) is not kind:
             yield Problem(name, json.dumps(manifest.get(name))[:80], f"{kind.__name__}, as `trainer fit` writes it")
