@@ -238,15 +238,18 @@ IN_A_RUN = [
 ]
 # The encoder is trained as the decoder is, and the probe's head as the static student's.
 TWINS = ("student.encoder.training.", "cascade.probe.training.", "cascade.probe.hidden.")
+TRAINED = "student.decoder."  # a fit by torch for each field, of which these stand for the others
+FEW_TRAINED = ("student.decoder.training.learning_rate", "student.decoder.lora.rank", "student.decoder.base_model")
 
 
 def sampled(paths: Sequence[str]) -> list[Any]:  # Any: of pytest's parameter sets
-    """All paths; `slow` are those after the first of a rule, and twins."""
+    """All paths; `slow` are those after the first of a rule, twins, and most of those that torch trains for."""
     seen: set[str] = set()
     params = []
     for path in paths:
         pattern = rule.paths if (rule := rule_for(path)) else path
-        is_slow = pattern in seen or path.startswith(TWINS)
+        is_trained = path.startswith(TRAINED) and path not in FEW_TRAINED
+        is_slow = pattern in seen or path.startswith(TWINS) or is_trained
         params.append(pytest.param(path, marks=pytest.mark.slow if is_slow else ()))
         seen.add(pattern)
     return params

@@ -138,7 +138,8 @@ def killed(bases: dict[str, Path], backend: str, articles: SimpleNamespace, tmp_
     return SimpleNamespace(folder=tmp_path / "killed", lines=done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("backend", [pytest.param("decoder", marks=pytest.mark.slow), "encoder"])
+@pytest.mark.slow  # test_training stops the same loop in this process
+@pytest.mark.parametrize("backend", ["decoder", "encoder"])
 def test_a_fit_killed_many_times_writes_the_same_bytes(
     killed: SimpleNamespace, backend: str, fitted: dict[str, Path]
 ) -> None:
