@@ -306,7 +306,7 @@ def test_a_manifest_with_a_field_of_another_type_is_refused(
     assert next(iter(change)) in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["seed", "labels", "spec_sha256", "examples"])
+@pytest.mark.parametrize("name", ["seed", "labels", "spec_sha256"])
 def test_a_manifest_without_a_field_is_refused(
     copied: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

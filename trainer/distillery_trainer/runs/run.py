@@ -54,7 +54,7 @@ MANIFEST_TYPES: Mapping[str, type] = {
     "spec_sha256": str, "prompt_sha256": str, "filter_folder": str, "labels": list, "articles": int, "oracles": str,
     "examples": list, "pool": list, "certify_on": list, "seed": int,
 }  # fmt: skip
-NEEDED = ("spec_sha256", "filter_folder", "labels", "articles", "oracles", "examples", "seed")  # in every version's
+NEEDED = ("spec_sha256", "labels", "seed")
 SMALL_TASKS = ("split", "calibrate", "certify", "predict", "evaluate")  # whose outputs are read whole in no time
 
 
