@@ -106,6 +106,7 @@ def check_decoder(path: Path, model: Any, layers: Any) -> None:
         np.testing.assert_allclose(found["scores"], np.clip(expected, 0, 10), atol=PARITY)
 
 
+@pytest.mark.slow  # torch takes seconds to trace anything
 def test_a_llama_gives_what_transformers_gives(tmp_path: Path) -> None:
     model = tiny("llama", tmp_path, num_hidden_layers=1)
 

@@ -90,7 +90,7 @@ def test_letters_are_composed() -> None:
 
 ALL = st.characters(exclude_categories=["Cs"])
 BASES = st.sampled_from("aeosnAK=\u0915\u0b47\u1100\u1161\u11a8\uac00\u09c7<> ")
-SORTED = [chr(code) for code in range(0x110000) if unicodedata.combining(chr(code))]
+SORTED = [chr(code) for code in range(0x20000) if unicodedata.combining(chr(code))]  # none beyond
 MARKS = st.sampled_from(SORTED)
 HIDDEN = st.sampled_from(
     [chr(code) for kind in INVISIBLE.values() for first, last in kind for code in range(first, last + 1)]

@@ -276,6 +276,7 @@ def test_a_job_under_way_is_not_asked_live_too(
         run(replace(wanted, is_batch=False))
 
 
+@pytest.mark.slow  # test_label_kills has the same with live calls
 def test_ctrl_c_leaves_a_job_at_work_which_the_same_command_brings_in(
     serve: Serve, good: Script, articles: Any, batch: Any, run: Run, rows: Rows, worker: Worker
 ) -> None:

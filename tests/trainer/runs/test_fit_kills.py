@@ -14,9 +14,9 @@ from distillery_trainer.filters.scaffold import init_filter
 
 WORKER = Path(__file__).with_name("fit_kill_worker.py")
 QUICK = ["student.static.training.epochs=3", "cascade.probe.training.epochs=3", "cascade.probe.hidden=[8]"]
-SLOW = pytest.mark.slow
-KILLED = ["before_each_output", *(pytest.param(name, marks=SLOW) for name in
-                                  ("before_every_rename", "before_the_first_file", "from_outside"))]  # fmt: skip
+pytestmark = pytest.mark.slow  # test_tasks kills a chain of tasks within its process
+
+KILLED = ["before_each_output", "before_every_rename", "before_the_first_file", "from_outside"]
 OUTPUTS = {"splits.jsonl", "student", "calibration.json", "probe", "certificate.json", "predictions.jsonl", "eval.json",
            "report.html"}  # fmt: skip
 STAGES = ("split", "fit", "calibrate", "probe", "certify", "predict", "evaluate", "report")
@@ -80,7 +80,6 @@ def test_kills_came_before_each_output(worker: Worker) -> None:
     assert OUTPUTS | {"manifest.json", "training_metadata.json"} <= set(killed)
 
 
-@SLOW
 def test_kills_came_in_every_task_and_between_them(worker: Worker) -> None:
     killed = worker.happened("before_every_rename")["before_every_rename"]["killed"]
 
@@ -89,7 +88,6 @@ def test_kills_came_in_every_task_and_between_them(worker: Worker) -> None:
     assert in_work == {*STAGES}
 
 
-@SLOW
 def test_the_kill_before_the_first_file_came(worker: Worker) -> None:
     happened = worker.happened("before_the_first_file")
 
