@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILTER = filters/sustainability_technology/v3
 
-.PHONY: demo test lint types wheel uv clean
+.PHONY: demo test test-all test-floor test-interpreters lint types wheel uv clean
 
 ## score with the starter, then fit -> build -> score on what the repository ships: no torch, no download of a model, no GPU
 demo: .venv-demo/.installed
@@ -18,13 +18,29 @@ demo: .venv-demo/.installed
 test: .venv/.installed
 	.venv/bin/python -m pytest -n auto --dist loadfile
 
+## the sweeps too that take minutes, kills, real servers
+test-all: .venv/.installed
+	.venv/bin/python -m pytest -n auto --dist loadfile -m "slow or not slow"
+
+## the tests on the oldest versions that the three distributions allow
+test-floor: .venv-floor/.installed
+	.venv-floor/bin/python -m pytest -n auto --dist loadfile
+
+## the runtime's tests on every other interpreter that is installed
+test-interpreters: .venv/.installed
+	.venv/bin/python tests/interpreters.py
+
+## of the oldest syntax; a construct that is newer than Python 3.11 is an error
 lint: .venv/.installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/trainer lint
 
+## as each version of Python that we support reads them
 types: .venv/.installed
-	.venv/bin/mypy
+	.venv/bin/mypy --python-version 3.11
+	.venv/bin/mypy --python-version 3.12
+	.venv/bin/mypy --python-version 3.13
 
 ## the runtime's wheel by itself in a clean environment
 wheel: .venv/.installed
@@ -35,7 +51,7 @@ uv: .venv/.installed
 	.venv/bin/python tests/uv_install.py
 
 clean:
-	rm -rf .venv .venv-demo .demo dist build
+	rm -rf .venv .venv-demo .venv-floor .venv-3.* .demo dist build
 
 .venv/.installed: constraints.txt pyproject.toml trainer/pyproject.toml exporter/pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -46,4 +62,11 @@ clean:
 .venv-demo/.installed: constraints.txt pyproject.toml starter/pyproject.toml trainer/pyproject.toml exporter/pyproject.toml
 	$(PYTHON) -m venv .venv-demo
 	.venv-demo/bin/python $(PIP_INSTALL) -e ".[starter]" -e trainer -e exporter
+	touch $@
+
+.venv-floor/.installed: constraints-floor.txt pyproject.toml trainer/pyproject.toml exporter/pyproject.toml
+	$(PYTHON) -m venv .venv-floor
+	.venv-floor/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	.venv-floor/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-floor.txt \
+	  --group dev -e . -e "trainer[torch]" -e "exporter[torch,sign]"
 	touch $@

@@ -42,6 +42,7 @@ class Gemm:
         # Bound to the device, so that no run copies a matrix.
         self._product = ort.OrtValue.ortvalue_from_shape_and_type((shape[0], shape[2]), OUTPUT[kind], provider, 0)
         self._binding = self._session.io_binding()
+        self._activations = activations  # bound without a copy; onnxruntime 1.23 does not keep them alive
         self._binding.bind_ortvalue_input("x", ort.OrtValue.ortvalue_from_numpy(activations, provider, 0))
         self._binding.bind_ortvalue_output("y", self._product)
 
