@@ -16,7 +16,7 @@ from benchmarks.render_charts import Bar, Group, Series, bar_chart, line_chart
 from benchmarks.render_results import KINDS, Result, Results, read_results
 from benchmarks.render_svg import Drawing, ticks
 from benchmarks.render_targets import targets_table
-from benchmarks.render_text import figure, table
+from benchmarks.render_text import figure
 from benchmarks.render_training import sections
 from distillery_runtime import InputError
 
@@ -172,12 +172,6 @@ def test_ticks_begin_at_nought_and_reach_the_most_in_few_steps(most: float) -> N
 )
 def test_a_figure_has_three_digits(value: float | None, shown: str) -> None:
     assert figure(value) == shown
-
-
-def test_columns_of_numbers_are_aligned_to_the_right_and_bars_do_not_break_a_table() -> None:
-    shown = table(("name", "ms"), [["a|b", 1.5], ["c", None]])
-
-    assert shown == "| name | ms |\n| --- | ---: |\n| a\\|b | 1.50 |\n| c | – |\n"
 
 
 def test_the_losses_stand_with_their_differences_from_the_default() -> None:

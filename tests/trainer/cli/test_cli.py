@@ -163,10 +163,7 @@ def test_labels_that_are_not_there_end_with_2(new_filter: Path, capsys: pytest.C
     code = exit_code("fit", "--filter", "topic", "--labels", "missing.jsonl")
 
     assert code == 2
-    assert (
-        capsys.readouterr().err
-        == "--labels: missing.jsonl: no such file, expected JSON Lines (one JSON object a line)\n"
-    )
+    assert "--labels: missing.jsonl: no such file" in capsys.readouterr().err
 
 
 def test_a_run_folder_that_cannot_be_made_ends_with_2(new_filter: Path, labels: str, tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def test_what_the_test_articles_do_not_tell_is_not_met(evaluation: Evaluation) -
     (check,) = check_targets(Targets(recall_operating=0.1), found, "medium")
 
     assert not check.met
-    assert str(check) == "recall_operating: not known, no interval, expected at least 0.1"
+    assert "recall_operating: not known" in str(check)
+    assert "0.1" in str(check)
 
 
 def test_all_of_three_articles_found_is_no_proof_of_recall(evaluation: Evaluation) -> None:

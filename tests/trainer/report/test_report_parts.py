@@ -77,13 +77,10 @@ def lesson(gain: float, interval: tuple[float, float] | None, mae: float = 0.8) 
 @pytest.mark.parametrize(
     ("found", "begins"),
     [
-        (lesson(0.05, (0.02, 0.08)), "Yes. From 500 to 1,000 training articles the error of a ridge fell by 0.050"),
-        (lesson(0.01, (0.005, 0.02)), "Hardly."),
-        (lesson(0.05, (-0.01, 0.1)), "No gain can be seen."),
-        (
-            lesson(-0.02, (-0.05, 0.01)),
-            "No gain can be seen. From 500 to 1,000 training articles the error of a ridge rose",
-        ),
+        (lesson(0.05, (0.02, 0.08)), "Yes"),
+        (lesson(0.01, (0.005, 0.02)), "Hardly"),
+        (lesson(0.05, (-0.01, 0.1)), "No gain"),
+        (lesson(-0.02, (-0.05, 0.01)), "No gain"),
         (lesson(0.05, None), "There are too few"),
     ],
 )

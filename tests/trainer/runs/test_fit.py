@@ -138,8 +138,9 @@ def test_the_summary_shows_every_system_and_the_certificate(finished: FitRequest
     certificate = json.loads((finished.run_dir / "certificate.json").read_text())
     assert certificate["statement"] in summary.splitlines()
     total = json.loads((finished.run_dir / "eval.json").read_text())["parts"]["total"]
-    assert "".join(f"{system:>13}" for system in total) in summary
-    assert f"  {'total':<30}{9:>10}" + "".join(f"{part['mae']:>13.3f}" for part in total.values()) in summary
+    rows = [line.split() for line in summary.splitlines()]
+    assert any(row[-len(total) :] == [*total] for row in rows)
+    assert ["total", "9", *(f"{part['mae']:.3f}" for part in total.values())] in rows
 
 
 def test_the_metadata_repeats_sizes_and_error_of_the_evaluation(finished: FitRequest) -> None:
