@@ -22,7 +22,7 @@ from distillery_runtime.tokens import window
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny models are slower on several threads
 # Without a deadline, so that a busy machine fails no test. `make test-all` takes `thorough`.
-settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=30)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=20)
 settings.register_profile("thorough", derandomize=True, deadline=None, max_examples=300)
 settings.load_profile("repeatable")
 

@@ -22,7 +22,10 @@ from distillery_trainer.filters.overrides import apply_overrides, read_settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
-PARSERS = {"distillery": runtime_cli._parser, "trainer": trainer_cli._parser, "exporter": exporter_cli._parser}
+PARSERS = {
+    name: functools.cache(cli._parser)
+    for name, cli in (("distillery", runtime_cli), ("trainer", trainer_cli), ("exporter", exporter_cli))
+}
 ANY_FILTER = sorted(ROOT.glob("filters/*/v*/config.yaml"))[0].parent
 OF_OUR_OWN = re.compile(r"^(?:\.|(?:\./)?(?:trainer|exporter|gpu|starter))(?:\[[a-z,]+\])?$")
 

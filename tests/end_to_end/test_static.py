@@ -22,9 +22,10 @@ def made(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     folder = tmp_path_factory.mktemp("made")
     filter_folder = repository / "filters" / "sustainability_technology" / "v3"
     labels = [str(path) for path in sorted((filter_folder / "examples").glob("*.jsonl"))]
-    arguments = ["fit", "--filter", str(filter_folder), "--labels", *labels, "--backend", "static", "--epochs", "10"]
-    settings = ["--set", "cascade.target_miss_rate=0.3", "--set", "cascade.probe.training.epochs=5"]
-    assert trainer([*arguments, *settings, "--run-dir", str(folder / "run")]) == 0
+    arguments = ["fit", "--filter", str(filter_folder), "--labels", *labels, "--backend", "static"]
+    settings = ["cascade.target_miss_rate=0.3", "cascade.probe.training.epochs=5", "student.static.training.epochs=10"]
+    arguments += [part for setting in settings for part in ("--set", setting)]
+    assert trainer([*arguments, "--run-dir", str(folder / "run")]) == 0
     assert exporter(["build", str(folder / "run"), "--out", str(folder / "bundle")]) == 0
     return folder / "run", folder / "bundle"
 

@@ -85,10 +85,10 @@ def run(
     [
         {"num_key_value_heads": 1},
         {"num_key_value_heads": 2},
-        {"num_key_value_heads": 4},
+        pytest.param({"num_key_value_heads": 4}, marks=pytest.mark.slow),
         {"layer_types": [*reversed(MIXED[:3]), "full_attention"]},
-        {"layer_types": ["sliding_attention"] * 4},
-        {"layer_types": ["full_attention"], "num_hidden_layers": 1},
+        pytest.param({"layer_types": ["sliding_attention"] * 4}, marks=pytest.mark.slow),
+        pytest.param({"layer_types": ["full_attention"], "num_hidden_layers": 1}, marks=pytest.mark.slow),
         {"rope_parameters": LINEAR},
     ],
     ids=["one-kv", "two-kv", "all-kv", "full-last", "all-sliding", "one-layer", "linear-rope"],
@@ -236,7 +236,7 @@ def test_int8_is_nearer_than_int4(tmp_path: Path) -> None:
     assert np.abs(int8 - exact).mean() < np.abs(int4 - exact).mean()
 
 
-@pytest.mark.parametrize("shared", [1, 2, 4])
+@pytest.mark.parametrize("shared", [2, *(pytest.param(shared, marks=pytest.mark.slow) for shared in (1, 4))])
 def test_smoothing_changes_weights_and_no_answer(tmp_path: Path, shared: int) -> None:
     tiny(tmp_path, num_key_value_heads=shared)
     checkpoint = Checkpoint(tmp_path)

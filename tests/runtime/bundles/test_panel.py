@@ -141,7 +141,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
     ids=lambda siblings: "+".join(sibling.name for sibling in siblings),
 )
 def test_each_result_is_exactly_what_the_filters_own_scorer_gives(siblings: tuple[Sibling, ...], make: Make) -> None:
-    records = articles(400)
+    records = articles(120)
     paths = [make(sibling) for sibling in siblings]
     expected = list(zip(*[load(path).score_batch(records) for path in paths], strict=True))
 

@@ -277,7 +277,7 @@ def test_nothing_is_opened_that_was_not_checked(
     loaded = 0
 
     with swapping(bundle / name, other, tmp_path / "beside"):
-        for _ in range(60):
+        for _ in range(25):
             try:
                 scorer = load(bundle, threads=1)
             except BundleError:

@@ -137,7 +137,7 @@ def test_training_stops_when_patience_ends_and_gives_the_best_epoch(rows: Traini
 
 
 @pytest.mark.parametrize("checkpoint_steps", [1, 3, 1000])
-@pytest.mark.parametrize("last", [1, 4, 7, 20])
+@pytest.mark.parametrize("last", [1, *(pytest.param(last, marks=pytest.mark.slow) for last in (4, 7)), 20])
 def test_a_training_that_was_stopped_ends_with_the_same_bits(
     rows: TrainingRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint_steps: int, last: int
 ) -> None:
