@@ -18,7 +18,7 @@ demo: .venv-demo/.installed
 	.venv-demo/bin/distillery verify .demo/bundle
 	.venv-demo/bin/distillery score --bundle .demo/bundle --format table docs/demo-articles.jsonl
 
-## the tests, offline once installed, a file at a time on each core; a sample of each sweep, within four minutes of processor time
+## the tests, offline once installed, a file at a time on each core; a sample of each sweep
 test: .venv/.installed
 	.venv/bin/$(PYTEST)
 
