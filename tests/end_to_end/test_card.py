@@ -93,10 +93,6 @@ def test_the_words_carry_figures_certificate_and_limits(made: Path, card: ModelC
         "static token table of distillery-trainer (intfloat/multilingual-e5-small), licence mit",
     ]
     assert [words for words in wanted if words not in card.text] == []
-    assert [line.removeprefix("## ") for line in card.text.splitlines() if line.startswith("## ")] == [
-        "How to use it", "What it learnt from", "Quality", "Certificate", "Intended use and limits", "Licence",
-        "Sizes", "Export", "Lineage",
-    ]  # fmt: skip
 
 
 def test_the_three_lines_of_use_work_as_they_stand(

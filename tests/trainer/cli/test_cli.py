@@ -48,13 +48,6 @@ def test_help_is_printed_and_ends_with_0(command: tuple[str, ...], capsys: pytes
     assert capsys.readouterr().out.startswith(f"usage: {' '.join(['trainer', *command])}")
 
 
-def test_the_general_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    exit_code("--help")
-
-    out = capsys.readouterr().out
-    assert all(f"    {command} " in out for command in COMMANDS)
-
-
 def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("--version") == 0
     assert capsys.readouterr().out == f"distillery-trainer {__version__}\n"
