@@ -238,7 +238,7 @@ IN_A_RUN = [
 ]
 # The encoder is trained as the decoder is, and the probe's head as the static student's.
 TWINS = ("student.encoder.training.", "cascade.probe.training.", "cascade.probe.hidden.")
-DEAR = {"student", "passes", "probe", "bundle", "report"}  # a fit, a build or a report for each field
+COSTLY = {"student", "passes", "probe", "bundle", "report"}  # a fit, a build or a report for each field
 A_FEW = {  # one for each of them
     "student.decoder.training.learning_rate", "student.static.training.learning_rate", "cascade.probe.embedder",
     "student.decoder.training.recompute", "card.license", "operating_tier",
@@ -251,8 +251,8 @@ def sampled(paths: Sequence[str], is_observed: bool = True) -> list[Any]:  # Any
     params = []
     for path in paths:
         pattern = rule.paths if (rule := rule_for(path)) else path
-        is_dear = is_observed and rule is not None and bool(DEAR & set(rule.seen_in)) and path not in A_FEW
-        is_slow = pattern in seen or path.startswith(TWINS) or is_dear
+        is_costly = is_observed and rule is not None and bool(COSTLY & set(rule.seen_in)) and path not in A_FEW
+        is_slow = pattern in seen or path.startswith(TWINS) or is_costly
         params.append(pytest.param(path, marks=pytest.mark.slow if is_slow else ()))
         seen.add(pattern)
     return params
