@@ -29,7 +29,8 @@ from distillery_runtime.articles.jsonl import read_jsonl
 from distillery_runtime.articles.text import compose
 from distillery_runtime.bench.machine import this_machine
 from distillery_trainer.evaluate.baselines import static, tfidf_ridge
-from distillery_trainer.runs.run import Run, open_run
+from distillery_trainer.runs.opening import open_run
+from distillery_trainer.runs.run import Run
 
 THREADS = 1
 BEFORE = {"fit": "split", "probe": "calibrate"}  # a stage begins when the one before it has ended

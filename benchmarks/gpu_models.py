@@ -20,7 +20,7 @@ from distillery_exporter.graphs.precision import Plain
 from distillery_exporter.graphs.weights import Checkpoint
 from distillery_exporter.variants.models import FLOATS
 from distillery_runtime.format.variants import Device
-from distillery_runtime.spec.calibration import identity
+from distillery_runtime.spec.calibration import ReadOut, identity
 from distillery_runtime.tokens.window import TokenIds
 
 MAX_TOKENS = 512
@@ -65,7 +65,8 @@ class Subject:
             build_bert_encoder(path, weights, "mean", normalise=True, precision=precision)
             return
         count, scale = len(self.head), self.residual_scale if form == "cuda-fp16" else 1.0
-        maps = identity([f"d{i}" for i in range(count)])
+        plain = identity([f"d{i}" for i in range(count)])
+        maps = ReadOut(plain, plain)
         build_gemma_regressor(path, WithHead(weights, self.head), count, maps, MAX_TOKENS, precision, scale)
 
 

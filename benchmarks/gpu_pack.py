@@ -82,7 +82,7 @@ def pack(run: Run, articles: Path, count: int, out: Path) -> None:
         "max_tokens": MAX_TOKENS,
         "residual_scale": residual_scale(model.maxima, RESIDUAL_LIMIT),
         "spec": published_spec(run.spec),
-        "calibration": [m.model_dump(mode="json") for m in run.calibration().maps],
+        "calibration": [m.model_dump(mode="json") for m in run.read_out().maps.expected.maps],
     }
     (out / META).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

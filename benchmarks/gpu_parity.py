@@ -15,12 +15,14 @@ from benchmarks.parity_checks import alone, lengths, picked
 from benchmarks.parity_graphs import OUTPUTS
 from benchmarks.parity_result import Row
 from benchmarks.parity_texts import mixed_batches
-from distillery_exporter.variants.acceptance import compare, objections, refit
+from distillery_exporter.variants.acceptance import Route, compare, objections, refit
 from distillery_runtime.format.variants import REFERENCE
 from distillery_runtime.models.cuda import bucket_batches
 from distillery_runtime.models.session import Graph
 from distillery_runtime.models.stage import BATCH_TOKENS, INPUTS
+from distillery_runtime.spec.routing import Routing
 from distillery_runtime.tokens.window import TokenIds, pad, token_batches
+from distillery_trainer.data.predictions import Answers
 
 Rows = Sequence[TokenIds]
 Mask = NDArray[np.bool_]
@@ -92,9 +94,10 @@ def _gate_rows(subject: Subject, gate: Gate, reference: Floats, form: str, setti
     difference = float(np.abs(answers(contender, alone(some)) - answers(contender, together)).max())
 
     def on(mask: Mask, articles: str) -> Row:
-        before, after = gate.calibration.apply(reference[mask]), calibration.apply(raw[mask])
+        scores = (gate.calibration.apply(reference[mask]), calibration.apply(raw[mask]))
+        before, after = (Answers(s.astype(np.float64), s.astype(np.float64), np.zeros(len(s))) for s in scores)
         bad = int((~np.isfinite(raw)).sum())
-        found = compare(gate.spec, before, after, gate.labels[mask], difference, bad)
+        found = compare(gate.spec, before, after, gate.labels[mask], difference, bad, Route(Routing(None), None, None))
         why = "; ".join(objections(found))
         record: Row = {**found.record()}
         return {**_labels(subject, form, "gate"), "on": articles, **record, "objections": why, "passes": not why}

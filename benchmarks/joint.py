@@ -28,7 +28,7 @@ from distillery_runtime.articles.jsonl import read_jsonl
 from distillery_runtime.bench.machine import this_machine
 from distillery_trainer.data.split import SPLIT_VERSION
 from distillery_trainer.runs.compare import compare
-from distillery_trainer.runs.run import open_run
+from distillery_trainer.runs.opening import open_run
 
 THREADS = 1
 

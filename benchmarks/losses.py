@@ -29,7 +29,7 @@ from distillery_runtime.bench.machine import this_machine
 from distillery_runtime.spec.model import EncoderSettings, Loss
 from distillery_trainer.data.split import SPLIT_VERSION
 from distillery_trainer.runs.compare import compare
-from distillery_trainer.runs.run import open_run
+from distillery_trainer.runs.opening import open_run
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 REFERENCE: Loss = EncoderSettings().loss  # the default, which the others are compared with

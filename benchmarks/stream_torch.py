@@ -23,8 +23,9 @@ from distillery_runtime.articles.text import compose
 from distillery_runtime.bench.timing import Spread, spread
 from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.format.variants import REFERENCE
+from distillery_runtime.models.stage import StageOutput
 from distillery_runtime.scoring.cascade import CascadeRunner, Waiting
-from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.calibration import ReadOut
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.tokens.window import TokenIds, TokenWindow, pad
 from distillery_trainer.models.choose import STATIC, load_merged_decoder, load_student, reopen_embedder
@@ -39,19 +40,21 @@ Scoring = Callable[[Sequence[object]], list[Score]]
 
 @dataclass(frozen=True, slots=True)
 class TorchStage:
-    """A stage's model: token ids by `window`, raw outputs by `forward` and `head`, scores by `calibration`."""
+    """A stage's model: token ids by `window`, raw outputs by `forward` and `head`, answers by `read_out`."""
 
     window: TokenWindow
     forward: Forward
     head: Callable[[Floats], Floats]
-    calibration: Calibration
+    read_out: ReadOut
     padded_tokens: int
     batch: int
 
     def scores(self, rows: Sequence[TokenIds]) -> Floats:
-        """(N, D) float32 in [0, 10], in the rows' order, from batches in that order."""
+        """What decides, as `StageOutput.rows`, in the rows' order, from batches in that order."""
         parts = [self._run(rows[i : i + self.batch]) for i in range(0, len(rows), self.batch)]
-        return self.calibration.apply(self.head(np.concatenate(parts)))
+        raw = self.head(np.concatenate(parts))
+        expected, scores = self.read_out.apply(raw)
+        return StageOutput(raw, expected, scores).rows
 
     @torch.inference_mode()
     def _run(self, rows: Sequence[TokenIds]) -> Floats:
@@ -135,12 +138,14 @@ def open_torch_cascade(
     Raises:
         InputError: the run is not complete, or a model is gone.
     """
-    spec, maps = scorer.spec, open_bundle(bundle).calibration.stages
+    spec, calibration = scorer.spec, open_bundle(bundle).calibration
 
     def stage(name: str, window: TokenWindow, forward: Forward, head: Callable[[Floats], Floats]) -> TorchStage:
-        calibration = Calibration(tuple(maps[name][REFERENCE.name]))
+        read_out = calibration.read_out(name, REFERENCE.name)
+        if read_out is None:
+            raise ValueError(f"stage {name}: no calibration of {REFERENCE.name}")
         length = max(padded_tokens or 0, window.window.max_tokens)
-        return TorchStage(window, forward, head, calibration, length, batch)
+        return TorchStage(window, forward, head, read_out, length, batch)
 
     # Both keep their model to themselves, for they pad to the longest row. Any: so that they may be asked for it.
     embedder: Any = reopen_embedder(spec.cascade.probe, run / "probe")

@@ -14,7 +14,7 @@ from distillery_exporter.graphs.bert import build_bert_encoder
 from distillery_exporter.graphs.weights import Checkpoint, WeightSource
 from distillery_exporter.variants.models import Bert, Gemma, gemma_regressor
 from distillery_exporter.variants.models import Texts as ModelTexts
-from distillery_runtime.spec.calibration import Calibration, identity
+from distillery_runtime.spec.calibration import ReadOut, identity
 
 DIMENSIONS = 6
 HEAD = "score.weight"
@@ -61,9 +61,10 @@ def our_model(folder: Path, head: NDArray[np.float32] | None, texts: ModelTexts,
     return Bert(checkpoint, "mean", lambda path, precision, _: write(path, checkpoint, "mean", True, precision), texts)
 
 
-def plain_maps(count: int) -> Calibration:
+def plain_maps(count: int) -> ReadOut:
     """A calibration of `count` dimensions that only clips."""
-    return identity([f"d{i}" for i in range(count)])
+    maps = identity([f"d{i}" for i in range(count)])
+    return ReadOut(maps, maps)
 
 
 def our_graph(form: str, folder: Path, head: Path | None, work: Path, texts: Texts) -> Path:

@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.parity_result import Row
-from distillery_exporter.variants.acceptance import compare
+from distillery_exporter.variants.acceptance import Route, compare
 from distillery_runtime import FilterSpec, Score
+from distillery_runtime.spec.routing import Routing
+from distillery_trainer.data.predictions import Answers
 
 Floats = NDArray[np.float32]
 
@@ -21,7 +23,8 @@ def of_scores(spec: FilterSpec, expected: Floats, found: Floats) -> Row:
         expected: (N, D) float32 in [0, 10], columns in spec.dimensions order.
         found: (N, D) float32 in [0, 10], of the same articles.
     """
-    difference = compare(spec, expected, found, expected, 0.0, 0)
+    answers = [Answers(s.astype(np.float64), s.astype(np.float64), np.zeros(len(s))) for s in (expected, found)]
+    difference = compare(spec, answers[0], answers[1], expected, 0.0, 0, Route(Routing(None), None, None))
     return {
         "compared_articles": difference.articles,
         "mean_abs_to_fp32": difference.mae_to_fp32,

@@ -19,21 +19,24 @@ from distillery_exporter.variants.stage_models import (
 )
 from distillery_exporter.variants.trials import Trial, Written, open_written, trial_articles, try_variants
 from distillery_runtime.articles.text import compose
-from distillery_runtime.bundles.golden import CalibrationFile
+from distillery_runtime.bundles.golden import CalibrationFile, ReadOutMaps
 from distillery_runtime.bundles.load import load
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.format.variants import FORMS, REFERENCE
 from distillery_runtime.scoring.scorer import HybridScorer
+from distillery_runtime.spec.calibration import CalibrationMap, ReadOut
+from distillery_runtime.spec.routing import Routing
 from distillery_runtime.version import __version__
 from distillery_trainer.models.records import BaseRecord, Origin, origin, read_joint
-from distillery_trainer.runs.run import Run, open_run
+from distillery_trainer.runs.opening import open_run
+from distillery_trainer.runs.run import Run
 
 PARITY_ARTICLES = 32
 MEASURED_TEXTS = 96  # which a variant is fitted to
 VARIANTS = ("cpu-fp32", "cpu-int8")
 NEEDED = (  # of a run
     *("manifest.json", "config.resolved.yaml", "splits.jsonl", "student", "probe", "calibration.json"),
-    *("certificate.json", "eval.json"),
+    *("selection.json", "certificate.json", "eval.json"),
 )
 
 Say = Callable[[str], None]
@@ -52,7 +55,12 @@ def whole_run(folder: Path) -> Run:
     run, expected = open_run(folder), "as this fit made it (`trainer fit` makes it again)"
     if changed := [Problem(f"{folder}: stage {name}", "changed", expected) for name in run.changed()]:
         raise InputError("exporter build", changed)
-    _ = run.routing, run.evaluation, run.examples  # what cannot be read is refused before graphs are written
+    _ = (
+        run.routing,
+        run.selection,
+        run.evaluation,
+        run.examples,
+    )  # what cannot be read is refused before graphs are written
     return run
 
 
@@ -97,14 +105,14 @@ def _open_models(run: Run, folder: Path) -> list[StageModel]:
     texts = _measured_texts(run)
     return [
         open_probe(run.spec, run.folder, run.routing, texts, folder),
-        open_student(run.spec, run.folder, texts, folder),
+        open_student(run.spec, run.folder, Routing(None, run.read_out().chance), texts, folder),
     ]
 
 
 def _write_exact(run: Run, model: StageModel) -> Written:
     """Writes a stage in fp32."""
-    calibration = run.calibration(model.name)
-    return Written(model, model.write(REFERENCE.name, calibration), calibration)
+    read_out = run.read_out(model.name)
+    return Written(model, model.write(REFERENCE.name, read_out.maps), read_out)
 
 
 def _measured_texts(run: Run) -> list[str]:
@@ -139,7 +147,7 @@ def _check(run: Run, exact: Sequence[Written], texts: Sequence[str], say: Say) -
     reports = {}
     for item in exact:
         stage = open_written(item)
-        reports[stage.name] = check_stage(stage, references[stage.name], texts, item.calibration)
+        reports[stage.name] = check_stage(stage, references[stage.name], texts, item.read_out.maps)
     if merged is not None:
         reports[STUDENT]["merged_to_unmerged"] = merged
     for name, report in reports.items():
@@ -172,8 +180,10 @@ def _write_data(
     goldens = record_goldens(choose_goldens(run), (open_written(w) for each in kept for w in each), run.spec.text)
     (folder / "golden.jsonl").write_text("".join(f"{g.model_dump_json()}\n" for g in goldens), encoding="utf-8")
     _write_json(folder / "filter.json", published_spec(run.spec))
-    maps = {each[0].model.name: {w.entry.name: w.calibration.maps for w in each} for each in kept}
-    _write_json(folder / "calibration.json", CalibrationFile(schema_version=1, stages=maps).model_dump(mode="json"))
+    maps: dict[str, dict[str, tuple[CalibrationMap, ...] | ReadOutMaps]] = {
+        each[0].model.name: {w.entry.name: _maps(w.read_out.maps) for w in each} for each in kept
+    }
+    _write_json(folder / "calibration.json", CalibrationFile(schema_version=2, stages=maps).model_dump(mode="json"))
     left_out = [item for item, each in zip(exact, kept, strict=True) if item not in each]
     record = quality_record(run, exact, trials, parity, left_out)
     _write_json(folder / "quality.json", record)
@@ -186,7 +196,12 @@ def _write_data(
     entries = [each[0].model.entry([w.entry for w in each]) for each in kept]
     for item in left_out:
         item.model.remove(item.entry)
-    write_manifest(folder, run.spec, entries, lineage)
+    write_manifest(folder, run.spec, entries, run.selection, lineage)
+
+
+def _maps(read_out: ReadOut) -> ReadOutMaps:
+    """Both maps as `calibration.json` has them."""
+    return ReadOutMaps(expected=read_out.expected.maps, scores=read_out.scores.maps if read_out.scores else ())
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -17,7 +17,8 @@ from distillery_runtime.errors import BundleError, DistilleryError, InputError, 
 from distillery_runtime.format.signature import signature_path
 from distillery_runtime.format.variants import FORMS
 from distillery_runtime.version import __version__
-from distillery_trainer.runs.run import RUNS_FOLDER, files_of, latest_run
+from distillery_trainer.runs.opening import files_of, latest_run
+from distillery_trainer.runs.run import RUNS_FOLDER
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

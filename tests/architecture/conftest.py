@@ -37,8 +37,9 @@ from distillery_trainer.filters.reply import ParsedReply, applied
 from distillery_trainer.models.choose import load_student
 from distillery_trainer.models.static_embedder import TABLE_FOLDER
 from distillery_trainer.runs.fit import FitRequest, fit
+from distillery_trainer.runs.opening import open_run
 from distillery_trainer.runs.pipeline import Pipeline
-from distillery_trainer.runs.run import Run, open_run
+from distillery_trainer.runs.run import Run
 from distillery_trainer.runs.tasks import Task, task_keys
 from distillery_trainer.store.files import digest
 

@@ -14,7 +14,7 @@ from distillery_exporter.bundle.card import card_metadata
 from distillery_exporter.cli import main as exporter
 from distillery_trainer.cli.main import main as trainer
 from distillery_trainer.models.records import BaseRecord, Origin, origin
-from distillery_trainer.runs.run import open_run
+from distillery_trainer.runs.opening import open_run
 from distillery_trainer.store.files import digest
 
 STATED = ["--set", "card.license=apache-2.0", "--set", "card.language=[en, nl]"]

@@ -17,7 +17,7 @@ from distillery_trainer.data.articles import Pool
 from distillery_trainer.data.labels import read_labels
 from distillery_trainer.filters.scaffold import CONFIG
 from distillery_trainer.runs.distil import Distillation
-from distillery_trainer.runs.run import open_run
+from distillery_trainer.runs.opening import open_run
 
 pytest.importorskip("torch")
 

@@ -264,15 +264,16 @@ def number(value: float | None) -> str:
 
 def _table(what: str, rows: Iterable[tuple[str, SystemFigures]], tier: str) -> Iterator[str]:
     yield ""
-    yield f"| {what} | articles | MAE | Spearman of the overall | recall at {tier} | precision |"
-    yield "|---|---|---|---|---|---|"
+    finds = f"recall of finds ({tier}) | precision | F1 | average precision"
+    yield f"| {what} | articles | MAE | Spearman of the overall | {finds} |"
+    yield "|---|---|---|---|---|---|---|---|"
     for name, found in rows:
-        decisions = found.tiers[tier]
+        decisions = found.finds
         yield (
             f"| {name} | {found.n} | {found.mae:.3f}{_brackets(found.intervals['mae'])} | "
             f"{number(found.overall.spearman)} | "
-            f"{number(decisions.recall)}{_brackets(found.recall_interval(tier))} of {decisions.positives} | "
-            f"{number(decisions.precision)} |"
+            f"{number(decisions.recall)}{_brackets(found.intervals['recall'])} of {decisions.positives} | "
+            f"{number(decisions.precision)} | {number(decisions.f1)} | {number(found.average_precision)} |"
         )
     yield ""
 
@@ -319,9 +320,11 @@ def _results(run: Run, part: str, found: SystemFigures) -> Iterator[EvalResult]:
 
 def _figures(found: SystemFigures, tier: str) -> Iterator[tuple[str, str, float | None, Sequence[float] | None]]:
     """Metric of the Hub, name, value and interval; a value is None where it is not defined."""
-    decisions = found.tiers[tier]
+    decisions = found.finds
     yield "mae", "MAE, mean over dimensions", found.mae, found.intervals["mae"]
     yield "rmse", "RMSE over dimensions", found.rmse, None
     yield "spearmanr", "Spearman of the overall", found.overall.spearman, None
-    yield "recall", f"Recall at {tier}", decisions.recall, found.recall_interval(tier)
-    yield "precision", f"Precision at {tier}", decisions.precision, None
+    yield "recall", f"Recall at {tier}", decisions.recall, found.intervals["recall"]
+    yield "precision", f"Precision at {tier}", decisions.precision, found.intervals["precision"]
+    yield "f1", f"F1 at {tier}", decisions.f1, found.intervals["f1"]
+    yield "average_precision", f"Average precision at {tier}", found.average_precision, None

@@ -8,8 +8,18 @@ from pathlib import Path
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.format.integrity import file_digest
-from distillery_runtime.format.manifest import MANIFEST_NAME, FileEntry, FilterEntry, Manifest, Role, StageEntry, seal
+from distillery_runtime.format.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    FileEntry,
+    FilterEntry,
+    Manifest,
+    Role,
+    StageEntry,
+    seal,
+)
 from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.selection import Selection
 
 ROLES: Mapping[str, Role] = {
     "filter.json": "spec",
@@ -21,15 +31,18 @@ ROLES: Mapping[str, Role] = {
 }
 
 
-def write_manifest(folder: Path, spec: FilterSpec, stages: Sequence[StageEntry], lineage: Mapping[str, str]) -> None:
+def write_manifest(
+    folder: Path, spec: FilterSpec, stages: Sequence[StageEntry], selection: Selection, lineage: Mapping[str, str]
+) -> None:
     """Writes `bundle.json` for all files that are in the folder."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in paths:
         path.chmod(0o644)
     manifest = Manifest(
-        format_version=1,
+        format_version=FORMAT_VERSION,
         filter=FilterEntry(name=spec.name, version=spec.version),
         stages=tuple(stages),
+        selection=selection,
         lineage=dict(lineage),
         files=tuple(_entry(path, folder) for path in paths),
     )

@@ -27,7 +27,7 @@ from distillery_exporter.graphs.precision import Plain, Precision, lowest, scale
 from distillery_exporter.graphs.settings import BertSettings, read_settings
 from distillery_exporter.graphs.weights import WeightSource
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.calibration import ReadOut
 
 Pooling = Literal["mean", "cls"]
 
@@ -66,7 +66,7 @@ def build_bert_regressor(
     pooling: Pooling,
     head_weight: Floats,
     head_bias: Floats,
-    calibration: Calibration,
+    read_out: ReadOut,
     precision: Precision | None = None,
     centres: Floats | None = None,
 ) -> tuple[Path, ...]:
@@ -80,7 +80,7 @@ def build_bert_regressor(
         pooling: as in `build_bert_encoder`.
         head_weight: (D, H); (D * K, H) where the head gives the logits of K bins for each dimension.
         head_bias: as many as rows of `head_weight`.
-        calibration: D maps.
+        read_out: D maps of either kind.
         precision: as in `build_bert_encoder`; the head is in fp32.
         centres: (K,) the middles of the bins, or None where the head gives scores.
 
@@ -90,13 +90,13 @@ def build_bert_regressor(
     Raises:
         InputError: as in `build_bert_encoder`, or the shapes of head and calibration do not fit.
     """
-    check_outputs([(head_weight, head_bias)], calibration, centres)
+    check_outputs([(head_weight, head_bias)], read_out, centres)
     encoder = BertEncoder(GraphBuilder(path), checkpoint, pooling, precision or Plain())
     expected = (len(head_bias), encoder.settings.hidden_size)
     if head_weight.shape != expected:
         raise InputError("head", [Problem("weight", f"shape {head_weight.shape}", f"{expected}")])
     raw = add_linear_head(encoder.g, encoder.add(), head_weight, head_bias, centres)
-    return save_scorer(encoder.g, TOKEN_INPUTS, raw, calibration)
+    return save_scorer(encoder.g, TOKEN_INPUTS, raw, read_out)
 
 
 class BertEncoder:

@@ -20,7 +20,7 @@ from distillery_exporter.graphs.precision import Plain, Precision, Rows, joined,
 from distillery_exporter.graphs.settings import GemmaSettings, LayerType, read_settings
 from distillery_exporter.graphs.weights import HEAD, WeightSource
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.calibration import ReadOut
 
 _ADD_NORM = "SkipSimplifiedLayerNormalization"
 
@@ -29,7 +29,7 @@ def build_gemma_regressor(
     path: Path,
     checkpoint: WeightSource,
     dimensions: int,
-    calibration: Calibration,
+    read_out: ReadOut,
     max_tokens: int,
     precision: Precision | None = None,
     residual_scale: float = 1.0,
@@ -45,7 +45,7 @@ def build_gemma_regressor(
         checkpoint: a `gemma3_text` model with a head `score.weight` (D, H), or one with such an adapter merged; the
             head is (D * K, H) where it gives the logits of K bins for each dimension.
         dimensions: D.
-        calibration: D maps.
+        read_out: D maps of either kind.
         max_tokens: the longest input that the graph is made for; a longer one is an error when it runs.
         precision: how products are computed; fp32 by default. Norms and attention are in its `dtype`, the head in fp32.
         residual_scale: what the residual stream is divided by, a power of two; it changes no result, and keeps the
@@ -60,11 +60,11 @@ def build_gemma_regressor(
             incomplete; the arguments do not fit one another or the model.
     """
     decoder = GemmaDecoder(GraphBuilder(path), checkpoint, max_tokens, precision or Plain(), residual_scale)
-    if len(calibration.maps) != dimensions:
-        raise InputError("calibration", [Problem("maps", str(len(calibration.maps)), str(dimensions))])
+    if len(read_out.expected.maps) != dimensions:
+        raise InputError("calibration", [Problem("maps", str(len(read_out.expected.maps)), str(dimensions))])
     raw = decoder.add(dimensions, centres)
     checkpoint.check_complete()
-    return save_scorer(decoder.g, TOKEN_INPUTS, raw, calibration)
+    return save_scorer(decoder.g, TOKEN_INPUTS, raw, read_out)
 
 
 def build_gemma_encoder(

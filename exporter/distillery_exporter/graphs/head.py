@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.ports import POOLED, pooled_port, save_scorer
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.calibration import ReadOut
 
 Floats = NDArray[np.floating[Any]]  # Any: of whatever precision it was trained in
 Layer = tuple[Floats, Floats]
@@ -21,20 +21,22 @@ def build_head(
     mean: Floats,
     scale: Floats,
     layers: Sequence[Layer],
-    calibration: Calibration,
+    read_out: ReadOut,
     centres: Floats | None = None,
+    find: Layer | None = None,
 ) -> tuple[Path, ...]:
     """Writes the head as a graph of its own.
 
-    Input: `pooled` (B, H) float32. Outputs: `raw` (B, D) float32 and `scores` (B, D) float32 in [0, 10].
+    Input: `pooled` (B, H) float32. Outputs as in `ports.save_scorer`.
 
     Args:
         path: the model's file.
         mean: (H,) subtracted from the pooled state.
         scale: (H,) positive; what is left is divided by it.
         layers: each layer's weights (out, in) and bias (out,), with a ReLU between layers.
-        calibration: D maps, as many as the last layer has outputs, or sets of bins.
+        read_out: D maps of either kind, as many as the last layer has outputs, or sets of bins.
         centres: (K,) the middles of the bins whose logits the last layer gives, or None where it gives scores.
+        find: weight (1, H) and bias (1,) of a find head on the standardised state, or None.
 
     Returns:
         The files written.
@@ -42,29 +44,37 @@ def build_head(
     Raises:
         InputError: the shapes do not fit one another, or a scale is not positive.
     """
-    check_outputs(layers, calibration, centres)
+    count = check_outputs(layers, read_out, centres, find)
     g = GraphBuilder(path)
-    raw = add_head(g, POOLED, mean, scale, layers)
     if centres is not None:
-        raw = add_expectation(g, raw, len(calibration.maps), centres)
-    return save_scorer(g, (pooled_port(len(mean)),), raw, calibration)
+        raw = add_expectation(g, add_head(g, POOLED, mean, scale, layers), len(read_out.expected.maps), centres)
+    else:
+        raw = add_head(g, POOLED, mean, scale, layers, find)
+    return save_scorer(g, (pooled_port(len(mean)),), raw, read_out, count)
 
 
-def add_head(g: GraphBuilder, pooled_name: str, mean: Floats, scale: Floats, layers: Sequence[Layer]) -> str:
+def add_head(
+    g: GraphBuilder,
+    pooled_name: str,
+    mean: Floats,
+    scale: Floats,
+    layers: Sequence[Layer],
+    find: Layer | None = None,
+) -> str:
     """Adds the head's nodes; arguments and errors as in `build_head`.
 
     Returns:
-        The name of the raw outputs: (B, D) float32.
+        The name of the raw outputs: (B, D) float32, or (B, D + 1) with a find head.
     """
     problems = list(_problems(mean, scale, layers))
     if problems:
         raise InputError("head", problems)
     centred = g.op("Sub", [pooled_name, g.init(_float32(mean))])
-    hidden = g.op("Div", [centred, g.init(_float32(scale))])
+    hidden = standard = g.op("Div", [centred, g.init(_float32(scale))])
     for index, (weights, bias) in enumerate(layers):
         inputs = g.op("Relu", [hidden]) if index else hidden
         hidden = add_linear(g, inputs, weights, bias)
-    return hidden
+    return hidden if find is None else g.op("Concat", [hidden, add_linear(g, standard, *find)], axis=1)
 
 
 def add_linear(g: GraphBuilder, inputs: str, weights: Floats, bias: Floats) -> str:
@@ -97,16 +107,23 @@ def _float32(array: Floats) -> NDArray[np.float32]:
     return np.asarray(array, dtype=np.float32)
 
 
-def check_outputs(layers: Sequence[Layer], calibration: Calibration, centres: Floats | None = None) -> None:
+def check_outputs(
+    layers: Sequence[Layer], read_out: ReadOut, centres: Floats | None = None, find: Layer | None = None
+) -> int:
     """Sees that there is a calibration map for each output, or for each set of bins.
+
+    Returns:
+        How many raw outputs there are: one for each map, and one for a find head.
 
     Raises:
         InputError: there is not.
     """
+    maps = len(read_out.expected.maps)
     outputs, each = len(layers[-1][1]) if layers else 0, 1 if centres is None else len(centres)
-    if outputs != len(calibration.maps) * each:
-        expected = f"{len(calibration.maps) * each}, {each if each > 1 else 'one'} for each calibration map"
+    if outputs != maps * each:
+        expected = f"{maps * each}, {each if each > 1 else 'one'} for each calibration map"
         raise InputError("head", [Problem("layers[-1]", f"{outputs} outputs", expected)])
+    return maps + (find is not None)
 
 
 def _problems(mean: Floats, scale: Floats, layers: Sequence[Layer]) -> Iterator[Problem]:

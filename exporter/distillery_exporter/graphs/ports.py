@@ -7,8 +7,8 @@ import numpy as np
 from onnx import TensorProto
 
 from distillery_exporter.graphs.builder import GraphBuilder, Port
-from distillery_exporter.graphs.tables import add_calibration
-from distillery_runtime.spec.calibration import Calibration
+from distillery_exporter.graphs.tables import add_read_out
+from distillery_runtime.spec.calibration import ReadOut
 
 IDS = "input_ids"
 MASK = "attention_mask"
@@ -29,21 +29,26 @@ def save_encoder(g: GraphBuilder, pooled: str, width: int) -> tuple[Path, ...]:
     return g.save(TOKEN_INPUTS, [(pooled, pooled_port(width))])
 
 
-def save_scorer(g: GraphBuilder, inputs: Sequence[Port], raw: str, calibration: Calibration) -> tuple[Path, ...]:
-    """Calibrates `raw` and writes a graph with both as outputs.
+def save_scorer(
+    g: GraphBuilder, inputs: Sequence[Port], raw: str, read_out: ReadOut, outputs: int | None = None
+) -> tuple[Path, ...]:
+    """Reads `raw` out and writes a graph with it and both read-outs as outputs.
 
     Args:
         g: the graph.
         inputs: the graph's inputs.
-        raw: the tensor with the model's raw outputs, (B, D) float32, columns in the calibration's order.
-        calibration: D maps.
+        raw: the tensor with the model's raw outputs, (B, D) float32, columns in the read-out's order, or (B, D + 1)
+            with a find head's logit after them.
+        read_out: D maps of either kind.
+        outputs: columns of `raw`; None for D.
 
     Returns:
-        The files written. The outputs are `raw`, as given, and `scores`: (B, D) float32 in [0, 10].
+        The files written. The outputs are `raw`, as given, `expected` and `scores`: (B, D) float32 in [0, 10].
     """
-    shape = ("batch", len(calibration.maps))
-    scores = add_calibration(g, raw, calibration)
-    return g.save(inputs, [(raw, Port("raw", np.float32, shape)), (scores, Port("scores", np.float32, shape))])
+    count = len(read_out.expected.maps)
+    expected, scores = add_read_out(g, raw, read_out)
+    named = (("raw", raw, outputs or count), ("expected", expected, count), ("scores", scores, count))
+    return g.save(inputs, [(tensor, Port(name, np.float32, ("batch", width))) for name, tensor, width in named])
 
 
 def mean_weights(g: GraphBuilder, mask: str) -> str:

@@ -1,4 +1,4 @@
-"""A calibration as lookup tables in the graph: find the segment, gather its line, follow the line."""
+"""A read-out as lookup tables in the graph: find the segment, gather its line, follow the line."""
 
 from pathlib import Path
 
@@ -7,12 +7,34 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from distillery_exporter.graphs.builder import GraphBuilder, replace_tables
-from distillery_runtime.spec.calibration import Calibration, CalibrationMap
+from distillery_runtime.spec.calibration import Calibration, CalibrationMap, ReadOut
 
 EDGES, LINES = "calibration_edges", "calibration_lines"
+STEP_EDGES, STEP_LINES = "step_edges", "step_lines"
 
 
-def add_calibration(g: GraphBuilder, raw_name: str, calibration: Calibration) -> str:
+def add_read_out(g: GraphBuilder, raw_name: str, read_out: ReadOut) -> tuple[str, str]:
+    """Adds both maps of a read-out, as `ReadOut.apply` does.
+
+    Args:
+        g: the graph.
+        raw_name: (B, D) float32, or (B, D + 1) with a find head's logit, which is not read.
+        read_out: D maps each.
+
+    Returns:
+        The names of `expected` and `scores`: (B, D) float32 in [0, 10].
+    """
+    count = len(read_out.expected.maps)
+    scored = g.op("Slice", [raw_name, g.ints(0), g.ints(count), g.ints(1)])
+    expected = add_calibration(g, scored, read_out.expected)
+    if read_out.scores is None:
+        raise ValueError("a read-out without steps, expected one of format 2")
+    return expected, add_calibration(g, expected, read_out.scores, (STEP_EDGES, STEP_LINES))
+
+
+def add_calibration(
+    g: GraphBuilder, raw_name: str, calibration: Calibration, names: tuple[str, str] = (EDGES, LINES)
+) -> str:
     """Adds the nodes that turn raw outputs into scores, as `Calibration.apply` does, within 1e-6.
 
     Everything between the casts is float64: with float32 a step between two neighbouring knots is lost.
@@ -21,6 +43,7 @@ def add_calibration(g: GraphBuilder, raw_name: str, calibration: Calibration) ->
         g: the graph.
         raw_name: (B, D) float32, columns in the maps' order. A value that is NaN or infinite gives NaN.
         calibration: D maps.
+        names: of the two tables.
 
     Returns:
         The name of the scores: (B, D) float32 in [0, 10].
@@ -28,10 +51,10 @@ def add_calibration(g: GraphBuilder, raw_name: str, calibration: Calibration) ->
     edges, lines = _tables(calibration)
     rows = edges.shape[1] + 1
     raw = g.op("Cast", [raw_name], to=TensorProto.DOUBLE)
-    reached = g.op("GreaterOrEqual", [g.op("Unsqueeze", [raw, g.ints(2)]), g.init(edges[None], EDGES)])
+    reached = g.op("GreaterOrEqual", [g.op("Unsqueeze", [raw, g.ints(2)]), g.init(edges[None], names[0])])
     segment = g.op("ReduceSum", [g.op("Cast", [reached], to=TensorProto.INT64), g.ints(2)], keepdims=0)
     offsets = np.arange(len(edges), dtype=np.int64)[None] * rows
-    line = g.op("Gather", [g.init(lines, LINES), g.op("Add", [segment, g.const(offsets)])], axis=0)
+    line = g.op("Gather", [g.init(lines, names[1]), g.op("Add", [segment, g.const(offsets)])], axis=0)
     parts = g.multi("Split", [line, g.ints(1, 1, 1)], ("x0", "y0", "slope"), axis=2)
     x0, y0, slope = (g.op("Squeeze", [part, g.ints(2)]) for part in parts)
     score = g.op("Add", [g.op("Mul", [g.op("Sub", [raw, x0]), slope]), y0])

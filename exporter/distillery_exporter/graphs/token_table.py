@@ -20,7 +20,7 @@ from distillery_exporter.graphs.ports import (
     weighted_sum,
 )
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.calibration import ReadOut
 
 
 def build_static_encoder(path: Path, table_q8: NDArray[np.int8], scale: NDArray[np.float32]) -> tuple[Path, ...]:
@@ -51,16 +51,17 @@ def build_static_student(
     mean: Floats,
     scale: Floats,
     layers: Sequence[Layer],
-    calibration: Calibration,
+    read_out: ReadOut,
+    find: Layer | None = None,
 ) -> tuple[Path, ...]:
     """Writes encoder and head as one graph.
 
-    Inputs and table as in `build_static_encoder`; outputs, head and calibration as in `head.build_head`.
+    Inputs and table as in `build_static_encoder`; outputs, head and read-out as in `head.build_head`.
     """
-    check_outputs(layers, calibration)
+    count = check_outputs(layers, read_out, find=find)
     g = GraphBuilder(path)
-    raw = add_head(g, _add_encoder(g, table_q8, table_scale), mean, scale, layers)
-    return save_scorer(g, TOKEN_INPUTS, raw, calibration)
+    raw = add_head(g, _add_encoder(g, table_q8, table_scale), mean, scale, layers, find)
+    return save_scorer(g, TOKEN_INPUTS, raw, read_out, count)
 
 
 def _add_encoder(g: GraphBuilder, table_q8: NDArray[np.int8], scale: NDArray[np.float32]) -> str:

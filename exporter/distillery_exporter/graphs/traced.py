@@ -31,7 +31,7 @@ from distillery_exporter.graphs.ports import (
 from distillery_exporter.graphs.settings import BertSettings, GemmaSettings
 from distillery_exporter.graphs.weights import HEAD, Checkpoint, WeightSource
 from distillery_runtime.errors import InputError, Problem, ProviderError
-from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.calibration import ReadOut
 from distillery_trainer.models.choose import import_torch_side
 
 _SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
@@ -69,7 +69,7 @@ def build_traced_encoder_regressor(
     pooling: Pooling,
     head_weight: Floats,
     head_bias: Floats,
-    calibration: Calibration,
+    read_out: ReadOut,
     centres: Floats | None = None,
 ) -> tuple[Path, ...]:
     """Writes any encoder with a linear head on its pooled state; ports and arguments as `build_bert_regressor`.
@@ -81,20 +81,20 @@ def build_traced_encoder_regressor(
         InputError: as `build_traced_encoder`, or the shapes of head and calibration do not fit.
         ProviderError: torch, transformers or onnxscript is not installed.
     """
-    check_outputs([(head_weight, head_bias)], calibration, centres)
+    check_outputs([(head_weight, head_bias)], read_out, centres)
     g = GraphBuilder(path)
     pooled, width = _add_pooled(g, path, checkpoint, pooling)
     if head_weight.shape != (len(head_bias), width):
         raise InputError("head", [Problem("weight", f"shape {head_weight.shape}", f"({len(head_bias)}, {width})")])
     raw = add_linear_head(g, pooled, head_weight, head_bias, centres)
-    return save_scorer(g, TOKEN_INPUTS, raw, calibration)
+    return save_scorer(g, TOKEN_INPUTS, raw, read_out)
 
 
 def build_traced_decoder_regressor(
     path: Path,
     checkpoint: WeightSource,
     dimensions: int,
-    calibration: Calibration,
+    read_out: ReadOut,
     max_tokens: int,
     centres: Floats | None = None,
 ) -> tuple[Path, ...]:
@@ -108,15 +108,15 @@ def build_traced_decoder_regressor(
             arguments do not fit one another or the model.
         ProviderError: torch, transformers or onnxscript is not installed.
     """
-    if len(calibration.maps) != dimensions:
-        raise InputError("calibration", [Problem("maps", str(len(calibration.maps)), str(dimensions))])
+    if len(read_out.expected.maps) != dimensions:
+        raise InputError("calibration", [Problem("maps", str(len(read_out.expected.maps)), str(dimensions))])
     g = GraphBuilder(path)
     pooled, width = _add_last(g, path, checkpoint, max_tokens)
     outputs = dimensions * (1 if centres is None else len(centres))
     head = checkpoint.get(HEAD, (outputs, width))
     checkpoint.check_complete()
     raw = add_linear_head(g, pooled, head, np.zeros(outputs, np.float32), centres)
-    return save_scorer(g, TOKEN_INPUTS, raw, calibration)
+    return save_scorer(g, TOKEN_INPUTS, raw, read_out)
 
 
 def build_traced_decoder(path: Path, checkpoint: WeightSource, max_tokens: int) -> tuple[Path, ...]:

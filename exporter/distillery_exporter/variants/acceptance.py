@@ -1,7 +1,8 @@
 """The decision gate: what another form of a model changes against fp32, and whether it may be used in its place."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,11 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.calibration import Calibration, CalibrationMap
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.routing import Routing
-from distillery_runtime.spec.verdict import Verdict, decide, round_scores
+from distillery_runtime.spec.verdict import decide, gate_limit, round_scores
+from distillery_trainer.data.predictions import Answers
 
 Scores = NDArray[np.floating]
+Matrix = NDArray[np.float64]
 
 LEAST_SPEARMAN = 0.99
 MOST_LABEL_MAE = 1.01
@@ -27,6 +30,7 @@ MOST_BATCH_DIFFERENCE = 0.1
 # Whoever is nearer to a boundary than this may fall on either side of it; whoever is farther should not.
 NEAR = 0.25
 _SMALLEST_SPREAD = 1e-6
+SMALLEST = 1e-6  # chance, as rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class Comparison:
     `spearman_uncapped`: the same of the weighted mean of scores, before a gatekeeper caps it: a cap puts many articles
     at one value, and whoever comes just above it passes half of them.
     `label_mae`, `label_mae_fp32`: to the oracle's labels. `tier_flips`, `gatekeeper_flips`: articles with another tier,
-    another gatekeeper, of those that the stage answers with either form. `route_flips`: articles that one form answers
+    another gatekeeper, of those that the stage answers with either form. `selection_flips`: those selected by one form
+    alone, by the stage that selects. `route_flips`: articles that one form answers
     and the other hands on. `far_flips`: flips of any kind farther than 0.25 from every boundary. `dropped`: wanted
     articles that only the variant keeps from the next stage. `batch_difference`: the largest difference of a raw output
     alone and in a batch. `non_finite`: raw values.
@@ -51,6 +56,7 @@ class Comparison:
     label_mae_fp32: float
     tier_flips: int
     gatekeeper_flips: int
+    selection_flips: int
     route_flips: int
     far_flips: int
     dropped: int
@@ -64,68 +70,93 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which articles a stage hands on.
+    """Which articles a stage hands on, and which it would select.
 
-    `wanted`: (N,) bool, the articles that the next stage places at or above the operating tier.
+    `wanted`: (N,) bool, the articles that the last stage selects; None for the last stage itself, which answers every
+    article. `selects_from`: the chance from which articles are selected, None where they are by their tier.
     """
 
     routing: Routing
-    wanted: NDArray[np.bool_]
+    wanted: NDArray[np.bool_] | None
+    selects_from: float | None
+
+    def select(self, chosen: NDArray[np.bool_]) -> "Route":
+        """The articles of a mask."""
+        return replace(self, wanted=None if self.wanted is None else self.wanted[chosen])
 
 
 def compare(
     spec: FilterSpec,
-    reference: Scores,
-    candidate: Scores,
+    reference: Answers,
+    candidate: Answers,
     labels: Scores,
     batch_difference: float,
     non_finite: int,
-    route: Route | None = None,
+    route: Route,
 ) -> Comparison:
-    """Compares a variant's scores with those of fp32.
+    """Compares a variant's answers with those of fp32.
 
     Args:
         spec: the filter.
-        reference: (N, D) fp32's scores in [0, 10], columns in the spec's dimension order, N at least 1.
-        candidate: (N, D) the variant's scores on the same articles.
+        reference: fp32's answers on N articles, N at least 1.
+        candidate: the variant's on the same articles.
         labels: (N, D) the oracle's.
         batch_difference: the largest difference found between a raw output alone and in a batch.
         non_finite: how many raw outputs were not finite.
-        route: where the stage hands on; None for the last stage, which answers every article.
+        route: where the stage hands on and selects.
 
     Raises:
         InputError: the shapes differ, or there is no article.
         ModelError: a score is not a number in [0, 10].
     """
-    if not len(reference) or not reference.shape == candidate.shape == labels.shape:
-        shapes = f"shapes {reference.shape}, {candidate.shape}, {labels.shape}"
+    if not len(labels) or not reference.scores.shape == candidate.scores.shape == labels.shape:
+        shapes = f"shapes {reference.scores.shape}, {candidate.scores.shape}, {labels.shape}"
         raise InputError("gate", [Problem("scores, labels", shapes, "the same (N, D), N at least 1")])
-    before, after = round_scores(reference), round_scores(candidate)
+    before, after = round_scores(reference.scores), round_scores(candidate.scores)
     verdicts = [(decide(old, spec), decide(new, spec)) for old, new in zip(before, after, strict=True)]
-    routes = np.array([
-        [_hands_on(row, verdict, route, spec) for row, verdict in zip(rows, pair, strict=True)]
-        for rows, pair in zip(zip(before, after, strict=True), verdicts, strict=True)
-    ])  # fmt: skip
+    overall = np.array([[pair[side].overall for side in (0, 1)] for pair in verdicts])
+    chance = np.stack([reference.chance, candidate.chance], axis=1)
+    routes, selections = _routes(overall, chance, route, spec), _selections(overall, chance, route, spec)
     answered, moved = ~routes.all(axis=1), routes[:, 0] != routes[:, 1]
     tiers = answered & np.array([old.tier != new.tier for old, new in verdicts])
     gates = answered & np.array([old.gatekeeper != new.gatekeeper for old, new in verdicts])
+    chosen = selections[:, 0] != selections[:, 1]
     weights = np.array([dimension.weight for dimension in spec.dimensions])
-    near = np.array([_is_near(row, old, spec, route) for row, (old, _) in zip(before, verdicts, strict=True)])
+    rows = zip(before, overall[:, 0], reference.chance, strict=True)
+    near = np.array([_is_near(row, float(own), float(odds), spec, route) for row, own, odds in rows])
     return Comparison(
         articles=len(before),
         mae_to_fp32=float(np.abs(after - before).mean()),
-        spearman=_spearman(*(np.array([pair[side].overall for pair in verdicts]) for side in (0, 1))),
-        spearman_uncapped=_spearman(before @ weights, after @ weights),
+        spearman=_spearman(overall[:, 0], overall[:, 1]),
+        spearman_uncapped=_spearman(reference.expected @ weights, candidate.expected @ weights),
         label_mae=float(np.abs(after - labels).mean()),
         label_mae_fp32=float(np.abs(before - labels).mean()),
         tier_flips=int(tiers.sum()),
         gatekeeper_flips=int(gates.sum()),
+        selection_flips=int(chosen.sum()),
         route_flips=int(moved.sum()),
-        far_flips=int(((tiers | gates | moved) & ~near).sum()),
-        dropped=int((moved & routes[:, 0] & route.wanted).sum()) if route else 0,
+        far_flips=int(((tiers | gates | moved | chosen) & ~near).sum()),
+        dropped=0 if route.wanted is None else int((moved & routes[:, 0] & route.wanted).sum()),
         batch_difference=batch_difference,
         non_finite=non_finite,
     )
+
+
+def _routes(overall: Matrix, chance: Matrix, route: Route, spec: FilterSpec) -> NDArray[np.bool_]:
+    """Whether either form hands each article on: (N, 2); the last stage none."""
+    if route.wanted is None:
+        return np.zeros(overall.shape, np.bool_)
+    at = math.inf if route.selects_from is None else route.selects_from
+    pairs = zip(chance.reshape(-1).tolist(), overall.reshape(-1).tolist(), strict=True)
+    found = [route.routing.hands_on(odds, own, spec.operating_overall, at) for odds, own in pairs]
+    return np.array(found, np.bool_).reshape(overall.shape)
+
+
+def _selections(overall: Matrix, chance: Matrix, route: Route, spec: FilterSpec) -> NDArray[np.bool_]:
+    """Whether either form selects each article: (N, 2); a stage that hands such articles on none."""
+    if route.wanted is not None:
+        return np.zeros(overall.shape, np.bool_)
+    return overall >= spec.operating_overall if route.selects_from is None else chance >= route.selects_from
 
 
 def objections(found: Comparison) -> list[str]:
@@ -144,7 +175,8 @@ def _objections(found: Comparison) -> Iterator[str]:
     if not found.label_mae <= MOST_LABEL_MAE * found.label_mae_fp32:
         yield f"label MAE {found.label_mae:.4f}, expected at most {MOST_LABEL_MAE} x fp32's {found.label_mae_fp32:.4f}"
     tier, other = (max(1, int(share * found.articles)) for share in (MOST_TIER_FLIPS, MOST_OTHER_FLIPS))
-    flips = (("tier", found.tier_flips, tier), ("gatekeeper", found.gatekeeper_flips, other))
+    flips = (("tier", found.tier_flips, tier), ("gatekeeper", found.gatekeeper_flips, other),
+             ("selection", found.selection_flips, tier))  # fmt: skip
     for what, count, most in (*flips, ("route", found.route_flips, other)):
         if count > most:
             yield f"{count} {what} flips on {found.articles} articles, expected at most {most}"
@@ -186,18 +218,25 @@ def _moved(old: CalibrationMap, said: NDArray[np.float64], meant: NDArray[np.flo
     )
 
 
-def _hands_on(scores: NDArray[np.float64], verdict: Verdict, route: Route | None, spec: FilterSpec) -> bool:
-    """Whether the stage hands an article on; the last one none."""
-    return route is not None and route.routing.hands_on(scores.tolist(), verdict.overall, spec.operating_overall)
-
-
-def _is_near(scores: NDArray[np.float64], verdict: Verdict, spec: FilterSpec, route: Route | None) -> bool:
-    """Whether an article is near to a tier's or a gatekeeper's boundary, or to where it is handed on."""
+def _is_near(scores: Matrix, overall: float, chance: float, spec: FilterSpec, route: Route) -> bool:
+    """Whether an article is near to a tier's or a gatekeeper's boundary, or to where it is handed on or selected."""
     by_name = dict(zip(spec.dimension_names, scores.tolist(), strict=True))
-    gaps = [abs(verdict.overall - tier.min_overall) for tier in spec.tiers if tier.min_overall > 0]
-    gaps += [abs(by_name[gate.dimension] - gate.below) for gate in spec.gatekeepers]
-    gaps += [route.routing.margin(scores.tolist(), verdict.overall)] if route else []
+    gaps = [abs(overall - tier.min_overall) for tier in spec.tiers if tier.min_overall > 0]
+    gaps += [abs(by_name[gate.dimension] - gate_limit(gate.below, spec.oracle.step)) for gate in spec.gatekeepers]
+    gaps += [_margin(route, chance, at) for at in (route.routing.threshold, route.selects_from) if at is not None]
     return min(gaps, default=10.0) <= NEAR
+
+
+def _margin(route: Route, chance: float, at: float) -> float:
+    """By how many points, at least, the values that a chance is made from lie from where it crosses a threshold."""
+    model = route.routing.model
+    slope = sum(map(abs, model.weights)) if model else 0.0
+    return abs(_log_odds(chance) - _log_odds(at)) / slope if slope else math.inf
+
+
+def _log_odds(chance: float) -> float:
+    kept = min(max(chance, SMALLEST), 1 - SMALLEST)
+    return math.log(kept / (1 - kept))
 
 
 def _spearman(before: Scores, after: Scores) -> float | None:

@@ -31,7 +31,7 @@ from distillery_exporter.graphs.watching import AddModel, Grams, InTurn, Maxima,
 from distillery_exporter.graphs.weights import HEAD, Checkpoint, MergedCheckpoint, Weights, WeightSource
 from distillery_runtime.bench.figures import Work
 from distillery_runtime.format.variants import FORMS, REFERENCE
-from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.calibration import ReadOut
 from distillery_runtime.spec.model import FilterSpec, ProbeSettings
 from distillery_runtime.tokens.window import TokenIds
 from distillery_trainer.models.adapters import normalise_keys
@@ -85,22 +85,22 @@ class Model(Protocol):
     def work(self) -> Work | None:
         """Its multiply-adds, where they are known."""
 
-    def write(self, path: Path, variant: str, calibration: Calibration) -> None:
-        """Writes its graph as one of its forms. A graph that ends in a pooled state has no use for the calibration."""
+    def write(self, path: Path, variant: str, read_out: ReadOut) -> None:
+        """Writes its graph as one of its forms. A graph that ends in a pooled state has no use for the read-out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exact:
     """A model with one form, fp32."""
 
-    build: Callable[[Path, Calibration], object]
+    build: Callable[[Path, ReadOut], object]
     work: Work | None = None
     forms: tuple[str, ...] = (REFERENCE.name,)
 
-    def write(self, path: Path, variant: str, calibration: Calibration) -> None:
+    def write(self, path: Path, variant: str, read_out: ReadOut) -> None:
         """As in `Model`."""
         del variant
-        self.build(path, calibration)
+        self.build(path, read_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Bert:
 
     checkpoint: Checkpoint
     pooling: Pooling
-    build: Callable[[Path, Precision, Calibration], object]
+    build: Callable[[Path, Precision, ReadOut], object]
     texts: Texts
     forms: tuple[str, ...] = EVERY
 
@@ -118,9 +118,9 @@ class Bert:
         """As in `Model`."""
         return bert_work(self.checkpoint.config, self.checkpoint.where)
 
-    def write(self, path: Path, variant: str, calibration: Calibration) -> None:
+    def write(self, path: Path, variant: str, read_out: ReadOut) -> None:
         """As in `Model`."""
-        self.build(path, _precision(variant, self._add, self.texts), calibration)
+        self.build(path, _precision(variant, self._add, self.texts), read_out)
 
     def _add(self, g: GraphBuilder, precision: Precision) -> BertEncoder:
         return BertEncoder(g, self.checkpoint, self.pooling, precision)
@@ -132,7 +132,7 @@ class Gemma:
 
     source: WeightSource
     max_tokens: int
-    build: Callable[[Path, WeightSource, Precision, float, Calibration], object]
+    build: Callable[[Path, WeightSource, Precision, float, ReadOut], object]
     texts: Texts
     forms: tuple[str, ...] = EVERY
 
@@ -141,7 +141,7 @@ class Gemma:
         """As in `Model`."""
         return gemma_work(self.source.config, self.source.where)
 
-    def write(self, path: Path, variant: str, calibration: Calibration) -> None:
+    def write(self, path: Path, variant: str, read_out: ReadOut) -> None:
         """As in `Model`."""
         source, scale = self.source, 1.0
         if variant == "cpu-int8":
@@ -149,7 +149,7 @@ class Gemma:
             source = SmoothedGemma(source, settings, self.maxima)
         elif variant == "cuda-fp16":
             scale = residual_scale(self.maxima, RESIDUAL_LIMIT)
-        self.build(path, source, _precision(variant, partial(self._add, source), self.texts), scale, calibration)
+        self.build(path, source, _precision(variant, partial(self._add, source), self.texts), scale, read_out)
 
     @cached_property
     def maxima(self) -> dict[str, Weights]:
@@ -194,7 +194,7 @@ def gemma_regressor(
 ) -> Gemma:
     """A Gemma-3 model with its head, from token ids to scores; arguments as in `build_gemma_regressor`."""
 
-    def build(path: Path, weights: WeightSource, precision: Precision, scale: float, maps: Calibration) -> object:
+    def build(path: Path, weights: WeightSource, precision: Precision, scale: float, maps: ReadOut) -> object:
         return build_gemma_regressor(path, weights, dimensions, maps, max_tokens, precision, scale, centres)
 
     return Gemma(source, max_tokens, build, texts)
@@ -220,7 +220,7 @@ def _pooled_decoder(spec: FilterSpec, source: Path, texts: Texts) -> Model:
     if not is_hand_written(base.config):
         return Exact(lambda path, _: build_traced_decoder(path, merged, most))
 
-    def build(path: Path, weights: WeightSource, precision: Precision, scale: float, _: Calibration) -> object:
+    def build(path: Path, weights: WeightSource, precision: Precision, scale: float, _: ReadOut) -> object:
         return build_gemma_encoder(path, weights, most, precision, scale)
 
     return Gemma(merged, most, build, texts)
@@ -235,7 +235,7 @@ def _linear(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> Head:
 def _static(source: Path) -> Model:
     table, head = load_file(source / "table.safetensors"), load_head(source / "head.safetensors")
     values = (table["table"], table["scale"], head.mean, head.scale, head.layers)
-    return Exact(lambda path, maps: build_static_student(path, *values, maps))
+    return Exact(lambda path, maps: build_static_student(path, *values, maps, head.find))
 
 
 def _encoder(source: Path, texts: Texts) -> Model:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from distillery_runtime.errors import ModelError
 from distillery_runtime.models.stage import Stage
-from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.spec.calibration import ReadOut
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.models.choose import load_merged_decoder, load_student, reopen_embedder
 from distillery_trainer.models.heads import load_head
@@ -21,7 +21,7 @@ Report = dict[str, float | int]
 Matrix = NDArray[np.float32]
 
 
-def check_stage(stage: Stage, expected: Matrix, texts: Sequence[str], calibration: Calibration) -> Report:
+def check_stage(stage: Stage, expected: Matrix, texts: Sequence[str], read_out: ReadOut) -> Report:
     """Compares a stage's graphs with the raw outputs of the model that was trained.
 
     Args:
@@ -29,7 +29,7 @@ def check_stage(stage: Stage, expected: Matrix, texts: Sequence[str], calibratio
 
     Returns:
         The largest differences found: one text at a time, in padded batches of 16 of mixed lengths, and of the graph's
-        scores from `numpy.interp` on its raw outputs.
+        read-outs from `numpy.interp`.
 
     Raises:
         ModelError: a difference is above 1e-3 in raw outputs, or above 1e-6 in calibration.
@@ -41,7 +41,7 @@ def check_stage(stage: Stage, expected: Matrix, texts: Sequence[str], calibratio
         "articles": len(texts),
         "batch_1": _largest(np.concatenate([o.raw for o in alone]), expected),
         f"batch_{BATCH}_padded": _largest(np.concatenate([o.raw for o in batches]), expected),
-        "calibration": max(_largest(o.scores, calibration.apply(o.raw)) for o in [*alone, *batches]),
+        "calibration": max(float(read_out.differences(o.raw, o.expected, o.scores).max()) for o in [*alone, *batches]),
     }
     worst = max(report["batch_1"], report[f"batch_{BATCH}_padded"])
     if not worst <= RAW_TOLERANCE or not report["calibration"] <= CALIBRATION_TOLERANCE:

@@ -9,8 +9,8 @@ from pathlib import Path
 from distillery_exporter.graphs.head import build_head
 from distillery_exporter.graphs.tables import replace_calibration
 from distillery_exporter.variants.models import Model, OutputHead, Texts, backbone, probe_encoder, student
-from distillery_runtime.format.manifest import RouterEntry, StageEntry, VariantEntry
-from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.format.manifest import ChanceEntry, StageEntry, VariantEntry
+from distillery_runtime.spec.calibration import Calibration, ReadOut
 from distillery_runtime.spec.model import FilterSpec, Window
 from distillery_runtime.spec.routing import Routing
 from distillery_runtime.tokens.window import TokenWindow
@@ -33,19 +33,19 @@ class StageModel:
     model: Model
     head: OutputHead | None = None
 
-    def write(self, variant: str, calibration: Calibration) -> VariantEntry:
+    def write(self, variant: str, read_out: ReadOut) -> VariantEntry:
         """Writes the stage's graphs in one of its model's forms."""
         parts = ("",) if self.head is None else ("-encoder", "-head")
         graphs = tuple(f"{self.name}/{variant}{part}.onnx" for part in parts)
-        self.model.write(self.bundle / graphs[0], variant, calibration)
+        self.model.write(self.bundle / graphs[0], variant, read_out)
         if self.head is not None:
             head = self.head.head
             path = self.bundle / graphs[1]
-            build_head(path, head.mean, head.scale, head.layers, calibration, self.head.centres)
+            build_head(path, head.mean, head.scale, head.layers, read_out, self.head.centres, head.find)
         return VariantEntry(name=variant, graphs=graphs)
 
     def recalibrate(self, variant: VariantEntry, calibration: Calibration) -> None:
-        """Gives a written variant another calibration, of as many knots."""
+        """Gives a written variant other maps to `expected`, of as many knots."""
         replace_calibration(self.bundle / variant.graphs[-1], calibration)
 
     def remove(self, variant: VariantEntry) -> None:
@@ -56,7 +56,7 @@ class StageModel:
 
     def entry(self, variants: Sequence[VariantEntry]) -> StageEntry:
         """The stage as the manifest has it."""
-        router = self.routing.router
+        chance = self.routing.model
         return StageEntry(
             name=self.name,
             tokenizer=f"{self.name}/tokenizer.json",
@@ -64,12 +64,12 @@ class StageModel:
             prefix=self.prefix,
             threshold=self.routing.threshold,
             variants=tuple(variants),
-            router=RouterEntry(weights=router.weights, intercept=router.intercept) if router else None,
+            chance=ChanceEntry(weights=chance.weights, intercept=chance.intercept) if chance else None,
         )
 
 
 def open_probe(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[str], bundle: Path) -> StageModel:
-    """The probe of a run, its tokenizer copied to the bundle's folder; `texts` as for `open_student`."""
+    """The probe of a run, its tokenizer copied to the bundle's folder; arguments as for `open_student`."""
     settings = spec.cascade.probe
     embedder = reopen_embedder(settings, run / PROBE)
     _copy_tokenizer(embedder.folder, bundle / PROBE)
@@ -80,7 +80,7 @@ def open_probe(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[st
     return StageModel(PROBE, bundle, settings.window, prefix, routing, model, head)
 
 
-def open_student(spec: FilterSpec, run: Path, texts: Sequence[str], bundle: Path) -> StageModel:
+def open_student(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[str], bundle: Path) -> StageModel:
     """The student of a run, its tokenizer copied to the bundle's folder.
 
     One that shares its backbone with other filters' students is written in two graphs, the first of which is the same
@@ -89,6 +89,7 @@ def open_student(spec: FilterSpec, run: Path, texts: Sequence[str], bundle: Path
     Args:
         spec: the filter.
         run: the run's folder.
+        routing: its chance model, and no threshold.
         texts: some that it was trained on, which a variant is fitted to.
         bundle: the bundle's folder.
     """
@@ -98,7 +99,7 @@ def open_student(spec: FilterSpec, run: Path, texts: Sequence[str], bundle: Path
     reader = TokenWindow(source / "tokenizer.json", window, prefix)
     read = Texts(lambda: reader.encode(texts), bundle)
     model, head = backbone(spec, source, read) if read_joint(source) else (student(spec, source, read), None)
-    return StageModel(STUDENT, bundle, window, prefix, Routing(None), model, head)
+    return StageModel(STUDENT, bundle, window, prefix, routing, model, head)
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Every other form of a stage against its fp32: written, run on held-out articles, refitted, and kept or refused."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,11 @@ from distillery_runtime.format.integrity import file_digest
 from distillery_runtime.format.manifest import VariantEntry
 from distillery_runtime.format.variants import FORMS
 from distillery_runtime.models.stage import Stage
-from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
-from distillery_runtime.spec.verdict import overalls
+from distillery_runtime.spec.routing import Routing
 from distillery_runtime.tokens.window import TokenIds
+from distillery_trainer.certify.operating_point import selected
+from distillery_trainer.certify.read_out import StageReadOut
 from distillery_trainer.runs.run import Run
 
 FALLBACKS = {"cuda-bf16": "cuda-fp16"}  # written only where the other one is refused
@@ -28,11 +29,11 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A variant of a stage as it is in the bundle's folder, and the calibration that its graph holds."""
+    """A variant of a stage as it is in the bundle's folder, and the read-out that its graph holds."""
 
     model: StageModel
     entry: VariantEntry
-    calibration: Calibration
+    read_out: StageReadOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +70,21 @@ class TrialArticles:
         return self.run.spec
 
     def raw(self, written: Written) -> Matrix:
-        """A variant's raw outputs: (N, D) float32, a row of NaN for an article that it cannot answer.
+        """A variant's raw outputs: (N, D) float32, or (N, D + 1) with a find head's logit.
+
+        A row of NaN stands for an article that it cannot answer.
 
         They are kept in the run's cache, so that a build that was killed goes on.
 
         Raises:
             ProviderError: the variant's hardware is not here.
         """
-        stage, folder, dimensions = open_written(written), written.model.bundle, len(self.spec.dimensions)
+        stage, folder = open_written(written), written.model.bundle
+        outputs = len(written.read_out.chance.weights)
         files = sorted(path for graph in written.entry.graphs for path in folder.glob(f"{graph}*"))
         key = " ".join(file_digest(path)[1] for path in files)
         label = f"{stage.name} {stage.variant}"
-        return self.run.kept("variants", key, self.texts, lambda texts: _answers(stage, texts, dimensions), label)
+        return self.run.kept("variants", key, self.texts, lambda texts: _answers(stage, texts, outputs), label)
 
     def batch_difference(self, written: Written) -> float:
         """The largest difference between a variant's raw output alone and in a padded batch of mixed lengths."""
@@ -96,6 +100,9 @@ class TrialArticles:
 def trial_articles(run: Run) -> TrialArticles:
     """The calibration and test articles of a run whose labels files are at hand."""
     fitted, held_out = run.places("calibration"), run.places("test")
+    if run.folds:  # no article is left that no model was fitted on: forms of one model are compared all the same
+        fitted = run.rounds()[0].test
+        held_out = sorted({*held_out} - {*fitted})
     chosen = run.articles().select([*fitted, *held_out])
     is_fitted = np.arange(len(fitted) + len(held_out)) < len(fitted)
     return TrialArticles(run, chosen.texts, chosen.labels(), is_fitted)
@@ -117,12 +124,12 @@ def try_variants(
         return trials
     raw = [articles.raw(item) for item in exact] if articles else []
     for place, item in enumerate(exact):
-        route = _route(item, exact[-1], raw[-1], articles.spec) if articles else None
+        route = _route(item, exact[-1], raw[-1], articles) if articles else None
         kept: set[str] = set()
         for variant in variants:
             if reason := _why_not(item.model, variant, kept, articles):
                 trials.append(Trial(item.model.name, variant, None, (reason,)))
-            elif articles:
+            elif articles and route:
                 say(f"writing {item.model.name} {variant} ...")
                 trials.append(_try(item, raw[place], variant, articles, route))
             kept |= {variant} if trials[-1].written else set()
@@ -130,11 +137,13 @@ def try_variants(
     return trials
 
 
-def _route(item: Written, last: Written, last_raw: Matrix, spec: FilterSpec) -> Route | None:
-    """Where a stage hands on, and what the last one wants; None for the last itself."""
+def _route(item: Written, last: Written, last_raw: Matrix, articles: TrialArticles) -> Route:
+    """Where a stage hands on and selects, and what the last one selects."""
+    spec, point = articles.spec, articles.run.selection.chance
     if item is last:
-        return None
-    return Route(item.model.routing, overalls(last.calibration.apply(last_raw), spec) >= spec.operating_overall)
+        return Route(Routing(None, item.read_out.chance), None, point)
+    selects_from = np.full(len(last_raw), np.nan if point is None else point)
+    return Route(item.model.routing, selected(last.read_out.answers(last_raw), selects_from, spec), point)
 
 
 def _why_not(model: StageModel, variant: str, kept: set[str], articles: TrialArticles | None) -> str | None:
@@ -146,11 +155,11 @@ def _why_not(model: StageModel, variant: str, kept: set[str], articles: TrialArt
     return None if articles else "the run's labels files are gone or have changed, so nothing can be compared"
 
 
-def _try(exact: Written, reference: Matrix, variant: str, articles: TrialArticles, route: Route | None) -> Trial:
+def _try(exact: Written, reference: Matrix, variant: str, articles: TrialArticles, route: Route) -> Trial:
     """Writes one variant, refits it, and keeps or removes it."""
-    entry = exact.model.write(variant, exact.calibration)
+    entry = exact.model.write(variant, exact.read_out.maps)
     try:
-        written = Written(exact.model, entry, exact.calibration)
+        written = Written(exact.model, entry, exact.read_out)
         raw = articles.raw(written)
         finite: Mask = np.array(np.isfinite(raw).all(axis=1))
         written = _refitted(written, raw, reference, finite & articles.calibration)
@@ -160,10 +169,9 @@ def _try(exact: Written, reference: Matrix, variant: str, articles: TrialArticle
         return Trial(exact.model.name, variant, None, (f"cannot be tried here: {error}",))
 
     def on(mask: Mask) -> Comparison:
-        before, after = exact.calibration.apply(reference[mask]), written.calibration.apply(raw[mask])
-        masked = route and Route(route.routing, route.wanted[mask])
+        before, after = exact.read_out.answers(reference[mask]), written.read_out.answers(raw[mask])
         bad = int((~np.isfinite(raw)).sum())
-        return compare(articles.spec, before, after, articles.labels[mask], difference, bad, masked)
+        return compare(articles.spec, before, after, articles.labels[mask], difference, bad, route.select(mask))
 
     comparison, on_test = on(finite), on(finite & ~articles.calibration)
     reasons = tuple(objections(comparison))
@@ -173,16 +181,18 @@ def _try(exact: Written, reference: Matrix, variant: str, articles: TrialArticle
 
 
 def _refitted(written: Written, raw: Matrix, reference: Matrix, fitted: Mask) -> Written:
-    """The variant with the calibration that its own raw outputs ask for.
+    """The variant with the maps that its own raw outputs ask for.
 
     Raises:
         ModelError: it has no finite output to go by.
     """
     if not fitted.any():
         raise ModelError("no raw output on the calibration articles is finite")
-    calibration = refit(written.calibration, raw[fitted], reference[fitted])
-    written.model.recalibrate(written.entry, calibration)
-    return Written(written.model, written.entry, calibration)
+    before = written.read_out
+    count = len(before.maps.expected.maps)
+    expected = refit(before.maps.expected, raw[fitted, :count], reference[fitted, :count])
+    written.model.recalibrate(written.entry, expected)
+    return Written(written.model, written.entry, replace(before, maps=replace(before.maps, expected=expected)))
 
 
 def open_written(written: Written) -> Stage:
@@ -191,20 +201,20 @@ def open_written(written: Written) -> Stage:
     return Stage(model.bundle, model.entry([entry]), entry, FORMS[entry.name].device, None)
 
 
-def _answers(stage: Stage, texts: Sequence[str], dimensions: int) -> Matrix:
-    """Raw outputs (N, D); where a batch has one that is not finite, each text by itself, and NaN for those at fault."""
+def _answers(stage: Stage, texts: Sequence[str], outputs: int) -> Matrix:
+    """Raw outputs, (N, outputs); where a batch has one that is not finite, text by text, and NaN for those at fault."""
     rows = stage.window.encode(texts)
     try:
         return stage.run(rows).raw
     except ModelError:
-        return np.concatenate([_answer(stage, row, dimensions) for row in rows])
+        return np.concatenate([_answer(stage, row, outputs) for row in rows])
 
 
-def _answer(stage: Stage, row: TokenIds, dimensions: int) -> Matrix:
+def _answer(stage: Stage, row: TokenIds, outputs: int) -> Matrix:
     try:
         return stage.run_batch([row]).raw
     except ModelError:
-        return np.full((1, dimensions), np.nan, dtype=np.float32)
+        return np.full((1, outputs), np.nan, dtype=np.float32)
 
 
 def _line(trial: Trial) -> str:
@@ -214,5 +224,5 @@ def _line(trial: Trial) -> str:
     return (
         f"{where}: kept; MAE to fp32 {found.mae_to_fp32:.3f}, label MAE {found.label_mae:.3f} (fp32 "
         f"{found.label_mae_fp32:.3f}), flips on {found.articles} articles: {found.tier_flips} tier, "
-        f"{found.gatekeeper_flips} gatekeeper, {found.route_flips} route"
+        f"{found.gatekeeper_flips} gatekeeper, {found.route_flips} route, {found.selection_flips} selection"
     )

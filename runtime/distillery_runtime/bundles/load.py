@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distillery_runtime.bundles.golden import CalibrationFile, Golden, parse_calibration, parse_goldens, replay
-from distillery_runtime.errors import BundleError, SpecError
+from distillery_runtime.errors import BundleError, InputError, Problem, SpecError
 from distillery_runtime.files.strict_json import JsonError, parse_json
 from distillery_runtime.format.integrity import Checked, check_folder
 from distillery_runtime.format.manifest import Manifest
@@ -14,8 +14,10 @@ from distillery_runtime.models.session import Provider
 from distillery_runtime.models.shared import Shared
 from distillery_runtime.models.stage import Stage, open_stage
 from distillery_runtime.scoring.scorer import HybridScorer
+from distillery_runtime.spec.calibration import ReadOut
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.reading import parse_spec
+from distillery_runtime.spec.selection import Selection
 
 logger = logging.getLogger(__name__)
 
@@ -97,17 +99,28 @@ def _check_dimensions(
 ) -> Iterator[str]:
     """Sees that every variant's calibration and golden answers have the spec's dimensions, in the spec's order."""
     for stage in manifest.stages:
-        if stage.router and len(stage.router.weights) != len(spec.dimensions):
+        count = len(spec.dimensions)
+        if stage.router and len(stage.router.weights) != count:
             yield f"stage {stage.name}: the router does not have one weight for each dimension"
+        if stage.chance and len(stage.chance.weights) not in (count, count + 1):
+            yield f"stage {stage.name}: the chance does not have one weight for each dimension and one for a find head"
+        outputs = len(stage.chance.weights) if stage.chance else count
         for variant in stage.variants:
             where = f"stage {stage.name}, variant {variant.name}"
-            maps = calibration.stages.get(stage.name, {}).get(variant.name, ())
-            if tuple(m.dimension for m in maps) != spec.dimension_names:
+            if not _has_dimensions(calibration.read_out(stage.name, variant.name), manifest, spec):
                 yield f"{where}: calibration.json does not have the filter's dimensions in their order"
             for golden in goldens:
                 answer = golden.expected.get(stage.name, {}).get(variant.name)
-                if answer is None or len(answer.raw) != len(spec.dimensions):
+                if answer is None or len(answer.raw) != outputs:
                     yield f"{where}: golden {golden.id} does not have one answer for each dimension"
+
+
+def _has_dimensions(read_out: ReadOut | None, manifest: Manifest, spec: FilterSpec) -> bool:
+    """Whether a calibration has the spec's dimensions, in the read-outs of the bundle's format."""
+    if read_out is None or (read_out.scores is not None) != (manifest.format_version > 1):
+        return False
+    every = (read_out.expected, *([read_out.scores] if read_out.scores else []))
+    return all(tuple(m.dimension for m in part.maps) == spec.dimension_names for part in every)
 
 
 def load(
@@ -117,6 +130,7 @@ def load(
     threads: int | None = None,
     variant: str | None = None,
     expected_id: str | None = None,
+    select: str | None = None,
     shared: Shared | None = None,
 ) -> HybridScorer:
     """Opens a bundle for scoring.
@@ -127,22 +141,36 @@ def load(
         threads: threads for each model; by default the cores this process may use.
         variant: the variant to run in every stage that has it; by default each stage runs the fastest for the hardware.
         expected_id: refuse any other bundle than the one with this id: all its 64 digits.
+        select: another operating point than the bundle's own: `min_recall=R`, `min_precision=P`, `chance=C`, `max=f1`
+            or `tier`, chosen on the bundle's curve.
         shared: graphs and tokenizers to share with bundles that were opened with it before.
 
     Raises:
         BundleError: the bundle is damaged, unsafe, too new, another than expected, does not have the variant, or
             answers otherwise than where it was made.
-        InputError: `expected_id` is not a whole bundle id.
+        InputError: `expected_id` is not a whole bundle id, or the bundle's curve has no such operating point.
         ProviderError: "cuda" or a variant for it was asked for and does not work here.
     """
     bundle = open_bundle(path, expected_id)
+    selection = _selection(bundle, select)
     stages = open_stages(bundle, provider, threads, variant, shared)
     shortest = sorted(bundle.goldens, key=lambda golden: len(golden.text))[:SELF_TEST_GOLDENS]
     problems = replay(stages, bundle.calibration, shortest, bundle.spec.text)
     if problems:
         raise BundleError(*(f"{path}: self-test: {line}" for line in problems))
     logger.info("bundle loaded", extra={"bundle": bundle.name, "provider": stages[0].provider})
-    return HybridScorer(bundle.spec, stages, bundle.name)
+    return HybridScorer(bundle.spec, stages, bundle.name, selection)
+
+
+def _selection(bundle: Bundle, select: str | None) -> Selection | None:
+    """The bundle's operating point, moved if another one is asked for."""
+    selection = bundle.manifest.selection
+    if select is None or (selection is None and select == "tier"):
+        return selection
+    if selection is None:
+        found = "a bundle of format 1, whose results have no chance"
+        raise InputError("--select", [Problem(str(bundle.folder), found, "a bundle of format 2, or `tier`")])
+    return selection.moved(select)
 
 
 def open_stages(

@@ -9,7 +9,6 @@ from distillery_runtime.bundles.load import load
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.models.session import Provider
 from distillery_runtime.models.shared import Shared
-from distillery_runtime.scoring.cascade import CascadeRunner
 from distillery_runtime.scoring.engine import Engine
 from distillery_runtime.scoring.result import Score
 from distillery_runtime.scoring.scorer import HybridScorer
@@ -34,7 +33,7 @@ class Panel:
         if not scorers:
             raise InputError("panel", [Problem("scorers", "none", "at least one")])
         self.scorers = tuple(scorers)
-        self._engine = Engine([CascadeRunner(s.spec, s.stages, s.bundle) for s in scorers])
+        self._engine = Engine([scorer.cascade for scorer in scorers])
 
     @property
     def chunk_articles(self) -> int:
@@ -65,6 +64,7 @@ def load_panel(
     threads: int | None = None,
     variant: str | None = None,
     expected_ids: Sequence[str] | None = None,
+    select: str | None = None,
 ) -> Panel:
     """Opens several bundles for scoring together; what is equal in them is opened once.
 
@@ -74,9 +74,10 @@ def load_panel(
         threads: as in `load`.
         variant: as in `load`, for every bundle.
         expected_ids: the ids that the bundles must have, in the order of the paths; None expects none.
+        select: as in `load`, for every bundle.
 
     Raises:
-        InputError: there is no path, or not one id for each.
+        InputError: there is no path, not one id for each, or a bundle's curve has no such operating point.
         BundleError: as in `load`, for any of the bundles.
         ProviderError: as in `load`.
     """
@@ -86,7 +87,15 @@ def load_panel(
     shared, ids = Shared(), expected_ids or itertools.repeat(None, len(paths))
     return Panel(
         [
-            load(path, provider=provider, threads=threads, variant=variant, expected_id=expected, shared=shared)
+            load(
+                path,
+                provider=provider,
+                threads=threads,
+                variant=variant,
+                expected_id=expected,
+                select=select,
+                shared=shared,
+            )
             for path, expected in zip(paths, ids, strict=True)
         ]
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from distillery_runtime.bundles.load import Bundle, open_bundle, read_quality
 from distillery_runtime.cli.command import print_lines
 from distillery_runtime.cli.options import EXPECTED_ID, Commands
+from distillery_runtime.spec.selection import Selection, precision
 
 
 def add_inspect_command(commands: Commands) -> None:
@@ -38,8 +39,10 @@ def _describe(bundle: Bundle) -> Iterator[str]:
     yield "  tiers        " + ", ".join(f"{t.name} from {t.min_overall:g}" for t in spec.tiers)
     for gate in spec.gatekeepers:
         yield f"  gatekeeper   {gate.dimension} below {gate.below:g} caps the overall at {gate.overall_cap:g}"
+    if selection := manifest.selection:
+        yield f"  selects      {_selects(selection)}"
     for stage in manifest.stages:
-        what = "a chance of " if stage.router else ""
+        what = "a chance of " if stage.router or stage.chance else ""
         stops = f"answers below {what}{stage.threshold:g}" if stage.routing.answers else "answers what it gets"
         if not stage.routing.answers and stage is not manifest.stages[-1]:
             stops = "not run (no threshold was certified, so it answers nothing)"
@@ -49,3 +52,16 @@ def _describe(bundle: Bundle) -> Iterator[str]:
         yield f"  {key:<12} {value}"
     for entry in manifest.files:
         yield f"  file         {entry.path} ({entry.role}, {entry.size_bytes:,} bytes)"
+
+
+def _selects(selection: Selection) -> str:
+    """The operating point, and what it has on the articles that it was chosen on."""
+    if selection.chance is None:
+        return "articles of the operating tier"
+    line = f"from a chance of {selection.chance:g} ({selection.rule}"
+    point = next((point for point in selection.curve if point.chance == selection.chance), None)
+    if point is None:
+        return line + ")"
+    recall = point.hits / selection.positives
+    basis = f"{selection.positives} positives of {selection.articles} articles, {selection.drawn_from}"
+    return f"{line}: recall {recall:.2f}, precision {precision(point):.2f} on {basis})"

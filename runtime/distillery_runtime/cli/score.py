@@ -55,6 +55,12 @@ def add_score_command(commands: Commands) -> None:
     add_provider(parser)
     add_threads(parser)
     parser.add_argument("--variant", metavar="NAME", help="the variant to run (default: the fastest for the hardware)")
+    parser.add_argument(
+        "--select",
+        metavar="POINT",
+        help="another operating point than the bundle's, on its curve: min_recall=R, min_precision=P, chance=C, "
+        "max=f1, or tier",
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any article was invalid")
     parser.set_defaults(run=_score)
 
@@ -77,6 +83,7 @@ def _score(options: argparse.Namespace) -> int:
             threads=options.threads,
             variant=options.variant,
             expected_ids=options.expected_id,
+            select=options.select,
         )
         news(*_running(panel.scorers, options.threads or usable_cores()))
         tally = Tally(sys.stderr)
@@ -122,7 +129,7 @@ def _titled(lines: Iterable[object], titles: deque[str]) -> Iterator[object]:
 
 
 def identity_of(scorers: Sequence[HybridScorer], articles: Path | None) -> dict[str, object]:
-    """What results depend on, as JSON: the version, the bundles, what runs of them and where, and the articles.
+    """What results depend on, as JSON: version, bundles, operating points, what runs where, and the articles.
 
     A file of articles is known by its SHA-256. What comes through a pipe is not known: there, the ids of the articles
     are compared with those of the results.
@@ -130,6 +137,7 @@ def identity_of(scorers: Sequence[HybridScorer], articles: Path | None) -> dict[
     return {
         "distillery": __version__,
         "bundles": [scorer.bundle for scorer in scorers],
+        "selected_from": [scorer.selection.chance if scorer.selection else None for scorer in scorers],
         "stages": [[f"{s.name}: {s.variant} on {s.provider}" for s in scorer.stages] for scorer in scorers],
         "articles": _digest(articles) if articles is not None and articles.is_file() else "a pipe",
     }

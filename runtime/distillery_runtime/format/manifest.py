@@ -18,9 +18,10 @@ from distillery_runtime.errors import BundleError
 from distillery_runtime.files.strict_json import JsonError, parse_json
 from distillery_runtime.spec.model import Name, StrictModel, Window
 from distillery_runtime.spec.reading import describe
-from distillery_runtime.spec.routing import Router, Routing
+from distillery_runtime.spec.routing import ChanceModel, Routing
+from distillery_runtime.spec.selection import Selection
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[2] = 2
 MANIFEST_NAME = "bundle.json"
 
 Role = Literal["spec", "tokenizer", "graph", "weights", "calibration", "golden", "quality", "reference", "card"]
@@ -82,17 +83,23 @@ class VariantEntry(StrictModel):
     graphs: Annotated[tuple[SafePath, ...], Field(min_length=1, max_length=2)]
 
 
-class RouterEntry(StrictModel):
-    """A stage's router, its weights in the spec's dimension order."""
+class ChanceEntry(StrictModel):
+    """A stage's chance model: a weight for each dimension in the spec's order, and for a find head's logit if any."""
 
     weights: Annotated[tuple[Finite, ...], Field(min_length=1)]
     intercept: Finite
+
+    @property
+    def model(self) -> ChanceModel:
+        """The model."""
+        return ChanceModel(self.weights, self.intercept)
 
 
 class StageEntry(StrictModel):
     """One stage of the cascade. An article below `threshold` stops here; None stops none.
 
-    What is compared with it is the router's chance, in [0, 1], or without a router the article's overall.
+    What is compared with it is the chance in [0, 1] by `chance` (by `router` in format 1), or without these the
+    article's overall.
     """
 
     name: Name
@@ -101,13 +108,14 @@ class StageEntry(StrictModel):
     prefix: str
     threshold: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None
     variants: Annotated[tuple[VariantEntry, ...], Field(min_length=1)]
-    router: RouterEntry | None = Field(default=None, exclude_if=lambda entry: entry is None)  # of old bundles
+    router: ChanceEntry | None = Field(default=None, exclude_if=lambda entry: entry is None)  # of format 1
+    chance: ChanceEntry | None = Field(default=None, exclude_if=lambda entry: entry is None)
 
     @property
     def routing(self) -> Routing:
         """Which articles the stage answers."""
-        found = self.router
-        return Routing(self.threshold, Router(found.weights, found.intercept) if found else None)
+        found = self.chance or self.router
+        return Routing(self.threshold, found.model if found else None)
 
 
 class FilterEntry(StrictModel):
@@ -118,11 +126,12 @@ class FilterEntry(StrictModel):
 
 
 class Manifest(StrictModel):
-    """The content of `bundle.json`."""
+    """The content of `bundle.json`. `selection` is None in format 1, where articles are selected by their tier."""
 
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     filter: FilterEntry
     stages: Annotated[tuple[StageEntry, ...], Field(min_length=1)]
+    selection: Selection | None = Field(default=None, exclude_if=lambda entry: entry is None)
     lineage: dict[str, str]
     files: Annotated[tuple[FileEntry, ...], Field(max_length=MAX_FILES)]
     seal: str = ""
@@ -147,8 +156,11 @@ class Manifest(StrictModel):
             raise ValueError("stage names not used twice")
         if self.stages[-1].threshold is not None:
             raise ValueError("no threshold on the last stage")
-        if any(s.router and s.threshold is not None and not 0 < s.threshold < 1 for s in self.stages):
+        if any((s.router or s.chance) and s.threshold is not None and not 0 < s.threshold < 1 for s in self.stages):
             raise ValueError("a threshold above 0 and below 1 beside a router")
+        new = self.format_version > 1
+        if any((s.chance is not None) != new or (s.router and new) for s in self.stages) or bool(self.selection) != new:
+            raise ValueError("chances and a selection in format 2, and neither in format 1")
         return self
 
     @property

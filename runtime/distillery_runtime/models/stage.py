@@ -14,6 +14,7 @@ from distillery_runtime.format.variants import Choice, Device, choose
 from distillery_runtime.models.cuda import bucket_batches, cuda_is_installed, pad_to_bucket
 from distillery_runtime.models.session import Graph, Provider
 from distillery_runtime.models.shared import Shared
+from distillery_runtime.spec.routing import CHANCE_DECIMALS
 from distillery_runtime.tokens.window import TokenIds, TokenWindow, pad, token_batches
 
 logger = logging.getLogger(__name__)
@@ -25,17 +26,27 @@ BATCH_TOKENS = 128
 
 INPUTS = ("input_ids", "attention_mask")
 POOLED = ("pooled",)
-OUTPUTS = ("raw", "scores")
+OUTPUTS = {1: ("raw", "scores"), 2: ("raw", "expected", "scores")}  # of the last graph, by the bundle's format
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class StageOutput:
-    """A stage's answers: `raw` (N, D) float32, any finite value; `scores` (N, D) float32 in [0, 10], calibrated."""
+    """A stage's answers.
+
+    `raw`: (N, D) float32, any finite value, or (N, D + 1) of a model with a find head, whose logit comes last.
+    `expected`, `scores`: (N, D) float32 in [0, 10], the two read-outs, which are the same in format 1.
+    """
 
     raw: Floats
+    expected: Floats
     scores: Floats
+
+    @property
+    def rows(self) -> Floats:
+        """All that decides: (N, 2 D) or (N, 2 D + 1) float32, `scores`, `expected` and the find head's logit."""
+        return np.concatenate([self.scores, self.expected, self.raw[:, self.scores.shape[1] :]], axis=1)
 
 
 class Stage:
@@ -68,12 +79,14 @@ class Stage:
         self.routing = entry.routing
         self.variant = variant.name
         self.reason = reason
+        self.knows_chance = entry.chance is not None  # the oracle's; a router of format 1 knows the next stage's
+        self.outputs = OUTPUTS[2 if self.knows_chance else 1]
         self._max_tokens = entry.window.max_tokens
         self.window: TokenWindow = (shared.window if shared else TokenWindow)(
             folder / entry.tokenizer, entry.window, entry.prefix
         )
         opened = shared.graph if shared else Graph
-        chain = [INPUTS, *[POOLED] * (len(variant.graphs) - 1), OUTPUTS]
+        chain = [INPUTS, *[POOLED] * (len(variant.graphs) - 1), self.outputs]
         self.graphs: tuple[Graph, ...] = tuple(
             opened(folder / path, chain[i], chain[i + 1], provider if i == 0 else "cpu", threads)
             for i, path in enumerate(variant.graphs)
@@ -83,6 +96,16 @@ class Stage:
     def provider(self) -> Device:
         """Where the model really runs: "cpu" or "cuda"."""
         return self.graphs[0].provider
+
+    def chance(self, values: Sequence[float]) -> float:
+        """The chance in [0, 1] that an article is a find: (D,) or (D + 1,) rounded values; 0 without a chance model.
+
+        In format 2 it is rounded as results show it, so that a reader can recompute every decision.
+        """
+        if self.routing.model is None:
+            return 0.0
+        chance = self.routing.model.chance(values)
+        return round(chance, CHANCE_DECIMALS) if self.knows_chance else chance
 
     def run(self, rows: Sequence[TokenIds]) -> StageOutput:
         """Answers every row, in order, in batches of rows of similar length. At least one row.
@@ -114,10 +137,12 @@ class Stage:
     def _answer(self, values: dict[str, Floats], count: int) -> StageOutput:
         for graph in self.graphs[1:]:
             values = graph.run({"pooled": self._checked(values["pooled"], count)})
-        raw, scores = (self._checked(values[name], count) for name in OUTPUTS)
-        if raw.shape != scores.shape:
-            raise ModelError(f"{self._where}: raw {raw.shape}, scores {scores.shape}, expected the same shape")
-        return StageOutput(raw, scores)
+        raw, *read, scores = (self._checked(values[name], count) for name in self.outputs)
+        expected = read[0] if read else scores
+        if expected.shape != scores.shape or raw.shape[1] - scores.shape[1] not in ((0, 1) if read else (0,)):
+            shapes = f"raw {raw.shape}, expected {expected.shape}, scores {scores.shape}"
+            raise ModelError(f"{self._where}: {shapes}, expected the same shape")
+        return StageOutput(raw, expected, scores)
 
     def _run_all(self, rows: Sequence[TokenIds]) -> dict[str, Floats]:
         """The first graph's outputs for all rows, in the rows' order."""

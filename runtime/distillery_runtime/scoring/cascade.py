@@ -17,7 +17,7 @@ from distillery_runtime.articles.text import ArticleText
 from distillery_runtime.models.stage import Stage
 from distillery_runtime.scoring.result import Score
 from distillery_runtime.spec.model import FilterSpec
-from distillery_runtime.spec.verdict import VerdictRules, round_scores
+from distillery_runtime.spec.verdict import DECIMALS, VerdictRules, round_scores
 from distillery_runtime.tokens.window import TokenIds
 
 
@@ -35,13 +35,20 @@ def running(stages: Sequence[Stage]) -> tuple[Stage, ...]:
 
 
 class CascadeRunner:
-    """One filter as it runs: its spec, its stages that answer, cheapest first, and its bundle's name in results."""
+    """One filter as it runs: its spec, its stages that answer, cheapest first, and its bundle's name in results.
 
-    def __init__(self, spec: FilterSpec, stages: Sequence[Stage], bundle: str) -> None:
+    `selects_from`: the chance from which it selects articles, None where it selects by the tier.
+    """
+
+    def __init__(
+        self, spec: FilterSpec, stages: Sequence[Stage], bundle: str, selects_from: float | None = None
+    ) -> None:
         self.spec = spec
         self.stages = running(stages)
         self.bundle = bundle
         self._prefilter = Prefilter(spec)
+        self.selects_from = selects_from
+        self._selects_from = math.inf if selects_from is None else selects_from
         self._rules = VerdictRules(spec)
         self._names = spec.dimension_names
 
@@ -69,7 +76,7 @@ class CascadeRunner:
         return self.refuse(item.id, f"text: the {self.stages[depth].name} cannot read it ({why})")
 
     def decide(
-        self, depth: int, waiting: Sequence[Waiting], rows: Mapping[int, TokenIds], scores: NDArray[np.float32]
+        self, depth: int, waiting: Sequence[Waiting], rows: Mapping[int, TokenIds], values: NDArray[np.float32]
     ) -> Iterator[Score | None]:
         """Gives for each article the result that the stage at `depth` decides, or None when it goes on to the next.
 
@@ -77,16 +84,20 @@ class CascadeRunner:
             depth: which stage answered, 0 for the first.
             waiting: the N articles, each of which it can read.
             rows: what the stage read, by place.
-            scores: (N, D) float32, what it answered.
+            values: (N, 2 D) or (N, 2 D + 1) float32, what it answered, as `StageOutput.rows`.
 
         Raises:
             ModelError: a score is not finite or outside [0, 10].
         """
-        stage, operating = self.stages[depth], self.spec.operating_overall
-        is_last = depth == len(self.stages) - 1
-        for item, values in zip(waiting, round_scores(scores).tolist(), strict=True):
-            verdict = self._rules.decide(values)
-            if not is_last and stage.routing.hands_on(values, verdict.overall, operating):
+        stage, count = self.stages[depth], len(self._names)
+        is_last, operating = depth == len(self.stages) - 1, self.spec.operating_overall
+        scores, expected = (round_scores(part).tolist() for part in (values[:, :count], values[:, count : 2 * count]))
+        by_tier = self.selects_from is None
+        finds = np.asarray(values[:, 2 * count :], np.float64).round(DECIMALS).tolist()
+        for item, own, means, find in zip(waiting, scores, expected, finds, strict=True):
+            verdict = self._rules.decide(own)
+            chance = stage.chance([*means, *find])
+            if not is_last and stage.routing.hands_on(chance, verdict.overall, operating, self._selects_from):
                 yield None
                 continue
             row = rows[item.place]
@@ -95,11 +106,16 @@ class CascadeRunner:
                 status="scored",
                 bundle=self.bundle,
                 stage=stage.name,
-                scores=dict(zip(self._names, values, strict=True)),
+                scores=dict(zip(self._names, own, strict=True)),
                 overall=verdict.overall,
                 tier=verdict.tier,
                 gatekeeper=verdict.gatekeeper,
                 reason=item.note,
                 tokens=len(row.ids),
                 truncated=row.truncated,
+                selected=verdict.overall >= operating if by_tier else chance >= self._selects_from,
+                chance=chance if stage.knows_chance else None,
+                selected_from=self.selects_from,
+                expected=dict(zip(self._names, means, strict=True)),
+                expected_overall=self._rules.weighted_mean(means),
             )

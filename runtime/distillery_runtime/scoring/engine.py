@@ -54,7 +54,7 @@ class _Chunk:
     """Articles on their way, in the hands of one step at a time. Places are positions in `entries`.
 
     `results` and `waiting` have an item for each filter. `texts` (by policy), `rows` (by reader) and `answers` (by
-    model: pooled states where heads follow, else scores) hold by place what was made, for whichever filter needs it.
+    model: pooled states where heads follow, else what decides) hold by place what was made, for whoever needs it.
     """
 
     entries: Sequence[Entry]
@@ -178,12 +178,12 @@ class Engine:
             for item in waiting:
                 results[item.place] = cascade.pass_over(depth, item, rows[item.place])
         if readable:
-            scores = np.stack([answers[item.place] for item in readable])
+            values = np.stack([answers[item.place] for item in readable])
             if len(stage.graphs) > 1:
                 with timed(timings, f"{stage.name} head", len(readable)):
-                    scores = stage.answer(scores).scores
+                    values = stage.answer(values).rows
             with timed(timings, f"{stage.name} decide", len(readable)):
-                for item, result in zip(readable, cascade.decide(depth, readable, rows, scores), strict=True):
+                for item, result in zip(readable, cascade.decide(depth, readable, rows, values), strict=True):
                     results[item.place] = result
         chunk.waiting[number] = [item for item in waiting if results[item.place] is None]
 
@@ -208,7 +208,7 @@ def _run(stage: Stage, rows: dict[int, TokenIds], stop: Event) -> Iterator[tuple
             raise CancelledError
         chosen = [places[index] for index in part]
         slice_rows = [rows[place] for place in chosen]
-        values = stage.pool(slice_rows) if len(stage.graphs) > 1 else stage.run(slice_rows).scores
+        values = stage.pool(slice_rows) if len(stage.graphs) > 1 else stage.run(slice_rows).rows
         yield from zip(chosen, values, strict=True)
 
 

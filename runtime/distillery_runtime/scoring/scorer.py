@@ -9,6 +9,7 @@ from distillery_runtime.scoring.engine import Engine
 from distillery_runtime.scoring.result import Score
 from distillery_runtime.scoring.timings import Timings
 from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.selection import Selection
 
 
 class HybridScorer:
@@ -17,14 +18,24 @@ class HybridScorer:
     An article is a mapping with `id`, `title` and `text`, or an `Article`. One that cannot be scored becomes a result
     with status `invalid` and a reason; it never stops the others.
 
-    `bundle` is `<filter>-<version>@<first 12 hex digits of the bundle id>`, as results carry it.
+    `bundle` is `<filter>-<version>@<first 12 hex digits of the bundle id>`, as results carry it. `selection` is its
+    operating point; None selects by the tier.
     """
 
-    def __init__(self, spec: FilterSpec, stages: Sequence[Stage], bundle: str) -> None:
+    def __init__(
+        self, spec: FilterSpec, stages: Sequence[Stage], bundle: str, selection: Selection | None = None
+    ) -> None:
         self.spec = spec
         self.stages = tuple(stages)
         self.bundle = bundle
-        self._engine = Engine([CascadeRunner(spec, self.stages, bundle)])
+        self.selection = selection
+        self._engine = Engine([self.cascade])
+
+    @property
+    def cascade(self) -> CascadeRunner:
+        """What it decides for itself, to run alone or beside others."""
+        selects_from = None if self.selection is None else self.selection.chance
+        return CascadeRunner(self.spec, self.stages, self.bundle, selects_from)
 
     def score(self, article: object, *, timings: Timings | None = None) -> Score:
         """Scores one article. See `score_batch`."""

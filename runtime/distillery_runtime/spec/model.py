@@ -5,10 +5,10 @@ values out of range are problems; `spec_checks` adds the rules that span fields.
 """
 
 import unicodedata
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import re2
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from distillery_runtime.spec.patterns import compile_pattern
 
@@ -136,9 +136,47 @@ class Window(StrictModel):
 
 
 class OracleSettings(StrictModel):
-    """The LLM that labels this filter's articles."""
+    """The LLM that labels this filter's articles.
+
+    `step`: the distance between its answers (1 for whole points, 0.5 for half points), None where they have none. A
+    fit reads it from the labels unless the config says it.
+    """
 
     model: Text
+    step: Annotated[float, Field(gt=0, le=5, allow_inf_nan=False)] | None = None
+
+
+class OperatingPoint(StrictModel):
+    """Which articles are selected: from which chance on, chosen on held-out articles. Exactly one aim is given.
+
+    `max`: the best F1. `min_recall`: the highest chance that keeps this recall. `min_precision`: the lowest chance
+    that has this precision.
+    """
+
+    max: Literal["f1"] | None = None
+    min_recall: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    min_precision: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_aim(self) -> Self:
+        if (count := sum(aim is not None for aim in (self.max, self.min_recall, self.min_precision))) != 1:
+            raise ValueError(f"exactly one of max, min_recall and min_precision, found {count}")
+        return self
+
+    def __str__(self) -> str:
+        if self.max is not None:
+            return f"max={self.max}"
+        return f"min_recall={self.min_recall:g}" if self.min_recall else f"min_precision={self.min_precision:g}"
+
+
+def _kind_of_rule(value: object) -> str:
+    return "(tier)" if isinstance(value, str) else "(aim)"
+
+
+# `tier` selects what reaches the operating tier; an aim selects by chance.
+OperatingRule = Annotated[
+    Annotated[Literal["tier"], Tag("(tier)")] | Annotated[OperatingPoint, Tag("(aim)")], Discriminator(_kind_of_rule)
+]
 
 
 class HeadTraining(StrictModel):
@@ -280,6 +318,7 @@ class FilterSpec(StrictModel):
     dimensions: Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=32)]
     tiers: Annotated[tuple[Tier, ...], Field(min_length=2)]
     operating_tier: Name
+    operating_point: OperatingRule = OperatingPoint(max="f1")
     gatekeepers: tuple[Gatekeeper, ...] = ()
     flags: tuple[Flag, ...] = ()
     prefilter: tuple[PrefilterRule, ...] = ()

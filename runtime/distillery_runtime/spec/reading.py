@@ -103,6 +103,8 @@ def describe(item: Mapping[str, Any]) -> Problem:  # Any: pydantic's own error r
     """Turns one of pydantic's errors into a problem with a readable path."""
     path = ""
     for part in item["loc"]:
+        if isinstance(part, str) and part.startswith("("):  # which of several forms a value was read as
+            continue
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
     if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return Problem(path, "an unknown key", "only the keys of the format")

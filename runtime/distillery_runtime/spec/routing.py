@@ -1,4 +1,4 @@
-"""Routing: which articles a stage answers by itself, and which it hands on to the next."""
+"""The chance that an article is a find, and routing by it: which articles a stage answers, which it hands on."""
 
 import math
 from collections.abc import Sequence
@@ -7,82 +7,78 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.spec.model import FilterSpec
-from distillery_runtime.spec.verdict import VerdictRules, round_scores
+CHANCE_DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Router:
-    """The chance that the next stage places an article at the operating tier or above, told from this stage's scores.
+class ChanceModel:
+    """The chance that the oracle places an article at the operating tier or above, from a stage's answer.
 
-    A logistic regression: 1 / (1 + exp(-(intercept + weights . scores))), `weights` in the spec's dimension order.
+    A logistic regression: 1 / (1 + exp(-(intercept + weights . values))). `values` are the rounded `expected` scores in
+    the spec's dimension order and, for a model with a find head, its logit. In bundles of format 1 it is the chance
+    that the next stage places the article there.
     """
 
     weights: tuple[float, ...]
     intercept: float
 
     def log_odds(self, values: Sequence[float]) -> float:
-        """The logarithm of chance / (1 - chance) for rounded scores: (D,) in [0, 10]."""
+        """The logarithm of chance / (1 - chance)."""
         return self.intercept + sum(w * v for w, v in zip(self.weights, values, strict=True))
 
     def chance(self, values: Sequence[float]) -> float:
-        """The chance in [0, 1] for rounded scores: (D,) in [0, 10]."""
+        """The chance in [0, 1]."""
         log_odds = self.log_odds(values)
         return 1 / (1 + math.exp(-log_odds)) if log_odds > 0 else 1 - 1 / (1 + math.exp(log_odds))
+
+    def chances(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The chances of many articles: (N, D) or (N, D + 1) values to (N,) in [0, 1], rounded as results show them."""
+        rows = np.asarray(values, np.float64).round(4).tolist()
+        return np.array([round(self.chance(row), CHANCE_DECIMALS) for row in rows], np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Where a stage answers: below `threshold`, which is a chance with a router and else an overall.
+    """Where a stage answers: below `threshold`, which is a chance with a chance model and else an overall.
 
-    None answers nothing. An article that the stage itself places at the operating tier or above is handed on whatever
-    its chance, so that no stage but the last announces a find.
+    None answers nothing. An article that the stage itself places at the operating tier or above, or selects, is handed
+    on whatever its chance, so that no stage but the last reports a find.
     """
 
     threshold: float | None
-    router: Router | None = None
+    model: ChanceModel | None = None
 
     @property
     def answers(self) -> bool:
         """Whether any article can stop here: none is below no threshold, and none below 0."""
         return bool(self.threshold)
 
-    def hands_on(self, values: Sequence[float], overall: float, operating_overall: float) -> bool:
-        """Whether an article goes on to the next stage: (D,) rounded scores and what they make as an overall."""
-        if self.threshold is None or (self.router and overall >= operating_overall):
-            return True
-        return (self.router.chance(values) if self.router else overall) >= self.threshold
+    def hands_on(self, chance: float, overall: float, operating_overall: float, selects_from: float = math.inf) -> bool:
+        """Whether an article goes on to the next stage.
+
+        Args:
+            chance: by `model`; of no account without one.
+            overall: what its scores make.
+            operating_overall: where the operating tier begins.
+            selects_from: the chance from which articles are selected, where they are selected by chance.
+        """
+        if self.threshold is None or self.model is None:
+            return self.threshold is None or overall >= self.threshold
+        return overall >= operating_overall or chance >= min(self.threshold, selects_from)
 
     def margin(self, values: Sequence[float], overall: float) -> float:
-        """By how many points, at least, the scores (or without a router the overall) lie from where they change sides.
+        """By how many points, at least, the values (or without a model the overall) lie from where they change sides.
 
         Infinite where nothing changes sides. The operating tier, at which an article changes sides too, is not counted.
         """
         if self.threshold is None:
             return math.inf
-        if self.router is None:
+        if self.model is None:
             return abs(overall - self.threshold)
-        slope = sum(map(abs, self.router.weights))
-        return (
-            abs(self.router.log_odds(values) - math.log(self.threshold / (1 - self.threshold))) / slope
-            if slope
-            else math.inf
-        )
+        return chance_margin(self.model, values, self.threshold)
 
 
-def handed_on(scores: NDArray[np.floating], routing: Routing, spec: FilterSpec) -> NDArray[np.bool_]:
-    """Which of many articles go on to the next stage: (N, D) scores in [0, 10] to (N,) bool."""
-    rules, operating = VerdictRules(spec), spec.operating_overall
-    rows = round_scores(scores).tolist()
-    return np.array([routing.hands_on(row, rules.decide(row).overall, operating) for row in rows], bool)
-
-
-def chances(scores: NDArray[np.floating], router: Router, spec: FilterSpec) -> NDArray[np.float64]:
-    """What a threshold is compared with: (N, D) scores in [0, 10] to (N,) in [0, 1].
-
-    1 for an article at the operating tier or above: it is handed on whatever the threshold.
-    """
-    rules, operating = VerdictRules(spec), spec.operating_overall
-    rows = round_scores(scores).tolist()
-    found = [rules.decide(row).overall >= operating or router.chance(row) for row in rows]
-    return np.array(found, np.float64)
+def chance_margin(model: ChanceModel, values: Sequence[float], threshold: float) -> float:
+    """By how many points, at least, (D,) values lie from where their chance crosses a threshold in (0, 1)."""
+    slope = sum(map(abs, model.weights))
+    return abs(model.log_odds(values) - math.log(threshold / (1 - threshold))) / slope if slope else math.inf

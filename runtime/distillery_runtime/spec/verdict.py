@@ -1,5 +1,6 @@
 """The verdict: from scores to overall, tier and gatekeeper. The one place that decides, on every route."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,13 +60,16 @@ def overalls(scores: NDArray[np.floating], spec: FilterSpec) -> NDArray[np.float
 class VerdictRules:
     """A spec's weights, gatekeepers and tiers, laid out to decide many articles.
 
-    It works on plain floats: a few dimensions are added faster than numpy is called.
+    It works on plain floats: a few dimensions are added faster than numpy is called. Where the oracle answers in steps,
+    a gatekeeper's limit lies half a step below the first answer that passes it: the oracle's own answers fall on the
+    same sides as before, and a score on the side of the answer that it is nearest to.
     """
 
     def __init__(self, spec: FilterSpec) -> None:
         column = {name: index for index, name in enumerate(spec.dimension_names)}
         self._weights = [dimension.weight for dimension in spec.dimensions]
-        self._gates = [(column[gate.dimension], gate) for gate in spec.gatekeepers]
+        step = spec.oracle.step
+        self._gates = [(column[gate.dimension], gate_limit(gate.below, step), gate) for gate in spec.gatekeepers]
         self._tiers = [(tier.min_overall, tier.name) for tier in spec.tiers]
 
     def decide(self, values: Sequence[float]) -> Verdict:
@@ -74,12 +78,24 @@ class VerdictRules:
         Args:
             values: (D,) as `round_scores` gives them, in the spec's dimension order.
         """
-        weighted = (weight * value for weight, value in zip(self._weights, values, strict=True))
-        overall = round(sum(weighted), DECIMALS)
+        overall = self.weighted_mean(values)
         fired = None
-        for index, gate in self._gates:
-            if values[index] < gate.below and overall > gate.overall_cap:
+        for index, limit, gate in self._gates:
+            if values[index] < limit and overall > gate.overall_cap:
                 overall, fired = gate.overall_cap, gate.dimension
         overall = min(overall, 10.0)
         tier = next(name for start, name in self._tiers if overall >= start)
         return Verdict(overall, tier, fired)
+
+    def weighted_mean(self, values: Sequence[float]) -> float:
+        """The mean of (D,) rounded scores by the dimensions' weights, before any gatekeeper, to 4 decimals."""
+        weighted = (weight * value for weight, value in zip(self._weights, values, strict=True))
+        return round(sum(weighted), DECIMALS)
+
+
+def gate_limit(below: float, step: float | None) -> float:
+    """Where a gatekeeper's limit lies for an oracle that answers in steps; `below` itself for one that does not."""
+    return below if step is None else (math.ceil(below / step - _ROUNDING) - 0.5) * step
+
+
+_ROUNDING = 1e-9

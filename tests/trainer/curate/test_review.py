@@ -19,7 +19,8 @@ from distillery_trainer.curate.sheet import is_filled_in, read_scores
 from distillery_trainer.evaluate.inference import classical_mean, powered_mean
 from distillery_trainer.filters.scaffold import init_filter
 from distillery_trainer.runs.fit import FitRequest, fit
-from distillery_trainer.runs.run import Run, open_run
+from distillery_trainer.runs.opening import open_run
+from distillery_trainer.runs.run import Run
 
 HOSTILE = "<script>alert('&')</script>"
 

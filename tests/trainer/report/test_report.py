@@ -27,8 +27,8 @@ from distillery_trainer.report.assemble import render
 from distillery_trainer.report.facts import Facts
 from distillery_trainer.runs.assessment import facts_of
 from distillery_trainer.runs.fit import FitRequest, fit
+from distillery_trainer.runs.opening import open_run
 from distillery_trainer.runs.pipeline import Pipeline
-from distillery_trainer.runs.run import open_run
 from distillery_trainer.store.files import tree_digest
 
 QUICK: dict[str, object] = {

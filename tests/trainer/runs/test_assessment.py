@@ -18,7 +18,7 @@ from distillery_trainer.evaluate.metrics import Decisions
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.filters.scaffold import init_filter
 from distillery_trainer.runs.fit import FitRequest, fit
-from distillery_trainer.runs.run import open_run
+from distillery_trainer.runs.opening import open_run
 
 QUICK = {
     "student.backend": "static",

@@ -17,7 +17,8 @@ from distillery_trainer.data.split import Assignment, Split, write_splits
 from distillery_trainer.evaluate.paired import finds_differ
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.runs.compare import combined, compare, outcome_of
-from distillery_trainer.runs.run import Run, open_run
+from distillery_trainer.runs.opening import open_run
+from distillery_trainer.runs.run import Run
 from distillery_trainer.store.files import digest, tree_digest, write_json
 
 MakeRun = Callable[..., Run]

@@ -16,8 +16,9 @@ from distillery_trainer.filters.scaffold import init_filter
 from distillery_trainer.runs.assessment import evaluate_on
 from distillery_trainer.runs.distil import Distillation
 from distillery_trainer.runs.fit import FitRequest, fit
+from distillery_trainer.runs.opening import open_run
 from distillery_trainer.runs.pipeline import Pipeline
-from distillery_trainer.runs.run import Run, open_run
+from distillery_trainer.runs.run import Run
 from distillery_trainer.runs.tasks import task_keys
 
 QUICK: dict[str, object] = {

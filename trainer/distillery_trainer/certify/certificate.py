@@ -15,8 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_trainer.certify.bounds import positives_needed, positives_planned, upper_bound, weighted_upper_bound
+from distillery_trainer.certify.bounds import (
+    positives_needed,
+    positives_planned,
+    share_interval,
+    upper_bound,
+    weighted_upper_bound,
+)
 
+NORMAL_95 = 1.96
 DECIDES = "student"  # the judge whose threshold is the cascade's
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
@@ -29,22 +36,22 @@ LADDER = tuple(round(1 / (1 + math.exp(-step / 4)), 6) for step in range(-32, 1)
 class Drawn:
     """Articles that were used for nothing else, as the two stages see them.
 
-    `probe`: (N,) chances in [0, 1]. `judge`: (N,) overalls in [0, 10]. `weights`: (N,) above 0, one over the
+    `probe`: (N,) chances in [0, 1]. `finds`: (N,) bool, the judge's finds: articles that the student selects, or that
+    the oracle places at the operating tier or above. `weights`: (N,) above 0, one over the
     probability with which each article was drawn, where these differ. `most`: the highest of them that any article of
     the whole population has; by default that of these.
     """
 
     probe: NDArray[np.floating]
-    judge: NDArray[np.floating]
+    finds: NDArray[np.bool_]
     weights: NDArray[np.floating] | None = None
     most: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be certified: where the operating tier begins, the highest miss rate in (0, 1), the confidence."""
+    """What is to be certified: the highest miss rate in (0, 1), and the confidence."""
 
-    operating_overall: float
     target_miss_rate: float
     confidence: float
 
@@ -86,6 +93,12 @@ class Certificate:
         """The JSON form, with the certificate in words."""
         return {"schema_version": 1, **asdict(self), "statement": self.statement()}
 
+    @property
+    def _finds(self) -> str:
+        """Whose finds it is about, in words."""
+        selects = f"that the {self.judge} selects"
+        return selects if self.judge == DECIDES else f"that the {self.judge} places at the operating tier or above"
+
     def statement(self) -> str:
         """What the certificate says, as a sentence that is true whatever another judge's says.
 
@@ -100,19 +113,19 @@ class Certificate:
         bound = math.ceil(self.upper_bound * 1000) / 10  # rounded up: never less than what was proved
         whose = "the probe" if decides else f"a threshold of {self.threshold:g}"
         return (
-            f"Of articles that the {self.judge} places at the operating tier or above, {whose} drops at most "
+            f"Of articles {self._finds}, {whose} drops at most "
             f"{bound:g} % ({confidence}; {self.misses} missed of {self.positives})."
         )
 
     def _reason(self, confidence: str) -> str:
         """Why there is no threshold."""
-        finds = f"that the {self.judge} places at the operating tier"
+        finds = self._finds
         target = f"a miss rate of {self.target_miss_rate * 100:g} % at {confidence}"
         if self.positives_needed is None:
             return f"{self.positives} articles {finds} are too few, or too many of them were missed for {target}."
         plan = f"{self.positives_needed} without a miss would certify {target}"
         if not self.positives:
-            return f"the {self.judge} places none of {self.articles} articles at the operating tier; {plan}."
+            return f"none of {self.articles} articles is one {finds}; {plan}."
         if self.positives < self.positives_needed:
             return f"{self.positives} articles {finds} are too few, or too many of them were missed; {plan}."
         return f"of {self.positives} articles {finds} the lowest threshold misses too many; {plan}."
@@ -124,7 +137,8 @@ def statements(record: Json) -> str:
         _of_record(record),
         [_of_record(v) for v in record.values() if isinstance(v, Mapping) and "judge" in v],
     )
-    return " ".join([first.statement(), *(f"{other.statement()}{_beside(first, other)}" for other in others)])
+    said = " ".join([first.statement(), *(f"{other.statement()}{_beside(first, other)}" for other in others)])
+    return said + (_found_in_words(record["found"]) if "found" in record else "")
 
 
 def _of_record(record: Json) -> Certificate:
@@ -150,6 +164,45 @@ def certificate(judges: Mapping[str, Drawn], wanted: Wanted, drawn_from: str) ->
         for judge, drawn in judges.items()
     )
     return first[1] | {"drawn_from": drawn_from} | dict(others)
+
+
+def found_by(threshold: float | None, cascade: Drawn, oracle: Drawn) -> dict[str, object]:
+    """What the cascade finds of the oracle's finds, from end to end, on articles that no model was fitted on.
+
+    Of `positives` articles the student alone selects `by_student` and the cascade `selected`; `interval` is the exact
+    one at 95 % of the share that the cascade selects. With `positives_for_a_tenth` it would be about 0.1 wide.
+
+    Args:
+        threshold: of the probe, None where it answers nothing.
+        cascade: the articles with what the student selects.
+        oracle: the same articles with the oracle's finds.
+    """
+    positives = int(oracle.finds.sum())
+    by_student = oracle.finds & cascade.finds
+    kept = by_student if threshold is None else by_student & (np.asarray(cascade.probe) >= threshold)
+    hits = int(kept.sum())
+    share = hits / positives if positives else 0.5
+    return {
+        "positives": positives,
+        "by_student": int(by_student.sum()),
+        "selected": hits,
+        "interval": share_interval(hits, positives),
+        "positives_for_a_tenth": math.ceil(share * (1 - share) * (2 * NORMAL_95 / 0.1) ** 2),
+    }
+
+
+def _found_in_words(found: Json) -> str:
+    """The end to end recall as a sentence."""
+    if not found["positives"]:
+        return ""
+    low, high = (f"{100 * value:.0f}" for value in found["interval"])
+    share = found["selected"] / found["positives"]
+    lost = found["by_student"] - found["selected"]
+    return (
+        f" Of {found['positives']} articles that the oracle places there the cascade selects {found['selected']} "
+        f"({100 * share:.0f} %, 95 % interval {low} to {high}); {lost} are lost to the probe, "
+        f"{found['positives'] - found['by_student']} to the student."
+    )
 
 
 def certify(drawn: Drawn, wanted: Wanted, judge: str = DECIDES) -> Certificate:
@@ -200,7 +253,7 @@ def _planned(point: Point, wanted: Wanted) -> int | None:
 
 
 def _point(drawn: Drawn, wanted: Wanted, threshold: float, known: dict[int, float]) -> Point:
-    below, positive = np.asarray(drawn.probe) < threshold, np.asarray(drawn.judge) >= wanted.operating_overall
+    below, positive = np.asarray(drawn.probe) < threshold, np.asarray(drawn.finds)
     missed = below[positive]
     weights = np.ones(len(below)) if drawn.weights is None else np.asarray(drawn.weights, np.float64)
     misses = int(missed.sum())

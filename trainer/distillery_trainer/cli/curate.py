@@ -25,7 +25,7 @@ from distillery_trainer.data.labels import find_labels
 from distillery_trainer.data.split import given_splits
 from distillery_trainer.filters.find import find_filter, load_filter
 from distillery_trainer.models.choose import STATIC
-from distillery_trainer.runs.run import files_of, open_run
+from distillery_trainer.runs.opening import files_of, open_run
 from distillery_trainer.store.files import write_json
 
 Commands = Any  # Any: what argparse's add_subparsers gives, a class without a public name

@@ -15,7 +15,8 @@ from distillery_trainer.evaluate.prefilter_eval import evaluate_prefilter, read_
 from distillery_trainer.filters.find import find_filter, load_filter
 from distillery_trainer.runs.assessment import evaluate_on, evaluate_run
 from distillery_trainer.runs.compare import MADE_WITH, compare
-from distillery_trainer.runs.run import Run, open_run
+from distillery_trainer.runs.opening import open_run
+from distillery_trainer.runs.run import Run
 
 Commands = Any  # Any: what argparse's add_subparsers gives, a class without a public name
 
@@ -82,7 +83,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _gate(options: argparse.Namespace) -> int:
     run = open_run(options.folder)
-    checks = check_targets(_targets(options, run), run.evaluation, run.spec.operating_tier)
+    checks = check_targets(_targets(options, run), run.evaluation)
     if not checks and options.incumbent is None:
         problem = Problem("targets", "none stated", "targets in the filter's config, or --incumbent")
         raise InputError("trainer gate", [problem])

@@ -33,8 +33,9 @@ from distillery_trainer.filters.scaffold import config_schema, init_filter
 from distillery_trainer.models.base_model import resolve
 from distillery_trainer.models.choose import import_torch_side
 from distillery_trainer.runs.assessment import report_run
-from distillery_trainer.runs.fit import FitRequest, fit, fit_joint, fit_seeds
-from distillery_trainer.runs.run import RUN_PARTS, files_of
+from distillery_trainer.runs.fit import FitRequest, fit, fit_joint, fit_seeds, usual_folds
+from distillery_trainer.runs.opening import files_of
+from distillery_trainer.runs.run import RUN_PARTS
 from distillery_trainer.store import processes
 
 
@@ -116,6 +117,10 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
                         help="certify against the student on these articles, which need no labels")  # fmt: skip
     parser.add_argument("--splits", type=Path, metavar="FILE",
                         help="the splits.jsonl of `trainer prepare` (default: the fit splits by itself)")  # fmt: skip
+    parser.add_argument("--folds", type=int, metavar="K",
+                        help="judge, calibrate, choose and certify on all labels, each out of K folds, and fit the "
+                        "models that ship on all labels (default: 5 for the backends static and frozen); 0: four "
+                        "splits, of which one trains")  # fmt: skip
     _add_no_titles(parser)
     parser.add_argument("--run-dir", type=Path, metavar="DIR",
                         help="the run's folder (default: runs/<filter>/v<N>/<id>); with --joint that of all runs, "
@@ -204,9 +209,11 @@ def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> 
     )
     settings, written = read_settings(options.settings)
     overrides = named | settings
-    apply_overrides(
-        spec, overrides, written
-    )  # problems are told in the words of the command line, before labels are read
+    # Problems are said in the words of the command line, before labels are read.
+    asked = apply_overrides(spec, overrides, written)
+    folds = options.folds
+    if folds is None:
+        folds = 0 if options.joint or options.splits else usual_folds(asked)
     return FitRequest(
         folder,
         labels,
@@ -220,6 +227,7 @@ def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> 
         options.certify_on,
         options.splits,
         not options.no_titles,
+        folds,
     )
 
 

@@ -8,10 +8,12 @@ from typing import Any
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.certify.bounds import share_interval
 from distillery_trainer.certify.calibration_lint import lint_calibration
+from distillery_trainer.certify.certificate import statements
 from distillery_trainer.evaluate.evaluation import Evaluation, Systems
 from distillery_trainer.evaluate.parts import MIN_PART, TOTAL
 from distillery_trainer.report.advice import answer, hits, recall_interval
-from distillery_trainer.runs.run import Run, open_run
+from distillery_trainer.runs.opening import open_run
+from distillery_trainer.runs.run import Run
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
@@ -49,7 +51,7 @@ def summary(evaluation: Evaluation, certificate: Json, spec: FilterSpec, faults:
 
 
 def _faults(run: Run) -> Iterator[str]:
-    for fault in lint_calibration(run.calibration(), run.spec):
+    for fault in lint_calibration(run.read_out().maps.expected, run.spec):
         if fault.kind != "ceiling":  # any fitted map has one; what it puts out of reach is a fault of its own
             yield f"calibration: {fault.kind} of {fault.where}: {fault.says}"
 
@@ -62,20 +64,28 @@ def _answer(evaluation: Evaluation, spec: FilterSpec) -> Iterator[str]:
 
 
 def _decisions(total: Systems, tier: str) -> Iterator[str]:
-    """What each system finds of the oracle's positives, and how much of what it announces is right."""
-    yield f"{f'at {tier} or above':<24}{'found':>12}  {'recall (95 %)':<24}{'right':>12}  precision (95 %)"
+    """What each system finds of the oracle's positives, and how much of what it selects is right."""
+    yield (
+        f"{f'finds ({tier} or above)':<24}{'found':>12}  {'recall (95 %)':<24}{'right':>12}  {'precision (95 %)':<24}"
+        f"{'F1':>6}{'AP':>7}"
+    )
     systems = total.by_name()
-    for system in SYSTEMS[1:]:
-        made = systems[system].tiers[tier]
+    for system in SYSTEMS:
+        made = systems[system].finds
         found, positives, predicted = hits(made), made.positives, made.predicted
-        recall = recall_interval(systems[system], tier)
+        recall = recall_interval(systems[system])
         precision = share_interval(found, predicted)
         yield (
             f"  {system:<22}{f'{found} of {positives}':>12}  {with_interval(made.recall, recall):<24}"
-            f"{f'{found} of {predicted}':>12}  {with_interval(made.precision, precision)}"
+            f"{f'{found} of {predicted}':>12}  {with_interval(made.precision, precision):<24}"
+            f"{_short(made.f1):>6}{_short(systems[system].average_precision):>7}"
         )
-    if not total.student.tiers[tier].positives:
+    if not total.student.finds.positives:
         yield "no test article is a positive by its labels: what the models find cannot be told"
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def with_interval(value: float | None, interval: tuple[float, float] | list[float] | None, sign: str = "") -> str:
@@ -88,6 +98,8 @@ def with_interval(value: float | None, interval: tuple[float, float] | list[floa
 
 def _lines(evaluation: Evaluation, certificate: Json, spec: FilterSpec) -> Iterator[str]:
     yield ""
+    yield from _decisions(evaluation.total, spec.operating_tier)
+    yield ""
     yield f"{'test MAE (mean of dimensions)':<32}{'articles':>10}" + "".join(f"{name:>13}" for name in SYSTEMS)
     for name, part in evaluation.parts.items():
         systems = part.by_name()
@@ -95,8 +107,6 @@ def _lines(evaluation: Evaluation, certificate: Json, spec: FilterSpec) -> Itera
         yield f"  {name:<30}{part.constant.n:>10}{errors}"
     if few := [part.name for part in spec.evaluation.slices if part.name not in evaluation.parts]:
         yield f"  left out, with fewer than {MIN_PART} test articles: {', '.join(few)}"
-    yield ""
-    yield from _decisions(evaluation.total, spec.operating_tier)
     yield ""
     gain = evaluation.differences[TOTAL].student_minus_tfidf_ridge.mae
     yield f"student minus tfidf_ridge, 95 % interval: {with_interval(gain.difference, gain.interval, '+')}"
@@ -112,4 +122,4 @@ def _lines(evaluation: Evaluation, certificate: Json, spec: FilterSpec) -> Itera
             "a bundle refuses them"
         )
     yield f"the probe answers {evaluation.cascade.share_probe:.1%} of the test articles"
-    yield str(certificate["statement"])
+    yield statements(certificate)

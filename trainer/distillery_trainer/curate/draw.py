@@ -14,8 +14,10 @@ from distillery_runtime.spec.model import FilterSpec, ProbeSettings, TextPolicy
 from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.data.articles import ReceivedArticle, read_received
 from distillery_trainer.data.duplicates import unlike
+from distillery_trainer.data.predictions import STAGES
 from distillery_trainer.models.choose import open_embedder
-from distillery_trainer.runs.run import MANIFEST, Run, open_run
+from distillery_trainer.runs.opening import open_run
+from distillery_trainer.runs.run import MANIFEST, Run
 from distillery_trainer.store.files import write_jsonl
 
 RANDOM = "random"
@@ -203,13 +205,14 @@ def rankings(first: Array, last: Array, operating: float) -> Mapping[str, Sequen
 
 def run_overalls(run: Run, texts: Sequence[str]) -> tuple[Array, Array]:
     """What the probe and the student of a run say: two times (N,) overalls."""
-    return overalls(run.probe_scores(texts), run.spec), overalls(run.student_scores(texts), run.spec)
+    probe, student = (overalls(run.answers(stage, texts).expected, run.spec) for stage in STAGES)
+    return probe, student
 
 
 def bundle_overalls(folder: Path, texts: Sequence[str]) -> tuple[Array, Array]:
     """What a bundle's first and last stage say, each asked about every text: two times (N,) overalls."""
     scorer = load(folder)
-    said = [overalls(stage.run(stage.window.encode(texts)).scores, scorer.spec) for stage in scorer.stages]
+    said = [overalls(stage.run(stage.window.encode(texts)).expected, scorer.spec) for stage in scorer.stages]
     return said[0], said[-1]
 
 

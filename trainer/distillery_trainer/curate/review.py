@@ -91,7 +91,7 @@ def import_sheet(run: Run, sheet: Path) -> dict[str, object]:
     """
     made = run.predictions
     scores = read_sheet(sheet, made.ids)
-    student, oracle = (overalls(values, run.spec) for values in (made.student, made.labels))
+    student, oracle = (overalls(values, run.spec) for values in (made.student.scores, made.labels))
     found = agreement(made, scores, student, oracle, run.spec.operating_overall)
     return {
         "schema_version": 1,

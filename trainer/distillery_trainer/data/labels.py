@@ -16,6 +16,7 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.data.articles import ReceivedArticle, UnusableLine, read_lines
 
 MAX_LISTED = 50
+STEPS, MOST_BETWEEN = (1.0, 0.5), 0.02
 MAX_WEIGHT = 1e6
 MAX_COST = 1e6
 MAX_LINK_CHARS = 2_000
@@ -178,6 +179,18 @@ def label_notes(labelled: LabelledSet) -> list[str]:
     return notes
 
 
+def oracle_step(labels: NDArray[np.floating]) -> float | None:
+    """The distance between an oracle's answers: 1, 0.5, or None where more than one label in fifty is between these.
+
+    Means of repeated answers lie between; a few of them do not hide the step.
+    """
+    for step in STEPS:
+        off = np.abs(labels / step - np.rint(labels / step)) > 1e-6
+        if off.mean() <= MOST_BETWEEN:
+            return step
+    return None
+
+
 def default_labels(spec: FilterSpec) -> Path:
     """Where `trainer label` writes a filter's labels if it is not told otherwise."""
     return Path("labels") / f"{spec.label}.jsonl"
@@ -202,6 +215,15 @@ def find_labels(folder: Path, spec: FilterSpec) -> Path:
 def files_digest(files: Sequence[Path]) -> list[dict[str, str]]:
     """Name and SHA-256 of each labels file, for the run's manifest and keys."""
     return [{"name": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for file in files]
+
+
+def unchanged_files(entries: Sequence[Mapping[str, str]]) -> list[Path] | None:
+    """The files that a manifest names, or None when one is gone or has changed."""
+    paths = [Path(entry["path"]) for entry in entries]
+    for path, entry in zip(paths, entries, strict=True):
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+            return None
+    return paths
 
 
 def _read_labelled(

@@ -17,6 +17,7 @@ from distillery_trainer.store.files import write_jsonl
 Split = Literal["train", "val", "calibration", "test"]
 
 SHARES: dict[Split, float] = {"train": 0.60, "val": 0.15, "calibration": 0.10, "test": 0.15}
+FOLD = "fold-"
 BANDS = 4
 SPLIT_VERSION = 2  # of groups and split together; 1: near-duplicates by MinHash
 
@@ -54,6 +55,35 @@ def split_by_group(
             chosen[group] = name
             counts[name] += len(members[group])
     return [Assignment(article, chosen[group], group) for article, group in zip(ids, groups, strict=True)]
+
+
+def folds_by_group(
+    ids: Sequence[str], groups: Sequence[str], overalls: NDArray[np.floating], folds: int, seed: int
+) -> list[Assignment]:
+    """Gives every article a fold, whole groups at a time, each fold with about the same overalls.
+
+    Groups are dealt by falling overall, one to each fold in turn, in an order that depends on the seed and the groups'
+    ids alone: finds, which are few, are spread as evenly as can be.
+    """
+    top: dict[str, float] = {}
+    for group, overall in zip(groups, overalls, strict=True):
+        top[group] = max(top.get(group, 0.0), float(overall))
+    ordered = sorted(top, key=lambda group: (-top[group], shuffle_key(group, seed)))
+    chosen: dict[str, Split] = {}
+    for start in range(0, len(ordered), folds):
+        dealt = sorted(ordered[start : start + folds], key=lambda group: shuffle_key(group, seed + 1))
+        chosen |= {group: fold_name(place) for place, group in enumerate(dealt)}
+    return [Assignment(article, chosen[group], group) for article, group in zip(ids, groups, strict=True)]
+
+
+def fold_name(number: int) -> Split:
+    """The split of a fold's articles, counted from 0."""
+    return cast(Split, f"{FOLD}{number}")
+
+
+def is_fold(split: str) -> bool:
+    """Whether a split is a fold."""
+    return split.startswith(FOLD)
 
 
 def limit_articles(ids: Sequence[str], limit: int, seed: int) -> list[int]:
@@ -105,8 +135,12 @@ def given_splits(path: Path, ids: Sequence[str], whole: bool = True) -> list[Ass
     known = read_splits(path, "--splits")
     own = [known[i] for i in ids if i in known]
     problems = [Problem(f"{path}: {i}", "missing", "every labelled article") for i in ids if i not in known][:10]
-    problems += [Problem(f"{path}: {a.id}", repr(a.split), ", ".join(SHARES)) for a in own if a.split not in SHARES]
-    faults = [Problem(f"{path}: {n}", "no article", "at least 1") for n in SHARES if all(a.split != n for a in own)]
+    folds = sorted({a.split for a in known.values()}) if own and all(is_fold(a.split) for a in own) else []
+    names: Sequence[str] = folds or tuple(SHARES)
+    wanted = f"{', '.join(SHARES)}, or {FOLD}0, {FOLD}1 ... for all"
+    problems += [Problem(f"{path}: {a.id}", repr(a.split), wanted) for a in own if a.split not in names]
+    faults = [Problem(f"{path}: {n}", "no article", "at least 1") for n in names if all(a.split != n for a in own)]
+    faults += [Problem(f"{path}", "a single fold", "at least 2")] if len(folds) == 1 else []
     faults += [Problem(f"{path}: group {g}", "in several splits", "in one") for g in sorted(divided_groups(own))]
     if problems or (whole and faults):
         raise InputError("--splits", [*problems, *(faults if whole else ())])

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from distillery_runtime.spec.model import HeadTraining, Window
-from distillery_trainer.models.heads import HeadData, absolute_errors, fit_head
+from distillery_trainer.data.predictions import Answers, Decided
+from distillery_trainer.models.heads import FEWEST_FINDS, HeadData, absolute_errors, fit_head
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.models.selection import simplest
 from distillery_trainer.models.static_embedder import StaticEmbedder
 
 ALPHAS = (10.0, 3.0, 1.0, 0.3)  # the strongest penalty is the simplest model
 MAX_FEATURES = 100_000
+LOGISTIC_STRENGTH = 1.0  # of the penalty of the find's regression, as its inverse
 HIDDEN = (64,)
 
 Matrix = NDArray[np.float64]
@@ -25,10 +27,22 @@ def constant(data: FitData, texts: Sequence[str]) -> Matrix:
     return np.tile(np.asarray(data.train_labels, np.float64).mean(axis=0), (len(texts), 1))
 
 
+def constant_decided(data: FitData, texts: Sequence[str]) -> Decided:
+    """The best constant answers: means as `expected`, medians as `scores`, no article selected."""
+    medians = np.tile(np.median(np.asarray(data.train_labels, np.float64), axis=0), (len(texts), 1))
+    finds = data.find_of(data.train_labels) if data.find_of else np.zeros(len(data.train_labels), bool)
+    chance = np.full(len(texts), float(finds.mean()))
+    return Decided(Answers(constant(data, texts), medians, chance), np.zeros(len(texts), bool))
+
+
 def tfidf_ridge(data: FitData, texts: Sequence[str]) -> Matrix:
-    """TF-IDF of words and word pairs with ridge regression, its penalty chosen on validation: (N, D) in [0, 10].
+    """TF-IDF of words and word pairs with ridge regression, its penalty chosen on validation.
 
     Training texts without a single word leave the constant.
+
+    Returns:
+        (N, D) in [0, 10]; with finds to learn from (N, D + 1), the last column the logit of a class-weighted logistic
+        regression on the find itself.
     """
     vectorizer = _vectorizer(data.train_texts)
     if vectorizer is None:
@@ -40,19 +54,27 @@ def tfidf_ridge(data: FitData, texts: Sequence[str]) -> Matrix:
     chosen = models[simplest([absolute_errors(model.predict(val), data.val_labels) for model in models])]
     predicted = chosen.predict(vectorizer.transform(texts)).reshape(len(texts), -1)
     clipped: Matrix = np.clip(predicted, 0, 10).astype(np.float64)
-    return clipped
+    finds = data.find_of(data.train_labels) if data.find_of else np.zeros(len(data.train_labels), bool)
+    if min(int(finds.sum()), int((~finds).sum())) < FEWEST_FINDS:
+        return clipped
+    logistic = LogisticRegression(C=LOGISTIC_STRENGTH, class_weight="balanced", max_iter=1000).fit(train, finds)
+    return np.concatenate([clipped, logistic.decision_function(vectorizer.transform(texts))[:, None]], axis=1)
 
 
 def static(data: FitData, texts: Sequence[str], seed: int) -> Matrix:
-    """A head on the static token table's embeddings as they come, not calibrated: (N, D) in [0, 10].
+    """A head on the static token table's embeddings as they come, not calibrated.
 
     With the same settings whatever the filter says of its own static student: the same baseline in every run.
+
+    Returns:
+        (N, D) in [0, 10], or (N, D + 1) with a find head's logit.
     """
     embedder = StaticEmbedder(Window())
     train, val = embedder.embed(data.train_texts), embedder.embed(data.val_texts)
-    rows = HeadData(train, data.train_labels, val, data.val_labels, data.train_weights)
-    head = fit_head(rows, HIDDEN, HeadTraining(), seed).head
-    return np.clip(head.predict(embedder.embed(texts)), 0, 10).astype(np.float64)
+    head = fit_head(HeadData.of(data, train, val), HIDDEN, HeadTraining(), seed).head
+    raw = head.predict(embedder.embed(texts)).astype(np.float64)
+    count = data.train_labels.shape[1]
+    return np.concatenate([np.clip(raw[:, :count], 0, 10), raw[:, count:]], axis=1)
 
 
 def _vectorizer(texts: Sequence[str]) -> TfidfVectorizer | None:

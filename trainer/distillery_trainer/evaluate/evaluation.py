@@ -15,7 +15,8 @@ from distillery_trainer.evaluate.paired import Differences
 from distillery_trainer.evaluate.parts import TOTAL
 from distillery_trainer.store.files import read_json, write_json
 
-EVALUATION_VERSION = 3
+EVALUATION_VERSION = 4
+MEASURES = ("mae", "spearman", "recall", "precision", "f1", "average_precision")  # that have an interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,17 @@ class Ranking:
 class SystemFigures:
     """The figures of one system on the `n` articles of one part.
 
-    `tiers`: decisions at each tier but the lowest. `intervals`: at 95 %, of `mae`, `recall_<operating tier>` and
-    `spearman` (of the overall); None where most resamples left it undefined.
+    `finds`: the articles that it selects against those that the oracle places at the operating tier or above;
+    `average_precision`: how well its chance ranks these. `mae`, `overall`, `dimensions` and `tiers` (decisions at each
+    tier but the lowest) are of `scores`; `rmse` is of `expected`. `slope`: of the overall on the label's. `intervals`:
+    at 95 %, of `mae`, `spearman` (of the overall), `recall`, `precision`, `f1` and `average_precision`; None where most
+    resamples left it undefined.
     """
 
     n: int
+    finds: Decisions
+    average_precision: float | None
+    slope: float | None
     mae: float
     rmse: float
     overall: Errors
@@ -50,10 +57,6 @@ class SystemFigures:
     tiers: Mapping[str, Decisions]
     recall_at: Ranking
     intervals: Mapping[str, Interval | None]
-
-    def recall_interval(self, tier: str) -> Interval | None:
-        """The interval of the recall at a tier, where it was made: at the operating one."""
-        return self.intervals.get(f"recall_{tier}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,15 @@ class SystemDifferences:
 
 @dataclass(frozen=True, slots=True)
 class SplitSizes:
-    """Articles that models were fitted on, tuned on, and tested on."""
+    """Articles that models were fitted on, tuned on, and tested on.
+
+    With `folds` (0 without) all articles train the models that ship, and each was tested by those of other folds.
+    """
 
     train: int
     val: int
     test: int
+    folds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,7 @@ class NoiseFloor:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Test articles that the student places at the operating tier, and those of them that the probe dropped."""
+    """Test articles that the student selects, and those of them that the probe dropped."""
 
     student_positives: int
     dropped: int
@@ -198,7 +205,7 @@ def _missing(found: Evaluation) -> Iterator[Problem]:
             yield Problem(f"{key}.{TOTAL}", "nothing", "a value (this key is required)")
     for part, systems in found.parts.items():
         for name, system in systems.by_name().items():
-            for measure in {"mae", "spearman"} - set(system.intervals):
+            for measure in {*MEASURES} - set(system.intervals):
                 yield Problem(f"parts.{part}.{name}.intervals.{measure}", "nothing", "a value (this key is required)")
 
 

@@ -42,24 +42,18 @@ class Check:
         return f"{self.name}: {found}, {bound}, expected {limit} {self.target:g}"
 
 
-def check_targets(targets: Targets, evaluation: Evaluation, operating_tier: str) -> list[Check]:
-    """One check for each target that is stated.
-
-    Args:
-        targets: the filter's.
-        evaluation: the run's.
-        operating_tier: the filter's.
-    """
-    return list(_checks(targets, evaluation, operating_tier))
+def check_targets(targets: Targets, evaluation: Evaluation) -> list[Check]:
+    """One check for each target of a filter that is stated, on a run's evaluation."""
+    return list(_checks(targets, evaluation))
 
 
-def _checks(targets: Targets, evaluation: Evaluation, operating_tier: str) -> Iterator[Check]:
+def _checks(targets: Targets, evaluation: Evaluation) -> Iterator[Check]:
     student = evaluation.total.student
     if targets.mae is not None:
         yield Check("mae", student.mae, _high(student.intervals["mae"]), targets.mae, at_most=True)
     if targets.recall_operating is not None:
-        decisions = student.tiers[operating_tier]
-        low = _least_recall(decisions, student.recall_interval(operating_tier))
+        decisions = student.finds
+        low = _least_recall(decisions, student.intervals["recall"])
         yield Check("recall_operating", decisions.recall, low, targets.recall_operating, at_most=False)
     if targets.better_than_tfidf_ridge_by is not None:
         found = evaluation.differences[TOTAL].student_minus_tfidf_ridge.mae

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from distillery_runtime.articles.prefilter import Prefilter
 from distillery_runtime.spec.model import FilterSpec
-from distillery_runtime.spec.routing import Routing, handed_on
 from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.data.labels import LabelledArticle, LabelledSet
-from distillery_trainer.evaluate import baselines, metrics
+from distillery_trainer.data.predictions import Decided, in_cascade
+from distillery_trainer.evaluate import metrics
 from distillery_trainer.evaluate.evaluation import (
     CascadeUse,
     Evaluation,
@@ -29,84 +29,79 @@ from distillery_trainer.evaluate.evaluation import (
 )
 from distillery_trainer.evaluate.metrics import Array
 from distillery_trainer.evaluate.noise import Answers, noise_floor, shares_of_reachable
-from distillery_trainer.evaluate.paired import Differences, differences
+from distillery_trainer.evaluate.paired import Differences, Oracle, differences
 from distillery_trainer.evaluate.parts import Parts, all_parts
-from distillery_trainer.models.protocol import FitData
 
 TOP_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """The test articles with their groups, the calibrated scores (N, D) of both stages, and the routing.
+    """The test articles, what systems decided on them, and how.
 
-    `truncated`: whether the student's window cut each article. `unreadable`: (N, 2), whether probe and student cannot
-    read it, None where each is read. `repeats`: of all labelled articles, the oracle's
-    answers where it gave several.
+    `groups`: near-duplicates. `baselines`: the systems `constant`, `tfidf_ridge` and `static`, by name. `probe`,
+    `student`: both stages. `stopped`: (N,) bool, whether the probe answers each by itself, `threshold` from which
+    chance on it does not. `truncated`: whether the student's window cut each article. `unreadable`: (N, 2), whether
+    probe and student cannot read it. `repeats`: of all labelled articles, the oracle's answers where it gave several.
+    `sizes`: of the run's parts.
     """
 
     articles: LabelledSet
     groups: Sequence[str]
-    probe: NDArray[np.floating]
-    student: NDArray[np.floating]
-    routing: Routing
+    baselines: Mapping[str, Decided]
+    probe: Decided
+    student: Decided
+    stopped: NDArray[np.bool_]
+    threshold: float | None
     truncated: Sequence[bool]
+    unreadable: NDArray[np.bool_]
     repeats: Sequence[Answers]
-    unreadable: NDArray[np.bool_] | None = None
+    sizes: SplitSizes
+
+    @property
+    def cascade(self) -> Decided:
+        """What both stages decide together."""
+        return in_cascade(self.probe.answers, self.student, self.stopped)
 
 
 @dataclass(frozen=True, slots=True)
-class SystemScores:
-    """The systems' scores beside the labels, (N, D) float64 each, with each article's group."""
+class Compared:
+    """The systems' decisions beside the oracle's labels."""
 
     spec: FilterSpec
-    systems: Mapping[str, Array]
-    labels: Array
-    groups: Sequence[str]
+    systems: Mapping[str, Decided]
+    oracle: Oracle
     seed: int
 
-    def select(self, places: Sequence[int]) -> "SystemScores":
+    def select(self, places: Sequence[int]) -> "Compared":
         """The articles at these places."""
-        chosen = np.array(places, dtype=np.int64)
-        systems = {name: scores[chosen] for name, scores in self.systems.items()}
-        return SystemScores(self.spec, systems, self.labels[chosen], [self.groups[i] for i in places], self.seed)
+        systems = {name: system.select(places) for name, system in self.systems.items()}
+        return Compared(self.spec, systems, self.oracle.select(places), self.seed)
 
 
-def evaluate(spec: FilterSpec, data: FitData, held_out: HeldOut, seed: int) -> Evaluation:
+def evaluate(spec: FilterSpec, held_out: HeldOut, seed: int) -> Evaluation:
     """Evaluates every system. Free of times and paths, so that the same run gives the same evaluation."""
     labels = held_out.articles.labels().astype(np.float64)
-    unreadable = np.zeros((len(labels), 2), np.bool_) if held_out.unreadable is None else held_out.unreadable
-    stopped = ~handed_on(held_out.probe, held_out.routing, spec) & ~unreadable[:, 0]
-    scores = SystemScores(spec, _systems(data, held_out, stopped, seed), labels, held_out.groups, seed)
-    parts = {name: scores.select(places) for name, places in _parts(spec, held_out).items()}
+    finds = overalls(labels, spec) >= spec.operating_overall
+    systems = {**held_out.baselines, "probe": held_out.probe, "student": held_out.student, "cascade": held_out.cascade}
+    compared = Compared(spec, systems, Oracle(labels, finds, held_out.groups), seed)
+    parts = {name: compared.select(places) for name, places in _parts(spec, held_out).items()}
+    stopped = held_out.stopped
     return Evaluation(
         filter=spec.label,
         backend=spec.student.backend,
-        split_sizes=SplitSizes(len(data.train_texts), len(data.val_texts), len(labels)),
+        split_sizes=held_out.sizes,
         parts={name: _part(part) for name, part in parts.items()},
         differences={name: _differences(part) for name, part in parts.items()},
-        noise_floor=_noise_floor(scores, held_out.repeats),
+        noise_floor=_noise_floor(compared, held_out.repeats),
         cascade=CascadeUse(
-            threshold=held_out.routing.threshold,
+            threshold=held_out.threshold,
             share_probe=metrics.fixed(stopped.mean()),
-            missed=_missed(scores.systems, spec, stopped),
+            missed=Missed(int(held_out.student.selected.sum()), int(np.sum(held_out.student.selected & stopped))),
         ),
         prefilter=_prefilter(spec, held_out.articles.articles, overalls(labels, spec)),
-        unreadable=_unreadable(unreadable, stopped, overalls(labels, spec) >= spec.operating_overall),
+        unreadable=_unreadable(held_out.unreadable, stopped, finds),
     )
-
-
-def _systems(data: FitData, held_out: HeldOut, stopped: NDArray[np.bool_], seed: int) -> dict[str, Array]:
-    """The calibrated scores of every system: (N, D) float64 in [0, 10]."""
-    texts = held_out.articles.texts
-    return {
-        "constant": baselines.constant(data, texts),
-        "tfidf_ridge": baselines.tfidf_ridge(data, texts),
-        "static": baselines.static(data, texts, seed),
-        "probe": held_out.probe.astype(np.float64),
-        "student": held_out.student.astype(np.float64),
-        "cascade": np.where(stopped[:, None], held_out.probe, held_out.student).astype(np.float64),
-    }
 
 
 def _parts(spec: FilterSpec, held_out: HeldOut) -> Parts:
@@ -115,63 +110,63 @@ def _parts(spec: FilterSpec, held_out: HeldOut) -> Parts:
     return all_parts(spec.evaluation.slices, fields, characters, held_out.truncated)
 
 
-def _part(part: SystemScores) -> Systems:
-    return Systems(**{name: _system(part, scores) for name, scores in part.systems.items()})
+def _part(part: Compared) -> Systems:
+    return Systems(**{name: _system(part, system) for name, system in part.systems.items()})
 
 
-def _system(part: SystemScores, scores: Array) -> SystemFigures:
-    spec, labels = part.spec, part.labels
-    said, true = overalls(scores, spec), overalls(labels, spec)
+def _system(part: Compared, system: Decided) -> SystemFigures:
+    spec, oracle, answers = part.spec, part.oracle, system.answers
+    said, true = overalls(system.scores, spec), overalls(oracle.labels, spec)
     thresholds = {tier.name: tier.min_overall for tier in spec.tiers[:-1]}
+    ranked = metrics.weighted_average_precision(answers.chance, oracle.finds)
     statistics = {
-        "mae": metrics.weighted_mean(np.abs(scores - labels).mean(axis=1)),
-        f"recall_{spec.operating_tier}": metrics.weighted_recall(said, true, spec.operating_overall),
+        "mae": metrics.weighted_mean(np.abs(system.scores - oracle.labels).mean(axis=1)),
         "spearman": metrics.weighted_spearman(said, true),
+        "recall": metrics.weighted_recall(system.selected, oracle.finds),
+        "precision": metrics.weighted_precision(system.selected, oracle.finds),
+        "f1": metrics.weighted_f1(system.selected, oracle.finds),
+        "average_precision": ranked,
     }
-    found = metrics.describe(scores, labels, spec)
+    found = metrics.describe(system.scores, oracle.labels, spec)
     return SystemFigures(
         n=found.n,
+        finds=metrics.decided(system.selected, oracle.finds),
+        average_precision=metrics.rounded(metrics.once(ranked, len(true))),
+        slope=metrics.rounded(metrics.slope(said, true)),
         mae=found.mae,
-        rmse=found.rmse,
+        rmse=metrics.fixed(np.sqrt(((answers.expected - oracle.labels) ** 2).mean())),
         overall=found.overall,
         dimensions=found.dimensions,
         tiers=metrics.decisions(said, true, thresholds),
-        recall_at=_ranking(said, true, spec.operating_overall),
+        recall_at=_ranking(answers.chance, oracle.finds),
         intervals={
-            name: metrics.group_interval(statistic, part.groups, part.seed) for name, statistic in statistics.items()
+            name: metrics.group_interval(statistic, oracle.groups, part.seed) for name, statistic in statistics.items()
         },
     )
 
 
-def _ranking(said: Array, true: Array, threshold: float) -> Ranking:
+def _ranking(chance: Array, finds: NDArray[np.bool_]) -> Ranking:
     def recall_at(k: int) -> RecallAt:
-        return RecallAt(k, metrics.rounded(metrics.recall_at(said, true, threshold, k)))
+        return RecallAt(k, metrics.rounded(metrics.recall_at(chance, finds.astype(np.float64), 1.0, k)))
 
-    return Ranking(recall_at(max(1, int(np.sum(true >= threshold)))), recall_at(math.ceil(TOP_SHARE * len(true))))
+    return Ranking(recall_at(max(1, int(finds.sum()))), recall_at(math.ceil(TOP_SHARE * len(finds))))
 
 
-def _differences(part: SystemScores) -> SystemDifferences:
+def _differences(part: Compared) -> SystemDifferences:
     def difference(one: str) -> Differences:
-        scores = part.systems[one], part.systems["tfidf_ridge"]
-        return differences(part.spec, *scores, part.labels, part.groups, part.seed)
+        return differences(part.systems[one], part.systems["tfidf_ridge"], part.oracle, part.seed)
 
     return SystemDifferences(difference("student"), difference("probe"), difference("cascade"))
 
 
-def _noise_floor(scores: SystemScores, repeats: Sequence[Answers]) -> NoiseFloor | None:
+def _noise_floor(compared: Compared, repeats: Sequence[Answers]) -> NoiseFloor | None:
     """The oracle's own error, and what each system has achieved of the way there."""
-    found = noise_floor(repeats, scores.spec.dimension_names)
+    found = noise_floor(repeats, compared.spec.dimension_names)
     if found is None:
         return None
-    maes = {name: float(np.abs(own - scores.labels).mean()) for name, own in scores.systems.items()}
+    maes = {name: float(np.abs(own.scores - compared.oracle.labels).mean()) for name, own in compared.systems.items()}
     reached = shares_of_reachable(maes, maes["constant"], found.mae)
     return NoiseFloor(found.articles, found.mae, found.dimensions, reached)
-
-
-def _missed(systems: Mapping[str, Array], spec: FilterSpec, stopped: NDArray[np.bool_]) -> Missed:
-    """How many of the student's finds the probe dropped on the test split, a check of the certificate."""
-    found = overalls(systems["student"], spec) >= spec.operating_overall
-    return Missed(int(found.sum()), int(np.sum(found & stopped)))
 
 
 def _unreadable(unreadable: NDArray[np.bool_], stopped: NDArray[np.bool_], positive: NDArray[np.bool_]) -> UnreadCounts:

@@ -11,6 +11,7 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import overalls
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 Report = dict[str, object]
 Interval = tuple[float, float]  # low and high
 Statistic = Callable[[Array], Array]  # takes weights (..., N) and gives values (...), NaN where undefined
@@ -45,7 +46,7 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Decisions at a tier. `positives`: labels at or above it; `predicted`: predictions there."""
+    """Decisions at a tier, or by selection. `positives`: articles to be found; `predicted`: articles selected."""
 
     positives: int
     predicted: int
@@ -58,7 +59,9 @@ def describe(predicted: NDArray[np.floating], labels: NDArray[np.floating], spec
     """MAE, RMSE and Spearman, per dimension and of the overall.
 
     Args:
-        predicted: (N, D) scores in [0, 10], calibrated. labels: (N, D) in [0, 10]. Columns in spec order.
+        predicted: (N, D) scores in [0, 10].
+        labels: (N, D) in [0, 10]. Columns in spec order.
+        spec: the filter's.
     """
     said, true = np.asarray(predicted, np.float64), np.asarray(labels, np.float64)
     columns = {name: _errors(said[:, i], true[:, i]) for i, name in enumerate(spec.dimension_names)}
@@ -73,21 +76,19 @@ def describe(predicted: NDArray[np.floating], labels: NDArray[np.floating], spec
 
 def decisions(predicted: Array, labels: Array, thresholds: Mapping[str, float]) -> dict[str, Decisions]:
     """Precision, recall and F1 of overalls at each tier's threshold: (N,) predicted and (N,) labels."""
-    found: dict[str, Decisions] = {}
-    for tier, threshold in thresholds.items():
-        said, true = predicted >= threshold, labels >= threshold
-        hits = int(np.sum(said & true))
-        precision = hits / int(said.sum()) if said.any() else None
-        recall = hits / int(true.sum()) if true.any() else None
-        f1 = 2 * hits / (int(said.sum()) + int(true.sum())) if said.any() or true.any() else None
-        found[tier] = Decisions(
-            positives=int(true.sum()),
-            predicted=int(said.sum()),
-            precision=rounded(precision),
-            recall=rounded(recall),
-            f1=rounded(f1),
-        )
-    return found
+    return {tier: decided(predicted >= at, labels >= at) for tier, at in thresholds.items()}
+
+
+def decided(selected: Mask, true: Mask) -> Decisions:
+    """Precision, recall and F1 of (N,) selected articles, of which (N,) are to be found."""
+    hits, predicted, positives = int(np.sum(selected & true)), int(selected.sum()), int(true.sum())
+    return Decisions(
+        positives=positives,
+        predicted=predicted,
+        precision=rounded(hits / predicted if predicted else None),
+        recall=rounded(hits / positives if positives else None),
+        f1=rounded(2 * hits / (predicted + positives) if predicted + positives else None),
+    )
 
 
 def group_interval(
@@ -127,18 +128,49 @@ def weighted_mean(values: Array) -> Statistic:
     return lambda weights: ratio(weights @ values, weights.sum(axis=-1))
 
 
-def weighted_recall(predicted: Array, labels: Array, threshold: float) -> Statistic:
-    """The statistic for recall at a threshold under resampling."""
-    true = (labels >= threshold).astype(np.float64)
-    hit = true * (predicted >= threshold)
-    return lambda weights: ratio(weights @ hit, weights @ true)
+def weighted_recall(selected: Mask, true: Mask) -> Statistic:
+    """The statistic for recall under resampling: (N,) selected articles and (N,) those to be found."""
+    hit = (true & selected).astype(np.float64)
+    return lambda weights: ratio(weights @ hit, weights @ true.astype(np.float64))
 
 
-def weighted_recall_difference(one: Array, other: Array, labels: Array, threshold: float) -> Statistic:
-    """The statistic for the recall of `one` minus that of `other`, (N,) overalls each, under resampling."""
-    true = (labels >= threshold).astype(np.float64)
-    gain = true * ((one >= threshold).astype(np.float64) - (other >= threshold))
-    return lambda weights: ratio(weights @ gain, weights @ true)
+def weighted_precision(selected: Mask, true: Mask) -> Statistic:
+    """The statistic for precision under resampling; arguments as in `weighted_recall`."""
+    return weighted_recall(true, selected)
+
+
+def weighted_f1(selected: Mask, true: Mask) -> Statistic:
+    """The statistic for F1 under resampling; arguments as in `weighted_recall`."""
+    hit = 2 * (true & selected).astype(np.float64)
+    both = true.astype(np.float64) + selected
+    return lambda weights: ratio(weights @ hit, weights @ both)
+
+
+def weighted_average_precision(ranking: Array, true: Mask) -> Statistic:
+    """The statistic for average precision under resampling: (N,) values that rank, ties as one place."""
+    order = np.argsort(-ranking, kind="stable")
+    hits, last = true[order].astype(np.float64), np.append(np.diff(ranking[order]) != 0, True)
+
+    def statistic(weights: Array) -> Array:
+        own = weights[..., order]
+        found, total = np.cumsum(own * hits, axis=-1)[..., last], np.cumsum(own, axis=-1)[..., last]
+        gained = np.diff(found, axis=-1, prepend=0)
+        precision = np.divide(found, total, out=np.zeros_like(found), where=total > 0)
+        return ratio((gained * precision).sum(axis=-1), found[..., -1])
+
+    return statistic
+
+
+def slope(predicted: Array, labels: Array) -> float | None:
+    """The slope of (N,) predictions on (N,) labels by least squares: 1 where they spread alike; None without spread."""
+    spread = float(np.var(labels))
+    return float(np.cov(predicted, labels, bias=True)[0, 1] / spread) if spread > NO_SPREAD else None
+
+
+def weighted_recall_difference(one: Mask, other: Mask, true: Mask) -> Statistic:
+    """The statistic for the recall of `one` minus that of `other`, (N,) selected articles each, under resampling."""
+    gain = true * (one.astype(np.float64) - other)
+    return lambda weights: ratio(weights @ gain, weights @ true.astype(np.float64))
 
 
 def weighted_spearman(a: Array, b: Array) -> Statistic:

@@ -15,10 +15,12 @@ from distillery_runtime.errors import DistilleryError, ProviderError
 from distillery_runtime.spec.model import FilterSpec, ProbeSettings, Window
 from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.models import static
+from distillery_trainer.models.base_model import identity
 from distillery_trainer.models.protocol import FitData, Progress, Student
 from distillery_trainer.models.records import BaseRecord, base_folder
-from distillery_trainer.models.static_embedder import StaticEmbedder
+from distillery_trainer.models.static_embedder import TABLE_FILES, TABLE_FOLDER, StaticEmbedder
 from distillery_trainer.store import processes
+from distillery_trainer.store.files import tree_digest
 
 STATIC = "static"
 
@@ -112,6 +114,18 @@ def reopen_embedder(settings: ProbeSettings, folder: Path) -> Embedder:
         return StaticEmbedder(settings.window, folder)
     found = base_folder(BaseRecord.read(folder / "base.json"))
     return open_embedder(settings.model_copy(update={"embedder": str(found)}))
+
+
+def content_of(model: str) -> object:
+    """What a key says of a model beside its name: its content, which may change under the name (not for a Hub id)."""
+    if model == STATIC:
+        return table_digest(TABLE_FOLDER)
+    return identity(Path(model)) if Path(model).is_dir() else None
+
+
+def table_digest(folder: Path) -> list[str]:
+    """The digests of a token table and its tokenizer."""
+    return [tree_digest(folder / name) for name in TABLE_FILES]
 
 
 def import_torch_side(module: str) -> ModuleType:

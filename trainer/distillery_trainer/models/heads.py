@@ -7,33 +7,47 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPRegressor
 
 from distillery_runtime.files.safe_write import replacing
 from distillery_runtime.spec.model import HeadTraining
-from distillery_trainer.models.protocol import Progress
+from distillery_trainer.models.protocol import FitData, HeadPlan, Progress
 from distillery_trainer.models.selection import NEGLIGIBLE, is_better, simplest
 
 Matrix = NDArray[np.float32]
 Layers = tuple[tuple[Matrix, Matrix], ...]
 
 RIDGE_ALPHAS = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 1.0, 0.1)  # the strongest penalty is the simplest head
+FIND_STRENGTH = 0.003  # of the find head's penalty, as its inverse
+FEWEST_FINDS = 5
+KINDS = ("ridge", "mlp", "tuned")  # of a head, the simplest first
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
     """Standardise, then linear layers with ReLU between them.
 
-    `mean`, `scale`: (H,) float32. `layers`: weight (out, in) and bias (out,) float32 each.
+    `mean`, `scale`: (H,) float32. `layers`: weight (out, in) and bias (out,) float32 each. `find`: weight (1, H) and
+    bias (1,) of the find head on the same standardised embedding, if there is one.
     """
 
     mean: Matrix
     scale: Matrix
     layers: Layers
+    find: tuple[Matrix, Matrix] | None = None
 
     def predict(self, pooled: Matrix) -> Matrix:
-        """Raw scores: (N, H) float32 embeddings to (N, D) float32, any finite value."""
+        """Raw outputs: (N, H) float32 embeddings to (N, D) float32, any finite value, and a find head's logit after."""
+        scores = self.scores(pooled)
+        if self.find is None:
+            return scores
+        weight, bias = self.find
+        logit = ((pooled - self.mean) / self.scale) @ weight.T + bias
+        return np.concatenate([scores, logit], axis=1).astype(np.float32)
+
+    def scores(self, pooled: Matrix) -> Matrix:
+        """Raw scores alone: (N, H) float32 embeddings to (N, D) float32, any finite value."""
         values = (pooled - self.mean) / self.scale
         for index, (weight, bias) in enumerate(self.layers):
             values = values @ weight.T + bias
@@ -47,7 +61,8 @@ class HeadData:
     """Embeddings (N, H) float32 and labels (N, D) float32 of the training and the validation articles.
 
     `train_weights`: (N, D) float32 above 0, what each label counts, or None where all count alike; a head takes an
-    article's mean of them.
+    article's mean of them. `train_finds`: (N,) bool, the training articles that a find head learns to tell, or None
+    for no find head. `plan`: how the head is fitted where there is no validation article.
     """
 
     train_x: Matrix
@@ -55,6 +70,14 @@ class HeadData:
     val_x: Matrix
     val_y: Matrix
     train_weights: Matrix | None = None
+    train_finds: NDArray[np.bool_] | None = None
+    plan: HeadPlan | None = None
+
+    @classmethod
+    def of(cls, data: FitData, train_x: Matrix, val_x: Matrix) -> "HeadData":
+        """The embeddings of a fit's articles."""
+        finds = None if data.find_of is None else data.find_of(data.train_labels)
+        return cls(train_x, data.train_labels, val_x, data.val_labels, data.train_weights, finds, data.plan)
 
     @property
     def article_weights(self) -> Matrix | None:
@@ -64,31 +87,65 @@ class HeadData:
 
 @dataclass(frozen=True, slots=True)
 class FittedHead:
-    """The best head, its kind, and the validation MAE of each kind tried."""
+    """The best head, the validation MAE of each kind tried, and how to fit its like without validation articles."""
 
     head: Head
-    kind: str
     val_mae: dict[str, float]
+    plan: HeadPlan
+
+    @property
+    def kind(self) -> str:
+        """`ridge` or `mlp`."""
+        return self.plan.kind
 
 
 def fit_head(
     data: HeadData, hidden: Sequence[int], training: HeadTraining, seed: int, progress: Progress | None = None
 ) -> FittedHead:
-    """Fits a ridge and an MLP head on standardised embeddings; keeps the MLP where `selection` finds it better."""
+    """Fits a ridge and an MLP head on standardised embeddings; keeps the MLP where `selection` finds it better.
+
+    With a plan only the kind of the plan is fitted, on all articles alike.
+    """
     mean, scale, standard = standardised(data)
-    heads = {
-        "ridge": Head(mean, scale, _fit_ridge(standard)),
-        "mlp": Head(mean, scale, _fit_mlp(standard, hidden, training, seed, progress)),
-    }
-    errors = {kind: absolute_errors(head.predict(data.val_x), data.val_y) for kind, head in heads.items()}
+    find = fit_find(standard)
+    if plan := data.plan:
+        layers = _ridge_layers(_ridge(standard, plan.alpha))
+        if plan.kind != "ridge":
+            layers, _ = _fit_mlp(standard, hidden, training, seed, progress)
+        return FittedHead(Head(mean, scale, layers, find), {}, plan)
+    ridge, (mlp, epochs) = choose_ridge(standard), _fit_mlp(standard, hidden, training, seed, progress)
+    heads = {"ridge": Head(mean, scale, _ridge_layers(ridge), find), "mlp": Head(mean, scale, mlp, find)}
+    errors = {kind: absolute_errors(head.scores(data.val_x), data.val_y) for kind, head in heads.items()}
     kind = "mlp" if is_better(errors["mlp"], errors["ridge"]) else "ridge"
-    return FittedHead(heads[kind], kind, {k: round(float(v.mean()), 6) for k, v in errors.items()})
+    maes = {k: round(float(v.mean()), 6) for k, v in errors.items()}
+    return FittedHead(heads[kind], maes, HeadPlan(kind, float(ridge.alpha), epochs))
+
+
+def common_plan(plans: Sequence[HeadPlan]) -> HeadPlan:
+    """What most of several fits chose (of equals the simplest kind), with the median of its penalty and epochs."""
+    kind = max(KINDS, key=lambda kind: (sum(plan.kind == kind for plan in plans), -KINDS.index(kind)))
+    epochs = [plan.epochs for plan in plans if plan.kind == kind]
+    return HeadPlan(kind, float(np.median([plan.alpha for plan in plans])), max(1, round(float(np.median(epochs)))))
 
 
 def fit_ridge(data: HeadData) -> Head:
     """Fits a ridge head on standardised embeddings."""
     mean, scale, standard = standardised(data)
-    return Head(mean, scale, _fit_ridge(standard))
+    return Head(mean, scale, _ridge_layers(choose_ridge(standard)))
+
+
+def fit_find(standard: HeadData) -> tuple[Matrix, Matrix] | None:
+    """Fits a find head on standardised embeddings: logistic regression (L2), finds and others counting the same.
+
+    Returns:
+        weight (1, H) and bias (1,), or None without finds to learn from, or without others.
+    """
+    finds = standard.train_finds
+    if finds is None or min(int(finds.sum()), int((~finds).sum())) < FEWEST_FINDS:
+        return None
+    model = LogisticRegression(C=FIND_STRENGTH, class_weight="balanced", max_iter=3000)
+    model.fit(standard.train_x.astype(np.float64), finds, sample_weight=standard.article_weights)
+    return model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
 
 
 def fit_linear(data: HeadData) -> tuple[Matrix, Matrix]:
@@ -111,6 +168,8 @@ def save_head(head: Head, path: Path) -> None:
     tensors = {"mean": head.mean, "scale": head.scale}
     for index, (weight, bias) in enumerate(head.layers):
         tensors |= {f"layers.{index}.weight": weight, f"layers.{index}.bias": bias}
+    if head.find:
+        tensors |= {"find.weight": head.find[0], "find.bias": head.find[1]}
     with replacing(path) as beside:
         save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, beside)
 
@@ -118,30 +177,35 @@ def save_head(head: Head, path: Path) -> None:
 def load_head(path: Path) -> Head:
     """Reads a head written by `save_head`."""
     tensors = load_file(path)
-    count = sum(name.endswith(".weight") for name in tensors)
+    count = sum(name.startswith("layers.") and name.endswith(".weight") for name in tensors)
     layers = tuple((tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(count))
-    return Head(tensors["mean"], tensors["scale"], layers)
+    find = (tensors["find.weight"], tensors["find.bias"]) if "find.weight" in tensors else None
+    return Head(tensors["mean"], tensors["scale"], layers, find)
 
 
-def _fit_ridge(data: HeadData) -> Layers:
-    model = choose_ridge(data)
+def _ridge_layers(model: Ridge) -> Layers:
     weight = np.atleast_2d(model.coef_).astype(np.float32)
     return ((weight, np.atleast_1d(model.intercept_).astype(np.float32)),)
 
 
 def choose_ridge(data: HeadData) -> Ridge:
     """Fits ridge regressions on standardised columns, where alpha is in articles, and chooses one on validation."""
-    models = []
-    for alpha in RIDGE_ALPHAS:
-        model = Ridge(alpha=alpha, solver="cholesky")
-        models.append(model.fit(data.train_x.astype(np.float64), data.train_y, sample_weight=data.article_weights))
+    models = [_ridge(data, alpha) for alpha in RIDGE_ALPHAS]
     return models[simplest([absolute_errors(model.predict(data.val_x), data.val_y) for model in models])]
+
+
+def _ridge(data: HeadData, alpha: float) -> Ridge:
+    model = Ridge(alpha=alpha, solver="cholesky")
+    return model.fit(data.train_x.astype(np.float64), data.train_y, sample_weight=data.article_weights)
 
 
 def _fit_mlp(
     data: HeadData, hidden: Sequence[int], training: HeadTraining, seed: int, progress: Progress | None
-) -> Layers:
-    """An MLP trained by Adam on squared error, stopped early on validation MAE, labels centred for a calm start."""
+) -> tuple[Layers, int]:
+    """An MLP trained by Adam on squared error, labels centred for a calm start; and the epochs that were best for it.
+
+    It is stopped early on validation MAE, or with a plan after the plan's epochs.
+    """
     offset = data.train_y.mean(axis=0)
     model = MLPRegressor(
         hidden_layer_sizes=tuple(hidden),
@@ -152,20 +216,26 @@ def _fit_mlp(
     )
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)  # the columns are standardised already
     best: Layers = ()
-    best_mae, since = np.inf, 0
+    best_mae, best_epoch = np.inf, 0
+    epochs = data.plan.epochs if data.plan else training.epochs
     if progress:
-        progress.start(training.epochs, 0)
-    for _ in range(training.epochs):
+        progress.start(epochs, 0)
+    for epoch in range(1, epochs + 1):
         model.partial_fit(data.train_x, np.squeeze(data.train_y - offset), sample_weight=data.article_weights)
         layers = _layers(model, offset)
-        mae = float(absolute_errors(Head(zero, one, layers).predict(data.val_x), data.val_y).mean())
         if progress:
             progress.step(float(model.loss_))
+        if data.plan:
+            best, best_epoch = layers, epoch
+            continue
+        mae = float(absolute_errors(Head(zero, one, layers).predict(data.val_x), data.val_y).mean())
+        if progress:
             progress.epoch(mae)
-        best_mae, best, since = (mae, layers, 0) if mae < best_mae - NEGLIGIBLE else (best_mae, best, since + 1)
-        if since >= training.patience:
+        if mae < best_mae - NEGLIGIBLE:
+            best_mae, best, best_epoch = mae, layers, epoch
+        if epoch - best_epoch >= training.patience:
             break
-    return best
+    return best, best_epoch
 
 
 def _layers(model: MLPRegressor, offset: Matrix) -> Layers:

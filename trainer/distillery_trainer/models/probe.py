@@ -1,6 +1,7 @@
 """Fitting the probe: a head on a frozen encoder, or a static table that is trained with its head."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,9 @@ def fit_probe(
         return StaticEmbedder(settings.window, folder)
     embedder = open_embedder(settings)
     train, val = embed(data.train_texts, embedder), embed(data.val_texts, embedder)
-    rows = HeadData(train, data.train_labels, val, data.val_labels, data.train_weights)
-    fitted = fit_head(rows, settings.hidden, settings.training, seed, progress)
+    fitted = fit_head(HeadData.of(data, train, val), settings.hidden, settings.training, seed, progress)
     folder.mkdir(parents=True, exist_ok=True)
     save_head(fitted.head, folder / "head.safetensors")
     find_base(settings.embedder, settings.revision).write(folder / "base.json")
-    write_json(folder / "head.json", {"kind": fitted.kind, "val_mae": fitted.val_mae})
+    write_json(folder / "head.json", {"val_mae": fitted.val_mae, **asdict(fitted.plan)})
     return embedder

@@ -1,6 +1,6 @@
 """What every backend takes and gives: data to fit, a progress listener, and a student that answers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,6 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.tokens.window import TokenWindow
+
+FindOf = Callable[[NDArray[np.floating]], NDArray[np.bool_]]  # labels (N, D) to (N,): which articles are finds
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPlan:
+    """How a head is fitted where no validation article is left to choose it: as it was chosen on others.
+
+    `kind`: `ridge`, `mlp` or `tuned` (a token table trained with its MLP). `alpha`: the ridge's penalty, in articles.
+    `epochs`: of the training of the other two.
+    """
+
+    kind: str
+    alpha: float
+    epochs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +32,8 @@ class FitData:
     `train_texts`, `val_texts`: composed texts. `train_labels`, `val_labels`: (N, D) float32 in [0, 10], columns in
     spec.dimensions order. `train_weights`, `val_weights`: (N, D) float32, what each label counts in the loss and in the
     validation's mean error: 0 where there is none, and the value in its place does not matter; None where all count
-    alike.
+    alike. `find_of` tells finds by their labels, for a find head; None for none. `plan`: how heads are fitted where
+    there is no validation article.
     """
 
     train_texts: Sequence[str]
@@ -26,6 +42,8 @@ class FitData:
     val_labels: NDArray[np.float32]
     train_weights: NDArray[np.float32] | None = None
     val_weights: NDArray[np.float32] | None = None
+    find_of: FindOf | None = None
+    plan: HeadPlan | None = None
 
 
 class Progress(Protocol):
@@ -50,6 +68,8 @@ class Student(Protocol):
 
     def predict(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Gives raw outputs, not calibrated: (N, D) float32, any finite value, rows in the order of `texts`.
+
+        A student with a find head gives its logit as one more column.
 
         Raises:
             ModelError: an output is not finite.

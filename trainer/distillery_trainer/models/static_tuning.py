@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from distillery_runtime.spec.model import HeadTraining
 from distillery_trainer.models.heads import Head, HeadData
-from distillery_trainer.models.protocol import Progress
+from distillery_trainer.models.protocol import HeadPlan, Progress
 from distillery_trainer.models.selection import NEGLIGIBLE
 from distillery_trainer.models.static_embedder import MIN_NORM
 
@@ -31,7 +31,7 @@ class Words:
     """Articles as the tokens they hold, and their scores.
 
     `train`, `val`: (N, V) float32, how often each row of the table occurs. `train_labels`, `val_labels`: (N, D)
-    float32. `train_weights`: (N, D) float32 above 0, what each label counts.
+    float32. `train_weights`: (N, D) float32 above 0, what each label counts. `train_finds`, `plan`: as in `HeadData`.
     """
 
     train: csr_array
@@ -39,19 +39,22 @@ class Words:
     val: csr_array
     val_labels: Matrix
     train_weights: Matrix
+    train_finds: NDArray[np.bool_] | None = None
+    plan: HeadPlan | None = None
 
     def pooled(self, table: Matrix) -> HeadData:
         """The articles' embeddings by a table (V, H), rows of unit length."""
         train, val = (_unit(_dot(counts, table))[0] for counts in (self.train, self.val))
-        return HeadData(train, self.train_labels, val, self.val_labels, self.train_weights)
+        return HeadData(train, self.train_labels, val, self.val_labels, self.train_weights, self.train_finds, self.plan)
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """A trained table (V, H) float32 and the head on it."""
+    """A trained table (V, H) float32 and the head on it, after this many epochs."""
 
     table: Matrix
     head: Head
+    epochs: int = 0
 
 
 def count_tokens(rows: Sequence[Numbers], table: Matrix) -> csr_array:
@@ -70,6 +73,8 @@ def tune(
 ) -> Tuned:
     """Trains a table and a new MLP head by Adam on the Huber error; the epoch best on validation is kept.
 
+    With a plan it ends after the plan's epochs, whatever validation says.
+
     Args:
         table: the rows to begin with, (V, H).
         words: the articles.
@@ -81,22 +86,26 @@ def tune(
     generator = np.random.default_rng(seed)
     network = _Network(table, _fresh_head(words.pooled(table), hidden, generator), training, generator)
     count, size = len(words.train_labels), training.batch_size
-    best, best_mae, since = network.copy(), np.inf, 0
+    best, best_mae = network.copy(0), np.inf
+    epochs = words.plan.epochs if words.plan else training.epochs
     if progress:
-        progress.start(training.epochs * -(-count // size), 0)
-    for _ in range(training.epochs):
+        progress.start(epochs * -(-count // size), 0)
+    for epoch in range(1, epochs + 1):
         order = generator.permutation(count)
         for batch in (order[begin : begin + size] for begin in range(0, count, size)):
             loss = network.step(words.train[batch], words.train_labels[batch], words.train_weights[batch])
             if progress:
                 progress.step(loss)
+        if words.plan:
+            continue
         mae = float(np.abs(network.predict(words.val) - words.val_labels).mean())
         if progress:
             progress.epoch(mae)
-        best_mae, best, since = (mae, network.copy(), 0) if mae < best_mae - NEGLIGIBLE else (best_mae, best, since + 1)
-        if since >= training.patience:
+        if mae < best_mae - NEGLIGIBLE:
+            best_mae, best = mae, network.copy(epoch)
+        if epoch - best.epochs >= training.patience:
             break
-    return best
+    return network.copy(epochs) if words.plan else best
 
 
 def _fresh_head(data: HeadData, hidden: Sequence[int], generator: np.random.Generator) -> Head:
@@ -152,10 +161,10 @@ class _Network:
         """The head as it is, which the next step changes."""
         return Head(self.mean, self.scale, tuple((weight.values, bias.values) for weight, bias in self.layers))
 
-    def copy(self) -> Tuned:
-        """Table and head as they are, to keep."""
+    def copy(self, epochs: int) -> Tuned:
+        """Table and head as they are after so many epochs, to keep."""
         layers = tuple((weight.copy(), bias.copy()) for weight, bias in self.head.layers)
-        return Tuned(self.table.values.copy(), Head(self.mean, self.scale, layers))
+        return Tuned(self.table.values.copy(), Head(self.mean, self.scale, layers), epochs)
 
     def predict(self, counts: csr_array) -> Matrix:
         """Raw scores: (N, V) counts to (N, D) float32."""

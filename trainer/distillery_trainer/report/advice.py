@@ -50,8 +50,8 @@ def advise(facts: Facts) -> Advice:
 def answer(evaluation: Evaluation, tier: str) -> Answer:
     """Whether to deploy what was evaluated, for the report and for the terminal; `tier`: the operating one."""
     total = evaluation.total
-    against = [*_against(total, tier), *_unread(evaluation, tier, is_too_much=True)]
-    doubts = [*_luck(evaluation), *_doubts(total, tier)]
+    against = [*_against(total, tier), *_unread(evaluation, is_too_much=True)]
+    doubts = [*_luck(evaluation), *_doubts(total)]
     if against:
         words = "No: do not deploy it."
     elif doubts:
@@ -65,21 +65,21 @@ def _against(total: Systems, tier: str) -> Iterator[str]:
     ours, words = total.cascade, total.tfidf_ridge
     if ours.mae >= words.mae:
         yield f"Its error ({ours.mae:.2f}) is not below that of merely counting words ({words.mae:.2f})."
-    found = ours.tiers.get(tier)
-    if found and found.recall is not None and found.recall < MIN_RECALL:
+    found = ours.finds
+    if found.recall is not None and found.recall < MIN_RECALL:
         yield (
             f"Of the {found.positives} articles that the oracle places at “{in_words(tier)}” or above, it finds "
             f"{hits(found)} ({percent(found.recall)})."
         )
 
 
-def _unread(evaluation: Evaluation, tier: str, is_too_much: bool) -> Iterator[str]:
+def _unread(evaluation: Evaluation, is_too_much: bool) -> Iterator[str]:
     """The test articles that a bundle refuses as unreadable, where they are too many finds to deploy, or are not."""
     lost, ours = evaluation.unreadable, evaluation.total.cascade
     if lost is None or not lost.invalid:
         return
-    found = ours.tiers.get(tier)
-    readable = 1 - lost.invalid_positive / found.positives if found and found.positives else 1.0
+    found = ours.finds
+    readable = 1 - lost.invalid_positive / found.positives if found.positives else 1.0
     if is_too_much == (readable < MIN_RECALL):
         yield (
             f"A bundle refuses {lost.invalid} of {ours.n} test articles as unreadable, "
@@ -98,18 +98,16 @@ def _luck(evaluation: Evaluation) -> Iterator[str]:
         )
 
 
-def _doubts(total: Systems, tier: str) -> Iterator[str]:
+def _doubts(total: Systems) -> Iterator[str]:
     if total.probe.mae < total.student.mae:
         yield (
             f"The probe alone errs less ({total.probe.mae:.2f}) than the student "
             f"({total.student.mae:.2f}): the student is not worth its cost."
         )
-    found = total.cascade.tiers.get(tier)
-    if not found:
-        return
+    found = total.cascade.finds
     if found.positives < MIN_POSITIVES:
         yield f"Only {found.positives} test articles are finds by the oracle, too few to know how many it finds."
-    interval = recall_interval(total.cascade, tier)
+    interval = recall_interval(total.cascade)
     recall = found.recall or 0.0
     if interval and recall >= MIN_RECALL > interval[0]:
         share, least = percent(recall), percent(interval[0])
@@ -121,21 +119,29 @@ def _meaning(facts: Facts) -> Iterator[str]:
     ours, words = total.cascade, total.tfidf_ridge
     interval = ours.intervals["mae"]
     between = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+    found = ours.finds
+    yield (
+        f"What it finds and misses: of {found.positives} articles that the oracle places at "
+        f"“{in_words(tier)}” or above it finds {hits(found)} and misses {found.positives - hits(found)}. "
+        f"{_announced(found)} {_selects(facts)}"
+    )
     yield (
         f"How wrong: on the scale of 0 to 10 its scores lie {ours.mae:.2f} points from the oracle's on "
-        f"average{between}; counting words reaches {words.mae:.2f}, always answering the average "
+        f"average{between}; counting words reaches {words.mae:.2f}, the best constant answer "
         f"{total.constant.mae:.2f}."
     )
-    if found := ours.tiers.get(tier):
-        yield (
-            f"What it finds and misses: of {found.positives} articles that the oracle places at "
-            f"“{in_words(tier)}” or above it finds {hits(found)} and misses {found.positives - hits(found)}. "
-            f"{_announced(found)}"
-        )
-    yield from _unread(facts.evaluation, tier, is_too_much=False)
+    yield from _unread(facts.evaluation, is_too_much=False)
     yield _cost(facts.evaluation.cascade)
     yield f"What is certified: {facts.certificate['statement']}"
     yield _prefilter(facts.evaluation.prefilter, ours.n)
+
+
+def _selects(facts: Facts) -> str:
+    """Which articles are selected."""
+    chance = facts.selection.chance
+    if chance is None:
+        return f"Articles are selected that reach “{in_words(facts.spec.operating_tier)}”."
+    return f"Articles are selected from a chance of {percent(chance, 1)} on."
 
 
 def _announced(found: Decisions) -> str:
@@ -166,11 +172,11 @@ def _cost(cascade: CascadeUse) -> str:
 
 
 def hits(found: Decisions) -> int:
-    """How many of the positives were found, by the decisions at a tier."""
+    """How many of the positives were found."""
     return round((found.recall or 0) * found.positives)
 
 
-def recall_interval(system: SystemFigures, tier: str) -> Interval | None:
-    """The 95 % interval of a system's recall at a tier; None where no article is a positive."""
-    found = system.tiers[tier]
-    return share_interval(hits(found), found.positives, system.recall_interval(tier))
+def recall_interval(system: SystemFigures) -> Interval | None:
+    """The 95 % interval of a system's recall of finds; None where no article is a positive."""
+    found = system.finds
+    return share_interval(hits(found), found.positives, system.intervals["recall"])

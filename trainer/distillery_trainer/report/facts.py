@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.selection import Selection
 from distillery_runtime.spec.verdict import overalls
+from distillery_trainer.certify.read_out import StageReadOut
 from distillery_trainer.data.labels import LabelledSet
 from distillery_trainer.data.predictions import Predictions
 from distillery_trainer.evaluate.evaluation import Evaluation
@@ -38,15 +39,16 @@ class Lesson:
 class Facts:
     """A run, as far as its report tells of it; None where the run has no such thing.
 
-    `labelled`: all its articles. `lessons`: learning curves. `titles`: whether it names articles by title, source and
-    link.
+    `read_out`: the student's. `labelled`: all its articles. `lessons`: learning curves. `titles`: whether it names
+    articles by title, source and link.
     """
 
     spec: FilterSpec
     evaluation: Evaluation
     certificate: Json
     history: Json | None
-    calibration: Calibration
+    read_out: StageReadOut
+    selection: Selection
     predictions: Predictions
     labelled: LabelledSet | None
     lessons: tuple[Lesson, ...]
@@ -57,7 +59,8 @@ class Facts:
     def overall(self) -> tuple[Array, Array, Array]:
         """The overalls by labels, probe and student: (N,) each."""
         found = self.predictions
-        return overalls(found.labels, self.spec), overalls(found.probe, self.spec), overalls(found.student, self.spec)
+        labels = overalls(found.labels, self.spec)
+        return labels, overalls(found.probe.scores, self.spec), overalls(found.student.scores, self.spec)
 
 
 def percent(share: float, decimals: int = 0) -> str:

@@ -25,7 +25,7 @@ def section(facts: Facts) -> str:
     """Error by score band and by length."""
     title = "Where does the student err?"
     found = facts.predictions
-    errors = np.abs(found.student - found.labels).mean(axis=1)
+    errors = np.abs(found.student.scores - found.labels).mean(axis=1)
     lengths = _lengths(np.array(found.tokens), np.array(found.truncated))
     label, _, student = facts.overall
     bands = np.minimum(label.astype(np.int64), 9)
@@ -95,10 +95,10 @@ def worst_section(facts: Facts) -> str:
     """The twelve articles with the largest error: title, source and link where they are known, and never a text."""
     title = "The twelve worst articles"
     found = facts.predictions
-    errors = np.abs(found.student - found.labels).mean(axis=1)
+    errors = np.abs(found.student.scores - found.labels).mean(axis=1)
     label, probe, student = facts.overall
     order = np.lexsort((np.array(found.ids), -errors))[:WORST]
-    distances = np.abs(found.student - found.labels)[order].mean(axis=0)
+    distances = np.abs(found.student.scores - found.labels)[order].mean(axis=0)
     shown = np.sort(np.argsort(-distances, kind="stable")[:COLUMNS]).tolist()
     names = [in_words(facts.spec.dimension_names[place]) for place in shown]
     known = facts.labelled.articles if facts.labelled and facts.titles else ()
@@ -109,7 +109,7 @@ def worst_section(facts: Facts) -> str:
             Cell(f"{errors[i]:.1f}"),
             Cell(_pair(label[i], student[i])),
             Cell(f"{probe[i]:.1f}"),
-            *(Cell(_pair(found.labels[i, place], found.student[i, place])) for place in shown),
+            *(Cell(_pair(found.labels[i, place], found.student.scores[i, place])) for place in shown),
         ]
         for i in order
     ]

@@ -32,7 +32,7 @@ def section(facts: Facts) -> str:
     title = "Where do the student and the oracle agree?"
     found = facts.predictions
     label, probe, student = facts.overall
-    columns = list(zip(found.labels.T, found.student.T, strict=True))
+    columns = list(zip(found.labels.T, found.student.scores.T, strict=True))
     both, halves = _drawing(["Overall, by the student", "Overall, by the probe"], [(label, student), (label, probe)], 2)
     for plot, said, style in zip(halves, (student, probe), ("student", "probe"), strict=True):
         _bubbles(plot, label, said, HALF_POINTS, style)
@@ -91,7 +91,10 @@ def calibration_section(facts: Facts) -> str:
     title = "Do the scores mean what they say?"
     found = facts.predictions
     names = [in_words(name) for name in facts.spec.dimension_names]
-    before, after = np.abs(found.student_raw - found.labels).mean(), np.abs(found.student - found.labels).mean()
+    before, after = (
+        np.abs(found.student_raw - found.labels).mean(),
+        np.abs(found.student.expected - found.labels).mean(),
+    )
     low, high = min(0.0, float(np.floor(found.student_raw.min()))), max(10.0, float(np.ceil(found.student_raw.max())))
     alt = f"Calibration maps of {len(names)} dimensions. Mean error {before:.2f} before calibration, {after:.2f} after."
     raw = Axis(low, high, SCORES, "student's raw output")
@@ -104,7 +107,7 @@ def calibration_section(facts: Facts) -> str:
             ("guide", "line", "unchanged"),
         ],
     )
-    for place, (plot, knots) in enumerate(zip(plots, facts.calibration.maps, strict=True)):
+    for place, (plot, knots) in enumerate(zip(plots, facts.read_out.maps.expected.maps, strict=True)):
         plot.guide((0, 0), (10, 10))
         plot.drawing.path([plot.place(x, y) for x, y in _curve(knots, raw)], "after")
         plot.dots(_means(found.student_raw[:, place], found.labels[:, place]), "before")
@@ -142,7 +145,7 @@ def _reliability(found: Predictions, names: Sequence[str]) -> str:
     )
     for place, plot in enumerate(plots):
         plot.guide((0, 0), (10, 10))
-        for values, style in ((np.clip(found.student_raw, 0, 10), "before"), (found.student, "after")):
+        for values, style in ((np.clip(found.student_raw, 0, 10), "before"), (found.student.expected, "after")):
             points = _means(values[:, place], found.labels[:, place])
             plot.line(points, style)
             plot.dots(points, style, 2.8)
@@ -157,7 +160,10 @@ def _reliability(found: Predictions, names: Sequence[str]) -> str:
 def _gap(found: Predictions, place: int) -> tuple[float, float]:
     """The mean distance of the groups from the line, before and after."""
     labels = found.labels[:, place]
-    before, after = _means(np.clip(found.student_raw[:, place], 0, 10), labels), _means(found.student[:, place], labels)
+    before, after = (
+        _means(np.clip(found.student_raw[:, place], 0, 10), labels),
+        _means(found.student.expected[:, place], labels),
+    )
     return _distance(before), _distance(after)
 
 

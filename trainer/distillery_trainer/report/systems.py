@@ -13,7 +13,7 @@ from distillery_trainer.report.page import Cell
 from distillery_trainer.report.svg import Drawing, Plot, from_zero
 
 NAMES = {
-    "constant": "Always the average",
+    "constant": "One answer for all",
     "tfidf_ridge": "Counting words",
     "static": "Word table",
     "probe": "Probe alone",
@@ -32,7 +32,7 @@ ROW, NAME_WIDTH = 24.0, 168.0
 CAPTION = (
     "Error of each system on all test articles. The dot is what was measured, the line its 95 % interval. A model "
     f"is worth its cost only if it lies clearly left of “{NAMES['tfidf_ridge']}”, which knows nothing but which "
-    f"words occur. “{NAMES['constant']}” answers every article with the mean of the training labels."
+    f"words occur. “{NAMES['constant']}” answers every article with the medians of the training labels."
 )
 
 
@@ -50,11 +50,13 @@ def section(facts: Facts) -> str:
         _errors(parts),
         page.figure(_drawing(parts[TOTAL]), CAPTION),
         page.paragraph(
-            f"And the decisions. A find is an article placed at the tier “{in_words(facts.spec.operating_tier)}” or "
-            "above. Found: the share of the oracle's finds that the system finds too (recall). Right: the share of "
-            "the system's finds that the oracle shares (precision)."
+            f"And the decisions. The oracle's finds are the articles that it places at "
+            f"“{in_words(facts.spec.operating_tier)}” or above; a system's are those that it selects. Found: the share "
+            "of the oracle's finds that the system selects too (recall). Right: the share of the selected that the "
+            "oracle shares (precision). F1 is the harmonic mean of the two. Ranking: the average precision over all "
+            "places where a line could be drawn. Slope: how far the overalls spread, 1 as the oracle's."
         ),
-        _decisions(parts[TOTAL], facts.spec.operating_tier),
+        _decisions(parts[TOTAL]),
     )
 
 
@@ -71,22 +73,30 @@ def _error(system: SystemFigures) -> Cell:
     return Cell(f"{system.mae:.2f}", f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "")
 
 
-def _decisions(total: Systems, tier: str) -> str:
-    head = ["Decision", "Oracle's finds", "System's finds", "Found (recall)", "Right (precision)"]
-    rows = [list(_decision(name, system, tier)) for name, system in total.by_name().items()]
+def _decisions(total: Systems) -> str:
+    head = ["Decision", "Oracle's finds", "Selected", "Found (recall)", "Right (precision)", "F1", "Ranking", "Slope"]
+    rows = [list(_decision(name, system)) for name, system in total.by_name().items()]
     return page.table(head, rows, strong=[len(rows) - 1])
 
 
-def _decision(name: str, system: SystemFigures, tier: str) -> Iterator[Cell]:
-    found = system.tiers.get(tier)
+def _decision(name: str, system: SystemFigures) -> Iterator[Cell]:
+    found = system.finds
     yield Cell(name_of(name))
-    if found is None:  # the operating tier is the lowest: everything is a find
-        yield from [Cell("all")] * 4
-        return
     yield Cell(str(found.positives))
     yield Cell(str(found.predicted))
-    yield Cell(_share(found.recall), _between(recall_interval(system, tier)))
+    yield Cell(_share(found.recall), _between(recall_interval(system)))
     yield Cell(_share(found.precision), _between(share_interval(hits(found), found.predicted)))
+    yield Cell(_number(found.f1), _range(system.intervals["f1"]))
+    yield Cell(_number(system.average_precision))
+    yield Cell(_number(system.slope))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else ""
 
 
 def _between(interval: tuple[float, float] | None) -> str:

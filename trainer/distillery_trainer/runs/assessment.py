@@ -1,42 +1,117 @@
 """Assessing a run: the evaluation and the report of its models, in its fit and again afterwards."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from distillery_runtime.errors import DistilleryError, InputError, Problem
 from distillery_runtime.files.safe_write import write_text
+from distillery_trainer.certify.operating_point import choose_selection, handed_on, nested, selected
+from distillery_trainer.certify.read_out import HeldOutRaw, fit_read_out
 from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.duplicates import near_duplicate_groups
-from distillery_trainer.data.labels import LabelledSet, read_labels
-from distillery_trainer.data.predictions import Predictions
-from distillery_trainer.evaluate.evaluation import Evaluation
+from distillery_trainer.data.labels import LabelledSet, read_labels, unchanged_files
+from distillery_trainer.data.predictions import Answers, Decided, Predictions
+from distillery_trainer.evaluate import baselines
+from distillery_trainer.evaluate.evaluation import Evaluation, SplitSizes
 from distillery_trainer.evaluate.measurement import HeldOut, evaluate
 from distillery_trainer.evaluate.parts import MIN_PART
 from distillery_trainer.models.choose import STATIC, open_embedder
+from distillery_trainer.models.protocol import FitData
 from distillery_trainer.report.assemble import render
 from distillery_trainer.report.facts import Facts, Lesson
 from distillery_trainer.report.learning_curve import Embeddings, Exam, learn
-from distillery_trainer.runs.run import Run, open_run, unchanged_files
+from distillery_trainer.runs.opening import open_run
+from distillery_trainer.runs.run import Run
 
 NAMED = 5
 
 logger = logging.getLogger(__name__)
 
 
-def assess(run: Run, articles: LabelledSet, made: Predictions) -> Evaluation:
-    """Evaluates a run on labelled articles, by what its models said of them."""
+def assess(run: Run, articles: LabelledSet, made: Predictions, is_own: bool = True) -> Evaluation:
+    """Evaluates a run on labelled articles, by what its models said of them.
+
+    Args:
+        run: the run.
+        articles: its test articles, or others.
+        made: what its models say of them.
+        is_own: whether they are its test articles, which in a run of folds are all of its articles.
+    """
+    spec, at = run.spec, made.selects_from
+    unread = np.zeros((len(made.ids), 2)) if made.unread is None else made.unread
+    unreadable = unread > spec.text.max_unknown_share
+    stopped = ~handed_on(made.probe, run.routing, at, spec) & ~unreadable[:, 0]
     held_out = HeldOut(
         articles=articles,
         groups=made.groups,
-        probe=made.probe,
-        student=made.student,
-        routing=run.routing,
+        baselines=_baselines(run, articles, is_own),
+        probe=Decided(made.probe, selected(made.probe, at, spec)),
+        student=Decided(made.student, selected(made.student, at, spec)),
+        stopped=stopped,
+        threshold=run.routing.threshold,
         truncated=made.truncated,
+        unreadable=unreadable,
         repeats=[article.repeats for article in run.articles().articles],
-        unreadable=None if made.unread is None else made.unread > run.spec.text.max_unknown_share,
+        sizes=SplitSizes(len(run.places("train")), len(run.places("val")), len(articles.articles), len(run.folds)),
     )
-    return evaluate(run.spec, run.fit_data(), held_out, run.seed)
+    return evaluate(spec, held_out, run.seed)
+
+
+def _baselines(run: Run, articles: LabelledSet, is_own: bool) -> dict[str, Decided]:
+    """What baselines decide, fitted, read out and given an operating point on the same articles as the run's models."""
+    models: dict[str, Callable[[FitData, Sequence[str]], NDArray[np.float64]]] = {
+        "tfidf_ridge": baselines.tfidf_ridge,
+        "static": partial(baselines.static, seed=run.seed),
+    }
+    if run.folds and is_own:
+        data = [(run.fit_data(round_), run.articles().select(round_.test).texts) for round_ in run.rounds()]
+        order = np.argsort(np.concatenate([round_.test for round_ in run.rounds()]))
+        constant = [baselines.constant_decided(own, texts) for own, texts in data]
+        found = {"constant": _together(constant, order)}
+        for name, model in models.items():
+            raw = _padded([model(own, texts) for own, texts in data])[order]
+            held_out = HeldOutRaw(raw, articles.labels(), run.groups)
+            read = nested(held_out, run.fold_numbers, run.spec, run.seed)
+            found[name] = Decided(read.answers, selected(read.answers, read.selects_from, run.spec))
+        return found
+    round_ = run.rounds()[0]
+    own, groups = run.fit_data(round_), [run.groups[place] for place in round_.val]
+    found = {"constant": baselines.constant_decided(own, articles.texts)}
+    for name, model in models.items():
+        raw = model(own, [*own.val_texts, *articles.texts])
+        held_out = HeldOutRaw(raw[: len(groups)], own.val_labels, groups)
+        found[name] = _read_out(run, held_out, raw[len(groups) :])
+    return found
+
+
+def _read_out(run: Run, held_out: HeldOutRaw, raw: NDArray[np.floating]) -> Decided:
+    """A system's decisions by its raw outputs, its read-out and operating point fitted on held-out articles."""
+    read_out = fit_read_out(held_out, run.spec, run.seed)
+    finds, rule = run.are_finds(held_out.labels), run.spec.operating_point
+    point = choose_selection(read_out.answers(held_out.raw).chance, finds, rule, "the validation split").chance
+    answers = read_out.answers(raw)
+    return Decided(answers, selected(answers, np.full(len(raw), np.nan if point is None else point), run.spec))
+
+
+def _together(parts: Sequence[Decided], order: NDArray[np.integer]) -> Decided:
+    """Decisions on disjoint articles as one, then in this order."""
+    answers = [part.answers for part in parts]
+    joined = Answers(
+        *(np.concatenate([getattr(a, name) for a in answers]) for name in ("expected", "scores", "chance"))
+    )
+    return Decided(joined, np.concatenate([part.selected for part in parts])).select(order)
+
+
+def _padded(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Raw outputs below each other; where only some have a find head's logit, 0 in its place."""
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
 
 
 def evaluate_run(run: Run) -> Evaluation:
@@ -59,12 +134,17 @@ def evaluate_on(run: Run, files: Sequence[Path]) -> Evaluation:
     if len(other.articles) < MIN_PART:
         found = f"{len(other.articles)} articles"
         raise InputError("--labels", [Problem("(all files)", found, f"at least {MIN_PART}")])
-    return assess(run, other, run.predict(other, _checked_groups(run, own, other)))
+    return assess(run, other, run.predict(other, _checked_groups(run, own, other)), is_own=False)
 
 
 def learning_curves(run: Run) -> tuple[Lesson, ...]:
-    """Learning curves of cheap models, on the embeddings of the probe's encoder before it learnt from any label."""
-    data, held_out, places = run.fit_data(), run.part("test"), run.places("test")
+    """Learning curves of cheap models, on the embeddings of the probe's encoder before it learnt from any label.
+
+    In a run of folds they are of the first fold.
+    """
+    round_ = run.rounds()[0]
+    data, places = replace(run.fit_data(round_), find_of=None), round_.test
+    held_out = run.articles().select(places)
     encoder = open_embedder(run.spec.cascade.probe) if run.spec.cascade.probe.embedder == STATIC else None
     parts = (data.train_texts, data.val_texts, held_out.texts)
     embeddings = Embeddings(*(run.embeddings(texts, encoder) for texts in parts))
@@ -84,7 +164,8 @@ def facts_of(run: Run, lessons: tuple[Lesson, ...], titles: bool) -> Facts:
         evaluation=run.evaluation,
         certificate=run.certificate,
         history=run.history,
-        calibration=run.calibration(),
+        read_out=run.read_out(),
+        selection=run.selection,
         predictions=run.predictions,
         labelled=run.labelled,
         lessons=lessons,
@@ -130,7 +211,7 @@ def _checked_groups(run: Run, own: LabelledSet, other: LabelledSet) -> list[str]
     texts = [*own.texts, *other.texts, *set(_unlabelled(run)).difference(own.texts)]
     groups = near_duplicate_groups([str(i) for i in range(len(texts))], texts)
     groups, unlabelled = groups[: count + len(other.articles)], groups[count + len(other.articles) :]
-    used = {article.id for article in own.articles if splits[article.id] != "test"}
+    used = {article.id for article in own.articles if run.folds or splits[article.id] != "test"}
     taken = {group for article, group in zip(own.articles, groups[:count], strict=True) if article.id in used}
     taken |= set(unlabelled)
     known = [a.id for a, g in zip(other.articles, groups[count:], strict=True) if a.id in used or g in taken]

@@ -15,13 +15,12 @@ import numpy as np
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
-from distillery_runtime.spec.routing import handed_on
-from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.certify.bounds import upper_bound
+from distillery_trainer.certify.operating_point import handed_on, selected
 from distillery_trainer.data.duplicates import unlike
-from distillery_trainer.data.predictions import Predictions
-from distillery_trainer.evaluate.metrics import LEVEL, Array, Interval, Report, once, rounded, weighted_recall
-from distillery_trainer.evaluate.paired import Difference, differences, finds_differ
+from distillery_trainer.data.predictions import Decided, Predictions, in_cascade
+from distillery_trainer.evaluate.metrics import LEVEL, Interval, Report, decided, rounded
+from distillery_trainer.evaluate.paired import Difference, Oracle, differences, finds_differ
 from distillery_trainer.evaluate.parts import MIN_PART, TOTAL, all_parts
 from distillery_trainer.runs.run import Run
 
@@ -53,9 +52,10 @@ def compare(a: Run, b: Run, system: System = "student") -> Report:
             or one of them was made with test articles of the other.
     """
     pair = _common_articles(a, b, system)
-    scores = (_scores(a, pair.a, system), _scores(b, pair.b, system))
+    ours, theirs = _decided(a, pair.a, system), _decided(b, pair.b, system)
+    oracle = Oracle(pair.a.labels, a.are_finds(pair.a.labels), pair.a.groups)
     parts = {
-        name: _part(a.spec, pair.a, (scores[0][places], scores[1][places]), places)
+        name: _part(oracle.select(places), (ours.select(places), theirs.select(places)))
         for name, places in _parts(a, pair.a).items()
     }
     is_one = a.folder.resolve() == b.folder.resolve()
@@ -67,7 +67,7 @@ def compare(a: Run, b: Run, system: System = "student") -> Report:
         "system": system,
         "margin": MARGIN,
         "outcome": parts[TOTAL]["outcome"],
-        "reason": "the same run" if is_one else SAME if np.array_equal(*scores) else None,
+        "reason": "the same run" if is_one else SAME if _are_equal(ours, theirs) else None,
         "parts": parts,
     }
 
@@ -163,11 +163,19 @@ def _pair(a: Run, b: Run) -> Pair:
     return pair
 
 
-def _scores(run: Run, made: Predictions, system: System) -> Array:
-    if system != "cascade":
-        return made.probe if system == "probe" else made.student
-    stopped = ~handed_on(made.probe, run.routing, run.spec)
-    return np.where(stopped[:, None], made.probe, made.student)
+def _decided(run: Run, made: Predictions, system: System) -> Decided:
+    at = made.selects_from
+    student = Decided(made.student, selected(made.student, at, run.spec))
+    if system == "student":
+        return student
+    if system == "probe":
+        return Decided(made.probe, selected(made.probe, at, run.spec))
+    return in_cascade(made.probe, student, ~handed_on(made.probe, run.routing, at, run.spec))
+
+
+def _are_equal(one: Decided, other: Decided) -> bool:
+    """Whether two systems gave the same scores and selected the same articles."""
+    return np.array_equal(one.scores, other.scores) and np.array_equal(one.selected, other.selected)
 
 
 def _parts(run: Run, made: Predictions) -> Mapping[str, list[int]]:
@@ -177,44 +185,43 @@ def _parts(run: Run, made: Predictions) -> Mapping[str, list[int]]:
     return all_parts(run.spec.evaluation.slices, fields, made.characters, made.truncated)
 
 
-def _part(spec: FilterSpec, made: Predictions, scores: tuple[Array, Array], places: Sequence[int]) -> Report:
-    part = made.select(places)
+def _part(oracle: Oracle, systems: tuple[Decided, Decided]) -> Report:
     own = {
-        "mae": [rounded(np.abs(s - part.labels).mean()) for s in scores],
-        "recall": [rounded(_recall(spec, s, part.labels)) for s in scores],
+        "mae": [rounded(np.abs(system.scores - oracle.labels).mean()) for system in systems],
+        "recall": [decided(system.selected, oracle.finds).recall for system in systems],
     }
-    change = differences(spec, *scores, part.labels, part.groups, SEED)
-    found = {"mae": _mae(part, scores, change.mae), "recall": _finds(spec, part, scores, change.recall)}
+    change = differences(*systems, oracle, SEED)
+    found = {"mae": _mae(oracle, systems, change.mae), "recall": _finds(oracle, systems, change.recall)}
     measures = {
         name: {"a": own[name][0], "b": own[name][1], **difference.to_record(), "outcome": outcome, "reason": reason}
         for name, (difference, outcome, reason) in found.items()
     }
-    return {"n": len(places), "outcome": combined(found["mae"][1], found["recall"][1]), **measures}
+    return {"n": len(oracle.finds), "outcome": combined(found["mae"][1], found["recall"][1]), **measures}
 
 
-def _mae(part: Predictions, scores: tuple[Array, Array], found: Difference) -> Found:
+def _mae(oracle: Oracle, systems: tuple[Decided, Decided], found: Difference) -> Found:
     """The difference of the errors; of fewer independent articles than can be sure, nothing is concluded."""
-    if np.array_equal(*scores):
+    if np.array_equal(systems[0].scores, systems[1].scores):
         return found, "no difference", SAME
-    if (groups := len(set(part.groups))) < FEWEST_GROUPS:
+    if (groups := len(set(oracle.groups))) < FEWEST_GROUPS:
         return Difference(found.difference, None), "inconclusive", f"{groups} independent articles are too few"
     return found, outcome_of(found.interval), None
 
 
-def _finds(spec: FilterSpec, part: Predictions, scores: tuple[Array, Array], found: Difference) -> Found:
+def _finds(oracle: Oracle, systems: tuple[Decided, Decided], found: Difference) -> Found:
     """The difference of the recalls, with bounds where both find the same articles."""
-    true, *said = (overalls(s, spec) >= spec.operating_overall for s in (part.labels, *scores))
+    true, ours, theirs = oracle.finds, systems[0].selected, systems[1].selected
     if not true.any():
         return found, "inconclusive", "no article is to be found"
-    if np.array_equal(*scores):
+    if _are_equal(*systems):
         return found, "no difference", SAME
-    if not np.any(true & (said[0] != said[1])):
-        groups = len({group for group, is_true in zip(part.groups, true, strict=True) if is_true})
+    if not np.any(true & (ours != theirs)):
+        groups = len({group for group, is_true in zip(oracle.groups, true, strict=True) if is_true})
         most = rounded(upper_bound(0, groups, (1 + LEVEL) / 2)) or 0.0
-        reason = f"both find the same {int(np.sum(true & said[0]))} of {int(true.sum())}, too few to prove them equal"
+        reason = f"both find the same {int(np.sum(true & ours))} of {int(true.sum())}, too few to prove them equal"
         return Difference(found.difference, (-most, most)), "inconclusive", reason
     outcome = outcome_of(_lost(found.interval), None)
-    if outcome != "inconclusive" and not finds_differ(spec, *scores, part.labels, part.groups):
+    if outcome != "inconclusive" and not finds_differ(*systems, oracle):
         return found, "inconclusive", "they differ on too few articles"
     return found, outcome, None
 
@@ -222,8 +229,3 @@ def _finds(spec: FilterSpec, part: Predictions, scores: tuple[Array, Array], fou
 def _lost(gained: Interval | None) -> Interval | None:
     """An interval of what is gained as one of what is lost, so that less is better."""
     return (-gained[1], -gained[0]) if gained else None
-
-
-def _recall(spec: FilterSpec, scores: Array, labels: Array) -> float | None:
-    statistic = weighted_recall(overalls(scores, spec), overalls(labels, spec), spec.operating_overall)
-    return once(statistic, len(labels))

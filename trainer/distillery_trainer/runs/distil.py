@@ -17,8 +17,10 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.data.articles import Pool
 from distillery_trainer.data.duplicates import new_texts, unlike
 from distillery_trainer.data.labels import LabelledSet
+from distillery_trainer.data.split import is_fold
 from distillery_trainer.models.protocol import FitData
-from distillery_trainer.runs.run import CALIBRATION, STUDENT, Run, open_run
+from distillery_trainer.runs.opening import open_run
+from distillery_trainer.runs.run import CALIBRATION, STUDENT, Run
 from distillery_trainer.store.chunk_cache import ChunkCache
 from distillery_trainer.store.files import digest, tree_digest
 
@@ -80,7 +82,7 @@ def _problems(run: Run, spec: FilterSpec, splits: Mapping[str, str], labelled: L
     found = run.spec.dimension_names
     if found != spec.dimension_names:
         return [Problem(f"{run.folder}: dimensions", ", ".join(found), ", ".join(spec.dimension_names))]
-    theirs = run.splits
+    theirs = {article: "train" if is_fold(split) else split for article, split in run.splits.items()}
     # A run's validation articles chose its epoch and its calibration: here they may do the same.
     held_out = {"train": ("val", "calibration", "test"), "val": ("calibration", "test")}
     counts = {
@@ -112,4 +114,5 @@ def _twins(run: Run, theirs: Mapping[str, str], splits: Mapping[str, str], label
 def _score(folder: Path, texts: Sequence[str], cache: Path) -> Scores:
     """A run's calibrated scores: (N, D) float32 in [0, 10]."""
     run, kept = open_run(folder), ChunkCache(cache, tree_digest(folder / STUDENT))
-    return run.calibration().apply(kept.compute(texts, lambda some: run.student.predict(some)))
+    raw = kept.compute(texts, lambda some: run.student.predict(some))
+    return run.read_out().maps.expected.apply(raw[:, : len(run.spec.dimensions)])

@@ -15,7 +15,7 @@ from distillery_runtime.files.safe_write import write_text
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.version import __version__
 from distillery_trainer.data.articles import read_pool
-from distillery_trainer.data.labels import LabelledSet, files_digest, label_notes, read_labels
+from distillery_trainer.data.labels import LabelledSet, files_digest, label_notes, oracle_step, read_labels
 from distillery_trainer.data.split import SHARES, SPLIT_VERSION, given_splits, limit_articles
 from distillery_trainer.filters.find import example_files, load_filter
 from distillery_trainer.filters.overrides import apply_overrides
@@ -31,6 +31,8 @@ from distillery_trainer.store import processes
 from distillery_trainer.store.files import digest, tree_digest, write_json
 
 MIN_ARTICLES = 20
+FOLDED = ("static", "frozen")  # backends that are fitted once for each fold and once for all labels
+FOLDS = 5
 RECORDED_PACKAGES = ("numpy", "scikit-learn", "tokenizers", "torch", "transformers", "peft")
 
 
@@ -41,7 +43,8 @@ class FitRequest:
     `distil_from`: finished runs from whose scores on the articles of `pool` the student learns too, each counting
     `distil_weight` of a label. `certify_on`: files of unlabelled articles that the certificate rests on. `splits`: a
     split that `trainer prepare` wrote, instead of one of the fit's own. `titles`: whether the report names articles by
-    title, source and link.
+    title, source and link. `folds`: how many judge, calibrate, choose and certify in turn, while the models that ship
+    are fitted on all labels; 0 for four splits.
     """
 
     filter_folder: Path
@@ -56,6 +59,7 @@ class FitRequest:
     certify_on: Sequence[Path] = ()
     splits: Path | None = None
     titles: bool = True
+    folds: int = 0
 
 
 def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
@@ -140,7 +144,11 @@ def _lead(spec: FilterSpec, data: Callable[[], FitData], seed: int, work: Callab
 
 def _member(request: FitRequest) -> Member:
     spec = apply_overrides(load_filter(request.filter_folder), request.overrides)
-    return Member(spec, _take(read_labels(request.labels, spec), request))
+    labelled = _take(read_labels(request.labels, spec), request)
+    if spec.oracle.step is None:
+        oracle = spec.oracle.model_copy(update={"step": oracle_step(labelled.labels())})
+        spec = spec.model_copy(update={"oracle": oracle})
+    return Member(spec, labelled)
 
 
 def _pipeline(request: FitRequest, member: Member, share: Share | None = None) -> Pipeline:
@@ -151,7 +159,7 @@ def _pipeline(request: FitRequest, member: Member, share: Share | None = None) -
     if share:
         return Pipeline(run, certify_on=certify_on, share=share)
     splits = given_splits(request.splits, [article.id for article in labelled.articles]) if request.splits else ()
-    return Pipeline(run, _distillation(spec, request), certify_on, splits)
+    return Pipeline(run, _distillation(spec, request), certify_on, splits, folds=_folds(request, spec))
 
 
 def _execute(
@@ -174,6 +182,30 @@ def _execute(
         write_json(folder / MANIFEST, manifest | {"stages": keys})
 
     TaskFolder(folder).execute(pipeline.tasks(), say, begin, finish)
+
+
+def usual_folds(spec: FilterSpec) -> int:
+    """How many folds a fit has that was not asked for any: 5 where models are fitted in minutes, else 0."""
+    return FOLDS if spec.student.backend in FOLDED else 0
+
+
+def _folds(request: FitRequest, spec: FilterSpec) -> int | None:
+    """How many folds, if any.
+
+    Raises:
+        InputError: folds do not go with what else is asked for.
+    """
+    if not request.folds:
+        return None
+    found, backend = f"{request.folds} folds", spec.student.backend
+    problems = [Problem("--folds", str(request.folds), "at least 2")] if request.folds < 2 else []
+    if backend not in FOLDED:
+        problems.append(Problem(f"--backend {backend}", found, f"one of {', '.join(FOLDED)}, whose fits take minutes"))
+    if request.splits:
+        problems.append(Problem("--splits", found, "a file of folds alone, or --folds alone"))
+    if problems:
+        raise InputError("trainer fit", problems)
+    return request.folds
 
 
 def _take(labelled: LabelledSet, request: FitRequest) -> LabelledSet:
@@ -207,6 +239,8 @@ def _run_id(spec: FilterSpec, request: FitRequest) -> str:
         content.append(files_digest(request.certify_on))
     if request.splits:
         content.append(files_digest([request.splits]))
+    if request.folds:
+        content.append(["folds", request.folds])
     return digest(content)[:12]
 
 
@@ -252,6 +286,7 @@ def _manifest(spec: FilterSpec, request: FitRequest, labelled: LabelledSet) -> d
         "certify_on": _named(request.certify_on),
         "splits": files_digest([request.splits])[0] if request.splits else None,
         "titles": request.titles,
+        "folds": request.folds,
         "limit": request.limit,
         "seed": request.seed,
         "split_shares": dict(SHARES),

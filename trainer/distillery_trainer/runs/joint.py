@@ -20,10 +20,10 @@ from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.data.duplicates import near_duplicate_groups
 from distillery_trainer.data.labels import LabelledSet
 from distillery_trainer.data.split import SHARES, SPLIT_VERSION, Assignment, read_splits, split_by_group, write_splits
-from distillery_trainer.models.choose import STATIC, call_helpers, fit_student, take_dimensions
+from distillery_trainer.models.choose import STATIC, call_helpers, content_of, fit_student, take_dimensions
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.models.records import JOINT_FILE, JointRecord
-from distillery_trainer.runs.run import MANIFEST, SPLITS, STUDENT, content_of
+from distillery_trainer.runs.run import MANIFEST, SPLITS, STUDENT
 from distillery_trainer.runs.tasks import Task, TaskFolder
 from distillery_trainer.store.files import digest, tree_digest, write_json
 from distillery_trainer.store.progress import Bar

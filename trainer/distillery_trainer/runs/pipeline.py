@@ -1,35 +1,49 @@
-"""The chain of a fit: split, fit, calibrate, probe, certify, predict, evaluate, report, on one run folder."""
+"""The chain of a fit: split, fit, calibrate, probe, select, certify, predict, evaluate, report, on one run folder.
 
+In folds, models are first fitted on all folds but one, in turn: what they answer on the fold left out judges,
+calibrates, chooses and certifies, and the models that ship are fitted on all articles.
+"""
+
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from distillery_runtime.articles.prefilter import Prefilter
 from distillery_runtime.bundles.golden import ids_digest
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.files.safe_write import write_text
-from distillery_runtime.spec.calibration import Calibration
+from distillery_runtime.files.safe_write import replacing, write_text
 from distillery_runtime.spec.model import FilterSpec
-from distillery_runtime.spec.routing import Router, chances
 from distillery_runtime.spec.verdict import overalls
 from distillery_runtime.tokens.window import TokenWindow
-from distillery_trainer.certify.calibrate import fit_calibration, write_calibration
-from distillery_trainer.certify.certificate import Drawn, Wanted, certificate
-from distillery_trainer.certify.route import fit_router, router_record
+from distillery_trainer.certify.certificate import Drawn, Wanted, certificate, found_by
+from distillery_trainer.certify.operating_point import choose_selection, selected, write_selection
+from distillery_trainer.certify.read_out import HeldOutRaw, fit_read_out, write_read_out
 from distillery_trainer.data.articles import Pool, admitted
 from distillery_trainer.data.duplicates import near_duplicate_groups, new_texts
 from distillery_trainer.data.labels import LabelledSet
-from distillery_trainer.data.predictions import write_predictions
-from distillery_trainer.data.split import SHARES, SPLIT_VERSION, Assignment, split_by_group, write_splits
+from distillery_trainer.data.predictions import STAGES, Answers, write_predictions
+from distillery_trainer.data.split import (
+    SHARES,
+    SPLIT_VERSION,
+    Assignment,
+    folds_by_group,
+    is_fold,
+    split_by_group,
+    write_splits,
+)
 from distillery_trainer.evaluate.evaluation import write_evaluation
-from distillery_trainer.models.choose import STATIC, call_helpers, fit_student
-from distillery_trainer.models.heads import load_head
+from distillery_trainer.models.choose import STATIC, Embedder, call_helpers, content_of, fit_student, load_student
+from distillery_trainer.models.heads import Head, common_plan, load_head
 from distillery_trainer.models.probe import fit_probe
-from distillery_trainer.models.protocol import FitData
+from distillery_trainer.models.protocol import FitData, HeadPlan
+from distillery_trainer.models.static_embedder import StaticEmbedder
 from distillery_trainer.runs.assessment import assess, learning_curves, report_page
 from distillery_trainer.runs.distil import Distillation
 from distillery_trainer.runs.joint import Share
@@ -37,19 +51,20 @@ from distillery_trainer.runs.run import (
     CALIBRATION,
     CERTIFICATE,
     EVALUATION,
+    HELD_OUT,
     PREDICTIONS,
     PROBE,
     REPORT,
+    SELECTION,
     SPLITS,
     STUDENT,
     Run,
-    content_of,
 )
 from distillery_trainer.runs.tasks import Task
-from distillery_trainer.store.files import digest, write_json, write_jsonl
+from distillery_trainer.store.files import digest, read_json, write_json, write_jsonl
 from distillery_trainer.store.progress import Bar
 
-Scores = NDArray[np.float32]
+HEAD = "head.safetensors"
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,8 @@ class Pipeline:
 
     `distillation`: whom the models learn from beside the oracle. `certify_on`: the unlabelled articles that the
     certificate rests on, where it is not the calibration split's. `splits`: a split made before, of the same articles.
-    `share`: of the joint training that the student is taken from, where it is not trained here.
+    `share`: of the joint training that the student is taken from, where it is not trained here. `folds`: how many, None
+    for the four splits.
     """
 
     run: Run
@@ -66,6 +82,7 @@ class Pipeline:
     certify_on: Pool | None = None
     splits: Sequence[Assignment] = ()
     share: Share | None = None
+    folds: int | None = None
 
     @property
     def spec(self) -> FilterSpec:
@@ -99,19 +116,31 @@ class Pipeline:
         slices = [spec["evaluation"], rules, readable]
         weights = [[d["name"], d["weight"]] for d in spec["dimensions"]]
         given = [digest([[a.id, a.split, a.group] for a in made])] if (made := self._given_splits) else []
-        split = [data, weights, spec["gatekeepers"], seed, *given]
+        split = [data, weights, spec["gatekeepers"], seed, *([self.folds] if self.folds else []), *given]
         costs = digest([[article.cost_usd, article.link] for article in labelled.articles])
         told = [self.spec.label, self.spec.summary, labelled.oracles, costs, seed, self.run.titles]
+        finds = [rubric["tiers"], rubric["operating_tier"], weights, spec["gatekeepers"], spec["oracle"]["step"]]
+        fitted = [student, probe, names, counted, seed, finds, *taught]
+        held = [Task("hold_out", HELD_OUT, ("split",), fitted, 1, self._hold_out)] if self._in_folds else []
+        first = ("split", *(task.name for task in held))
+        own = [*finds, *distilled]
+        after = (*first, "fit") if self._is_student_again else first
         return (
             Task("split", SPLITS, (), split, SPLIT_VERSION, self._split),
-            Task("fit", STUDENT, ("split",), [student, names, counted, seed, *taught], 4, self._fit),
-            Task("calibrate", CALIBRATION, ("fit",), [seed], 2, self._calibrate),
-            Task("probe", PROBE, ("split",), [probe, names, counted, seed, *distilled], 5, self._probe),
-            Task("certify", CERTIFICATE, ("calibrate", "probe"), certified, 7, self._certify),
-            Task("predict", PREDICTIONS, ("calibrate", "probe"), [], 2, self._predict),
-            Task("evaluate", EVALUATION, ("certify", "predict"), [rubric, slices, repeats], 5, self._evaluate),
-            Task("report", REPORT, ("evaluate", "predict"), told, 2, self._report),
+            *held,
+            Task("fit", STUDENT, first, [student, names, counted, seed, finds, *taught], 5, self._fit),
+            Task("calibrate", CALIBRATION, ("fit",), [seed, finds], 3, self._calibrate),
+            Task("probe", PROBE, after, [probe, names, counted, seed, *own], 6, self._probe),
+            Task("select", SELECTION, ("calibrate",), [spec["operating_point"]], 1, self._select),
+            Task("certify", CERTIFICATE, ("select", "probe"), certified, 8, self._certify),
+            Task("predict", PREDICTIONS, ("select", "probe"), [], 3, self._predict),
+            Task("evaluate", EVALUATION, ("certify", "predict"), [rubric, slices, repeats], 6, self._evaluate),
+            Task("report", REPORT, ("evaluate", "predict"), told, 3, self._report),
         )
+
+    @property
+    def _in_folds(self) -> bool:
+        return bool(self.folds) or any(is_fold(row.split) for row in self._given_splits)
 
     @cached_property
     def _given_splits(self) -> Sequence[Assignment]:
@@ -124,7 +153,12 @@ class Pipeline:
     def _assigned(self) -> Sequence[Assignment]:
         ids = [article.id for article in self.labelled.articles]
         groups = near_duplicate_groups(ids, self.labelled.texts)
-        assigned = split_by_group(ids, groups, overalls(self.labelled.labels(), self.spec), self.run.seed)
+        overall = overalls(self.labelled.labels(), self.spec)
+        if self.folds:
+            if (count := len(set(groups))) < self.folds:
+                raise InputError("--folds", [Problem(str(self.folds), f"{count} groups of articles", "fewer folds")])
+            return folds_by_group(ids, groups, overall, self.folds, self.run.seed)
+        assigned = split_by_group(ids, groups, overall, self.run.seed)
         empty = [name for name in SHARES if all(a.split != name for a in assigned)]
         if empty:
             found = f"{len(ids)} articles in {len(set(groups))} near-duplicate groups"
@@ -138,7 +172,8 @@ class Pipeline:
         Raises:
             InputError: a run to learn from does not suit.
         """
-        data, source = self.run.fit_data(), self.distillation
+        plan = self._plan(STUDENT) if self._in_folds else None
+        data, source = self.run.fit_data(plan=plan), self.distillation
         if source is None:
             return data
         source.check(self.spec, self.run.splits, self.labelled)
@@ -154,45 +189,118 @@ class Pipeline:
                 fit_student(self.spec, data, output, self.run.seed, bar)
         self._write_inputs(self.run.student_window(output), output / "inputs.jsonl")
 
+    def _hold_out(self, output: Path) -> None:
+        """Fits both stages on all folds but one, in turn, and keeps their raw outputs on the fold left out."""
+        output.mkdir(parents=True, exist_ok=True)
+        for fold, round_ in zip(self.run.folds, self.run.rounds(), strict=True):
+            if (output / f"{fold}.json").is_file():
+                continue  # an interrupted call's
+            work = output.parent / fold
+            data, texts = self.run.fit_data(round_), self.labelled.select(round_.test).texts
+            with Bar(f"{fold} student", lines=self.spec.student.backend != STATIC) as bar:
+                fit_student(self.spec, data, work / STUDENT, self.run.seed, bar)
+            embedder = self._fit_probe(data, work / PROBE, work / STUDENT, f"{fold} probe")
+            raw = {
+                STUDENT: load_student(self.spec, work / STUDENT).predict(texts),
+                PROBE: load_head(work / PROBE / HEAD).predict(self.run.embeddings(texts, embedder)),
+            }
+            plans = {stage: read_json(work / stage / "head.json") for stage in STAGES}
+            with replacing(output / f"{fold}.safetensors") as beside:
+                save_file({name: np.ascontiguousarray(values) for name, values in raw.items()}, beside)
+            write_json(output / f"{fold}.json", plans)
+            shutil.rmtree(work)
+
+    def _fit_probe(self, data: FitData, output: Path, student: Path, label: str) -> Embedder:
+        """Fits the probe; one that is the student again is copied from it."""
+        run, settings = self.run, self.spec.cascade.probe
+        if self._is_student_again:
+            shutil.copytree(student, output, dirs_exist_ok=True, ignore=shutil.ignore_patterns("inputs.jsonl"))
+            return StaticEmbedder(settings.window, output)
+        with Bar(label) as bar:
+            return fit_probe(settings, data, output, run.seed, bar, run.embeddings)
+
+    @property
+    def _is_student_again(self) -> bool:
+        """Whether probe and student are static models with the same settings, which learn the same."""
+        probe, student = self.spec.cascade.probe, self.spec.student
+        own = student.static.model_dump() | {"window": student.window}
+        alike = own == {name: getattr(probe, name) for name in own}
+        return student.backend == STATIC == probe.embedder and self.share is None and alike
+
+    def _plan(self, stage: str) -> HeadPlan:
+        """How the models that ship are fitted: as the folds' validation articles chose."""
+        found = [read_json(self.run.folder / HELD_OUT / f"{fold}.json")[stage] for fold in self.run.folds]
+        return common_plan([HeadPlan(str(f["kind"]), float(f["alpha"]), int(f["epochs"])) for f in found])
+
     def _calibrate(self, output: Path) -> None:
-        places = self.run.places("val")
-        raw = self.run.student_raw(self.labelled.select(places).texts)
-        write_calibration(output, self._fit_calibration(raw, places))
+        write_read_out(output, fit_read_out(self.run.held_out(STUDENT), self.spec, self.run.seed))
+
+    def _select(self, output: Path) -> None:
+        run = self.run
+        held_out = run.held_out(STUDENT)
+        answers = run.folded[1].answers if run.folds else run.read_out(STUDENT).answers(held_out.raw)
+        drawn_from = "all labelled articles, out of fold" if run.folds else "the validation split"
+        found = choose_selection(answers.chance, run.are_finds(held_out.labels), self.spec.operating_point, drawn_from)
+        write_selection(output, found)
 
     def _probe(self, output: Path) -> None:
-        data, run = self.student_data, self.run
-        with Bar("probe") as bar:
-            embedder = fit_probe(self.spec.cascade.probe, data, output, run.seed, bar, run.embeddings)
-        raw = load_head(output / "head.safetensors").predict(run.embeddings(data.val_texts, embedder))
-        write_calibration(output / CALIBRATION, self._fit_calibration(raw, run.places("val")))
+        run, data = self.run, self.student_data
+        if self._in_folds:
+            data = replace(data, plan=self._plan(PROBE))
+        embedder = self._fit_probe(data, output, run.folder / STUDENT, "probe")
+        held_out = run.held_out(PROBE) if run.folds else self._held_out_by(load_head(output / HEAD), embedder)
+        write_read_out(output / CALIBRATION, fit_read_out(held_out, self.spec, run.seed))
         self._write_inputs(embedder.window, output / "inputs.jsonl")
 
+    def _held_out_by(self, head: Head, embedder: Embedder) -> HeldOutRaw:
+        """The raw outputs of a probe that has no place yet, on the validation articles."""
+        places, groups = self.run.places("val"), self.run.groups
+        chosen = self.labelled.select(places)
+        raw = head.predict(self.run.embeddings(chosen.texts, embedder))
+        return HeldOutRaw(raw, chosen.labels(), [groups[place] for place in places])
+
     def _certify(self, output: Path) -> None:
-        places = self._one_of_each_group(self._admitted(self.run.places("calibration")))
-        drawn, asked, router = self.labelled.select(places), self.spec.cascade, self._router()
-        held_out = self._seen(drawn.texts, router)
+        run, asked = self.run, self.spec.cascade
+        places = self._one_of_each_group(self._admitted(list(range(len(run.groups))) if run.folds
+                                                        else run.places("calibration")))  # fmt: skip
+        drawn = self.labelled.select(places)
+        held_out = self._folded(places) if run.folds else self._seen(drawn.texts)
         if np.ptp(every := self.labelled.sampling_weights()) > 0:
             held_out = replace(held_out, weights=drawn.sampling_weights(), most=float(every.max()))
         judges = {
-            "student": self._seen(self._unlabelled(self.certify_on), router) if self.certify_on else held_out,
-            "oracle": replace(held_out, judge=overalls(drawn.labels(), self.spec)),
+            "student": self._seen(self._unlabelled(self.certify_on)) if self.certify_on else held_out,
+            "oracle": replace(held_out, finds=run.are_finds(drawn.labels())),
         }
-        wanted = Wanted(self.spec.operating_overall, asked.target_miss_rate, asked.confidence)
-        found = certificate(judges, wanted, "unlabelled" if self.certify_on else "calibration")
-        write_json(output, found | {"router": router_record(router, self.spec)})
+        wanted = Wanted(asked.target_miss_rate, asked.confidence)
+        drawn_from = "unlabelled" if self.certify_on else "folds" if run.folds else "calibration"
+        record = certificate(judges, wanted, drawn_from)
+        threshold = cast(float | None, record["threshold"])  # of a JSON object
+        write_json(output, record | {"found": found_by(threshold, held_out, judges["oracle"])})
 
-    def _router(self) -> Router:
-        """Fitted on the validation articles, whose scores neither model learnt."""
-        texts = self.run.part("val").texts
-        kept = overalls(self.run.student_scores(texts), self.spec) >= self.spec.operating_overall
-        return fit_router(self.run.probe_scores(texts), kept, self.spec)
+    def _seen(self, texts: Sequence[str]) -> Drawn:
+        """Articles as both models that ship see them."""
+        chance = self.run.selection.chance
+        selects_from = np.full(len(texts), np.nan if chance is None else chance)
+        return self._drawn(texts, self.run.answers(PROBE, texts), self.run.answers(STUDENT, texts), selects_from)
 
-    def _seen(self, texts: Sequence[str], router: Router) -> Drawn:
-        """Articles as both models see them: what it cannot read the probe hands on, and the student refuses."""
-        chance = chances(self.run.probe_scores(texts), router, self.spec)
-        overall = overalls(self.run.student_scores(texts), self.spec)
+    def _folded(self, places: Sequence[int]) -> Drawn:
+        """Labelled articles as the models of the other folds see them."""
+        probe, student = self.run.folded
+        texts, chosen = self.labelled.select(places).texts, student.selects_from[list(places)]
+        return self._drawn(texts, probe.answers.select(places), student.answers.select(places), chosen)
+
+    def _drawn(
+        self, texts: Sequence[str], probe: Answers, student: Answers, selects_from: NDArray[np.float64]
+    ) -> Drawn:
+        """What it cannot read, or would find itself, the probe hands on; what it cannot read the student refuses."""
         by_probe, by_student = self.run.is_unreadable(texts).T
-        return Drawn(np.where(by_probe, 1.0, chance), np.where(by_student, 0.0, overall))
+        finds = selected(probe, selects_from, self.spec) | (overalls(probe.scores, self.spec) >= self._operating)
+        kept = selected(student, selects_from, self.spec) & ~by_student
+        return Drawn(np.where(by_probe | finds, 1.0, probe.chance), kept)
+
+    @property
+    def _operating(self) -> float:
+        return self.spec.operating_overall
 
     def _unlabelled(self, articles: Pool) -> list[str]:
         """The texts to certify on, which no model of this run knows."""
@@ -228,12 +336,6 @@ class Pipeline:
     @property
     def _base_model(self) -> str:
         return str(getattr(getattr(self.spec.student, self.spec.student.backend), "base_model", STATIC))
-
-    def _fit_calibration(self, raw: Scores, places: Sequence[int]) -> Calibration:
-        groups = self.run.groups
-        labels = self.labelled.select(places).labels()
-        names = self.spec.dimension_names
-        return fit_calibration(raw, labels, [groups[i] for i in places], names, self.run.seed)
 
     def _write_inputs(self, window: TokenWindow, path: Path) -> None:
         """Records what each article became for the model, so that serving can be compared with training."""

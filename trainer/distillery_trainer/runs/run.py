@@ -1,36 +1,41 @@
 """A run: a folder with a filter's config, its labelled articles by split, its models, and what was found of them."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
-from distillery_runtime.spec.reading import parse_spec
 from distillery_runtime.spec.routing import Routing
+from distillery_runtime.spec.selection import Selection
+from distillery_runtime.spec.verdict import overalls
 from distillery_runtime.tokens.window import TokenWindow
-from distillery_trainer.certify.calibrate import read_calibration
-from distillery_trainer.certify.route import read_routing
+from distillery_trainer.certify.operating_point import Nested, nested, read_selection
+from distillery_trainer.certify.read_out import HeldOutRaw, StageReadOut, read_read_out
 from distillery_trainer.data.articles import read_pool
-from distillery_trainer.data.labels import LabelledSet, files_digest, read_labels
-from distillery_trainer.data.predictions import MAKE_AGAIN, Predictions, read_predictions, rounded_scores
-from distillery_trainer.data.split import Assignment, limit_articles, read_splits
+from distillery_trainer.data.labels import LabelledSet, files_digest, read_labels, unchanged_files
+from distillery_trainer.data.predictions import (
+    MAKE_AGAIN,
+    STAGES,
+    Answers,
+    Predictions,
+    read_predictions,
+    rounded_scores,
+)
+from distillery_trainer.data.split import Assignment, is_fold, read_splits, shuffle_key
 from distillery_trainer.evaluate.evaluation import Evaluation, read_evaluation
-from distillery_trainer.filters.find import example_files, read_yaml_file
-from distillery_trainer.models.base_model import identity
-from distillery_trainer.models.choose import STATIC, Embedder, load_student, reopen_embedder
+from distillery_trainer.filters.find import example_files
+from distillery_trainer.models.choose import STATIC, Embedder, content_of, load_student, reopen_embedder, table_digest
 from distillery_trainer.models.heads import load_head
-from distillery_trainer.models.protocol import FitData, Student
+from distillery_trainer.models.protocol import FitData, HeadPlan, Student
 from distillery_trainer.models.records import BaseRecord, base_folder
-from distillery_trainer.models.static_embedder import TABLE_FILES, TABLE_FOLDER, StaticEmbedder
+from distillery_trainer.models.static_embedder import StaticEmbedder
 from distillery_trainer.runs.tasks import TaskFolder
 from distillery_trainer.store.chunk_cache import ChunkCache
 from distillery_trainer.store.files import digest, read_json, tree_digest
@@ -42,20 +47,22 @@ Scores = NDArray[np.float32]
 RUNS_FOLDER = Path("runs")
 MANIFEST, CONFIG, METADATA = "manifest.json", "config.resolved.yaml", "training_metadata.json"
 SPLITS, STUDENT, CALIBRATION, PROBE = "splits.jsonl", "student", "calibration.json", "probe"
+HELD_OUT, SELECTION = "held_out", "selection.json"
 CERTIFICATE, PREDICTIONS, EVALUATION, REPORT = "certificate.json", "predictions.jsonl", "eval.json", "report.html"
 RUN_PARTS = (  # what a fit writes in the folder, and replaces there
     *(MANIFEST, CONFIG, METADATA, "stages", "work", SPLITS, STUDENT),
-    *(CALIBRATION, PROBE, CERTIFICATE, PREDICTIONS, EVALUATION, REPORT),
+    *(HELD_OUT, CALIBRATION, PROBE, SELECTION, CERTIFICATE, PREDICTIONS, EVALUATION, REPORT),
 )
-GO_ON = "a finished run (`trainer fit` goes on with it)"
-OWN_CONFIG = 4  # times a config's limits: all defaults, and aliases written out
-# Fields of manifest.json that are read, and their types.
-MANIFEST_TYPES: Mapping[str, type] = {
-    "spec_sha256": str, "prompt_sha256": str, "filter_folder": str, "labels": list, "articles": int, "oracles": str,
-    "examples": list, "pool": list, "certify_on": list, "seed": int,
-}  # fmt: skip
-NEEDED = ("spec_sha256", "labels", "seed")
-SMALL_TASKS = ("split", "calibrate", "certify", "predict", "evaluate")  # whose outputs are read whole in no time
+TUNING = 10  # one in so many groups of a round's training folds tunes
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Places of the articles that models learn from, are tuned on and are tested on."""
+
+    train: list[int]
+    val: list[int]
+    test: list[int]
 
 
 @dataclass(frozen=True)
@@ -109,18 +116,52 @@ class Run:
         """Each labelled article's near-duplicate group, in file order."""
         return [row.group for row in self.assignments.values()]
 
+    @cached_property
+    def folds(self) -> tuple[str, ...]:
+        """The folds' names; none where articles are split into parts instead."""
+        return tuple(sorted({row.split for row in self.assignments.values() if is_fold(row.split)}))
+
     def places(self, split: str) -> list[int]:
-        """The places of a split's articles, in file order."""
+        """The places of a split's articles, in file order; in a run of folds all articles train and test."""
+        if self.folds and split in ("train", "test"):
+            return list(range(len(self.assignments)))
         return [place for place, row in enumerate(self.assignments.values()) if row.split == split]
 
     def part(self, split: str) -> LabelledSet:
         """A split's articles. Errors as in `articles`."""
         return self.articles().select(self.places(split))
 
-    def fit_data(self) -> FitData:
-        """The training and validation articles. Errors as in `articles`."""
-        train, val = self.part("train"), self.part("val")
-        return FitData(train.texts, train.labels(), val.texts, val.labels(), train.weights())
+    def rounds(self) -> list[Round]:
+        """What is learnt from and judged in turn: each fold once, or the splits."""
+        if not self.folds:
+            return [Round(self.places("train"), self.places("val"), self.places("test"))]
+        rows = list(self.assignments.values())
+        return [self._round(rows, fold) for fold in self.folds]
+
+    def _round(self, rows: Sequence[Assignment], fold: str) -> Round:
+        """One fold tests; of the others' groups a tenth, by seed and name alone, tunes."""
+        others = [place for place, row in enumerate(rows) if row.split != fold]
+        names = sorted({rows[place].group for place in others}, key=lambda group: shuffle_key(group, self.seed))
+        tuning = set(names[: max(1, len(names) // TUNING)])
+        return Round(
+            [place for place in others if rows[place].group not in tuning],
+            [place for place in others if rows[place].group in tuning],
+            [place for place, row in enumerate(rows) if row.split == fold],
+        )
+
+    def fit_data(self, round_: Round | None = None, plan: HeadPlan | None = None) -> FitData:
+        """The training and validation articles: of a round, or of the whole run. Errors as in `articles`."""
+        places = round_ or Round(self.places("train"), self.places("val"), [])
+        labelled = self.articles()
+        train, val = labelled.select(places.train), labelled.select(places.val)
+        labels = val.labels() if places.val else train.labels()[:0]
+        return FitData(
+            train.texts, train.labels(), val.texts, labels, train.weights(), find_of=self.are_finds, plan=plan
+        )
+
+    def are_finds(self, labels: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which of (N, D) labels the oracle places at the operating tier or above: (N,)."""
+        return overalls(np.clip(labels, 0, 10), self.spec) >= self.spec.operating_overall
 
     @cached_property
     def examples(self) -> LabelledSet | None:
@@ -141,7 +182,7 @@ class Run:
 
     def changed(self) -> list[str]:
         """The tasks whose output is not the one that the manifest speaks of."""
-        return _changed(self.folder, self.manifest["stages"], self.manifest["stages"])
+        return changed_tasks(self.folder, self.manifest["stages"], self.manifest["stages"])
 
     @cached_property
     def certificate(self) -> Json:
@@ -153,11 +194,21 @@ class Run:
         """Which articles the probe answers.
 
         Raises:
-            InputError: the certificate is of another version.
+            InputError: the certificate, or the probe's read-out, is of another version.
         """
-        if "router" not in self.certificate:
-            raise InputError(str(self.folder), [Problem(CERTIFICATE, "no router", MAKE_AGAIN)])
-        return read_routing(self.certificate, self.spec)
+        threshold = self.certificate["threshold"]
+        return Routing(None if threshold is None else float(threshold), self.read_out(PROBE).chance)
+
+    @cached_property
+    def selection(self) -> Selection:
+        """The operating point.
+
+        Raises:
+            InputError: the run is of a version that had none.
+        """
+        if not (self.folder / SELECTION).is_file():
+            raise InputError(str(self.folder), [Problem(SELECTION, "missing", MAKE_AGAIN)])
+        return read_selection(self.folder / SELECTION)
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -183,9 +234,42 @@ class Run:
         path = self.folder / STUDENT / "training_history.json"
         return read_json(path) if path.is_file() else None
 
-    def calibration(self, stage: str = STUDENT) -> Calibration:
-        """A stage's calibration maps."""
-        return read_calibration(self.folder / (PROBE if stage == PROBE else "") / CALIBRATION)
+    def read_out(self, stage: str = STUDENT) -> StageReadOut:
+        """How a stage's raw outputs are read.
+
+        Raises:
+            InputError: it is of another version.
+        """
+        return read_read_out(self.folder / (PROBE if stage == PROBE else "") / CALIBRATION)
+
+    def held_out(self, stage: str) -> HeldOutRaw:
+        """A stage's raw outputs on articles that it was not fitted on, for its read-out.
+
+        Those of all labelled articles, each by the models of the other folds; without folds the validation articles'.
+        """
+        places = list(range(len(self.assignments))) if self.folds else self.places("val")
+        labelled, groups = self.articles().select(places), self.groups
+        raw = self._folded_raw(stage) if self.folds else self.raw(stage, labelled.texts)
+        return HeldOutRaw(raw, labelled.labels(), [groups[place] for place in places])
+
+    def _folded_raw(self, stage: str) -> Scores:
+        parts = [load_file(self.folder / HELD_OUT / f"{fold}.safetensors")[stage] for fold in self.folds]
+        width = max(part.shape[1] for part in parts)
+        raw = np.zeros((len(self.assignments), width), np.float32)
+        for part, round_ in zip(parts, self.rounds(), strict=True):
+            raw[round_.test, : part.shape[1]] = part  # a fold without finds has no find head: even odds
+        return raw
+
+    @cached_property
+    def folded(self) -> tuple[Nested, Nested]:
+        """Answers of probe and student on all articles, each by what was fitted on the other folds."""
+        probe, student = (nested(self.held_out(stage), self.fold_numbers, self.spec, self.seed) for stage in STAGES)
+        return probe, student
+
+    @cached_property
+    def fold_numbers(self) -> NDArray[np.int64]:
+        """Each article's fold, counted from 0: (N,)."""
+        return np.array([self.folds.index(row.split) for row in self.assignments.values()], np.int64)
 
     @cached_property
     def student(self) -> Student:
@@ -197,29 +281,56 @@ class Run:
         """The encoder that the fitted probe stands on."""
         return reopen_embedder(self.spec.cascade.probe, self.folder / PROBE)
 
-    def student_raw(self, texts: Sequence[str]) -> Scores:
-        """The student's raw outputs: (N, D) float32."""
+    def raw(self, stage: str, texts: Sequence[str]) -> Scores:
+        """A stage's raw outputs: (N, D) float32, or (N, D + 1) with a find head's logit."""
+        if stage == PROBE:
+            return load_head(self.folder / PROBE / "head.safetensors").predict(self.embeddings(texts))
         key = tree_digest(self.folder / STUDENT)
         return self.kept("student", key, texts, lambda some: self.student.predict(some))
 
-    def student_scores(self, texts: Sequence[str]) -> Scores:
-        """The student's calibrated scores: (N, D) float32 in [0, 10]."""
-        return self.calibration(STUDENT).apply(self.student_raw(texts))
-
-    def probe_scores(self, texts: Sequence[str]) -> Scores:
-        """The probe's calibrated scores: (N, D) float32 in [0, 10]."""
-        head = load_head(self.folder / PROBE / "head.safetensors")
-        return self.calibration(PROBE).apply(head.predict(self.embeddings(texts)))
+    def answers(self, stage: str, texts: Sequence[str]) -> Answers:
+        """What a stage answers."""
+        return self.read_out(stage).answers(self.raw(stage, texts))
 
     def embeddings(self, texts: Sequence[str], embedder: Embedder | None = None) -> Scores:
         """What the probe's head reads: (N, H) float32, from the fitted probe's encoder unless another is given."""
         used, settings = embedder or self.embedder, self.spec.cascade.probe
-        content = _table_digest(used.folder) if settings.embedder == STATIC else content_of(str(used.folder))
+        content = table_digest(used.folder) if settings.embedder == STATIC else content_of(str(used.folder))
         key = digest([settings.model_dump(mode="json", exclude={"embedder", "training", "hidden"}), content])
         return self.kept("embeddings", key, texts, used.embed)
 
     def predict(self, articles: LabelledSet, groups: Sequence[str]) -> Predictions:
         """What both models say of any labelled articles, whose near-duplicate groups these are."""
+        texts, chance = articles.texts, self.selection.chance
+        return self._predictions(
+            articles,
+            groups,
+            (self.answers(PROBE, texts), self.answers(STUDENT, texts)),
+            self.raw(STUDENT, texts),
+            np.full(len(texts), np.nan if chance is None else chance),
+        )
+
+    def predict_test(self) -> Predictions:
+        """What both models say of the test articles; of all, each by the models of other folds, where there are folds.
+
+        There read-outs and operating points are of the other folds too. Errors as in `articles`.
+        """
+        groups = self.groups
+        if not self.folds:
+            return self.predict(self.part("test"), [groups[place] for place in self.places("test")])
+        probe, student = self.folded
+        return self._predictions(
+            self.articles(), groups, (probe.answers, student.answers), self._folded_raw(STUDENT), student.selects_from
+        )
+
+    def _predictions(
+        self,
+        articles: LabelledSet,
+        groups: Sequence[str],
+        stages: tuple[Answers, Answers],
+        raw: Scores,
+        selects_from: NDArray[np.float64],
+    ) -> Predictions:
         texts = articles.texts
         rows = self.student_window().encode(texts)
         return Predictions(
@@ -229,16 +340,12 @@ class Run:
             truncated=[row.truncated for row in rows],
             characters=[len(text) for text in texts],
             labels=rounded_scores(articles.labels()),
-            probe=rounded_scores(self.probe_scores(texts)),
-            student=rounded_scores(self.student_scores(texts)),
-            student_raw=rounded_scores(self.student_raw(texts)),
+            probe=stages[0],
+            student=stages[1],
+            student_raw=rounded_scores(raw[:, : len(self.spec.dimensions)]),
+            selects_from=selects_from,
             unread=rounded_scores(self.unread(texts)),
         )
-
-    def predict_test(self) -> Predictions:
-        """What both models say of the test articles. Errors as in `articles`."""
-        groups = self.groups
-        return self.predict(self.part("test"), [groups[place] for place in self.places("test")])
 
     def student_window(self, folder: Path | None = None) -> TokenWindow:
         """What of a text the student reads; its tokenizer lies in `folder`, by default the run's own."""
@@ -280,99 +387,7 @@ class Run:
             return cache.compute(texts, answer, lambda done: bar.advance_to(done, len(texts)))
 
 
-def open_run(folder: Path) -> Run:
-    """Opens a finished run.
-
-    Raises:
-        InputError: the folder is no run, its fit has not finished, or its records have changed since.
-        SpecError: its config is not valid for this version.
-    """
-    if not (folder / MANIFEST).is_file():
-        raise InputError(str(folder), [Problem(MANIFEST, "missing", "a run's folder")])
-    manifest = read_json(folder / MANIFEST)
-    if not isinstance(manifest.get("stages"), dict):
-        raise InputError(str(folder), [Problem(MANIFEST, "a fit that did not finish", GO_ON)])
-    if problems := list(_manifest_problems(manifest)):
-        raise InputError(str(folder / MANIFEST), problems)
-    if changed := _changed(folder, manifest["stages"], SMALL_TASKS):
-        raise InputError(str(folder), [Problem(f"stage {name}", "changed", "as the fit made it") for name in changed])
-    config = folder / CONFIG
-    document = read_yaml_file(config, OWN_CONFIG)
-    if document.problems or digest(document.data) != manifest["spec_sha256"]:
-        raise InputError(str(folder), [Problem(config.name, "changed", "the config that the run was made with")])
-    spec, titles = parse_spec(document.data, str(config)), bool(manifest.get("titles", True))
-    return Run(folder, spec, int(manifest["seed"]), partial(_read_labelled, manifest, spec), titles)
-
-
-def latest_run(root: Path = RUNS_FOLDER) -> Path | None:
-    """The finished run under `root` that was evaluated last."""
-    found = sorted(root.glob(f"*/v*/*/{EVALUATION}"), key=lambda path: path.stat().st_mtime)
-    return found[-1].parent if found else None
-
-
-def files_of(folder: Path) -> list[Path]:
-    """A run's folder and the files that its manifest says it was made from, which no output may replace.
-
-    For a folder that is no sound run, the folder alone: whoever opens it says what is wrong.
-    """
-    try:
-        manifest = read_json(folder / MANIFEST)
-    except (OSError, InputError):
-        return [folder]
-    joint = manifest.get("joint")
-    lists = [manifest.get(name) for name in ("labels", "pool", "certify_on")]
-    lists.append(joint.get("labels") if isinstance(joint, dict) else None)
-    entries = [entry for found in lists if isinstance(found, list) for entry in found if isinstance(entry, dict)]
-    return [folder, *(Path(entry["path"]) for entry in entries if isinstance(entry.get("path"), str))]
-
-
-def unchanged_files(entries: Sequence[Mapping[str, str]]) -> list[Path] | None:
-    """The files that a manifest names, or None when one is gone or has changed."""
-    paths = [Path(entry["path"]) for entry in entries]
-    for path, entry in zip(paths, entries, strict=True):
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-            return None
-    return paths
-
-
-def content_of(model: str) -> object:
-    """What a key says of a model beside its name: its content, which may change under the name (not for a Hub id)."""
-    if model == STATIC:
-        return _table_digest(TABLE_FOLDER)
-    return identity(Path(model)) if Path(model).is_dir() else None
-
-
-def _table_digest(folder: Path) -> list[str]:
-    return [tree_digest(folder / name) for name in TABLE_FILES]
-
-
-def _changed(folder: Path, keys: Mapping[str, str], tasks: Iterable[str]) -> list[str]:
+def changed_tasks(folder: Path, keys: Mapping[str, str], tasks: Iterable[str]) -> list[str]:
     """Those of some tasks whose output is not the one that was made for its key."""
     made = TaskFolder(folder)
     return [name for name in tasks if name in keys and not made.is_done(name, keys[name])]
-
-
-def _read_labelled(manifest: Json, spec: FilterSpec) -> LabelledSet | None:
-    """The articles that a run was made from, or None when its labels files are gone or have changed."""
-    paths = unchanged_files(manifest["labels"])
-    if paths is None:
-        return None
-    labelled = read_labels(paths, spec)
-    limit, seed = manifest.get("limit"), manifest["seed"]
-    if isinstance(limit, int) and isinstance(seed, int):
-        return labelled.select(limit_articles([article.id for article in labelled.articles], limit, seed))
-    return labelled
-
-
-def _manifest_problems(manifest: Json) -> Iterator[Problem]:
-    """Fields of another type than `trainer fit` writes."""
-    for name in NEEDED:
-        if name not in manifest:
-            yield Problem(name, "missing", f"{MANIFEST_TYPES[name].__name__}, as `trainer fit` writes it")
-    for name, kind in MANIFEST_TYPES.items():
-        if name in manifest and type(manifest[name]) is not kind:
-            yield Problem(name, json.dumps(manifest.get(name))[:80], f"{kind.__name__}, as `trainer fit` writes it")
-    for name in ("labels", "pool", "certify_on"):
-        entries = manifest[name] if isinstance(manifest.get(name), list) else []
-        if not all(isinstance(e, dict) and {type(e.get("path")), type(e.get("sha256"))} == {str} for e in entries):
-            yield Problem(name, "an entry without path and sha256", "files, as `trainer fit` writes them")
