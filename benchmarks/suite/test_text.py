@@ -35,7 +35,7 @@ def test_tokenise(lab: Lab, turns: Turns, stage_place: int) -> None:
     """The sample's texts as token ids, which must be those of tokenising all of each text."""
     entry = lab.bundle.manifest.stages[stage_place]
     window = lab.stage(entry.name, REFERENCE.name).window
-    whole = WholeTexts(lab.folder / entry.tokenizer, entry.window, entry.prefix)
+    whole = WholeTexts(lab.bundle.files.places[entry.tokenizer], entry.window, entry.prefix)
     texts = [text.joined for text in lab.texts]
     rows = window.encode(texts)
     same = [row.ids.tolist() == ids for row, ids in zip(rows, whole.encode(texts), strict=True)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from distillery_runtime.bundles.load import Bundle, open_bundle, read_quality
 from distillery_runtime.cli.command import print_lines
 from distillery_runtime.cli.options import EXPECTED_ID, Commands
+from distillery_runtime.format.places import SHARED_FOLDER
 from distillery_runtime.spec.selection import Selection, precision
 
 
@@ -51,7 +52,8 @@ def _describe(bundle: Bundle) -> Iterator[str]:
     for key, value in manifest.lineage.items():
         yield f"  {key:<12} {value}"
     for entry in manifest.files:
-        yield f"  file         {entry.path} ({entry.role}, {entry.size_bytes:,} bytes)"
+        place = f", in ../{SHARED_FOLDER}" if entry.path in bundle.files.shared else ""
+        yield f"  file         {entry.path} ({entry.role}, {entry.size_bytes:,} bytes{place})"
 
 
 def _selects(selection: Selection) -> str:

@@ -1,11 +1,13 @@
 """Opening a bundle's files: nothing unlisted, no links, every digest right, and what is opened is what was checked.
 
 A hard link is an ordinary file under a second name, as installers and backups make them; the digest protects its
-content. A symbolic link, device or pipe may give other bytes at each reading, and is refused.
+content. A symbolic link, device or pipe may give other bytes at each reading, and is refused. A file that bundles share
+(see `places`) is checked as those in the bundle's own folder are.
 """
 
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from distillery_runtime.errors import BundleError, InputError, Problem
 from distillery_runtime.files.strict_json import JsonError, parse_json
 from distillery_runtime.format.manifest import MANIFEST_NAME, FileEntry, Manifest, parse_manifest
 from distillery_runtime.format.onnx_scan import scan_graph
+from distillery_runtime.format.places import SHARED_FOLDER, place_of
 
 MAX_MANIFEST_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
@@ -35,12 +38,21 @@ State = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A bundle's folder whose every file was checked; `states` by path, of the data files when they were read."""
+    """A bundle's folder whose every file was checked.
+
+    `states`: by path, of the data files when they were read. `places`: by path, where each file was found.
+    """
 
     folder: Path
     manifest: Manifest
     id: str
     states: Mapping[str, State]
+    places: Mapping[str, Path]
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The paths of the files that lie in the folder `shared` beside the bundle's."""
+        return tuple(path for path, place in self.places.items() if place != self.folder / path)
 
     def read(self, name: str) -> bytes:
         """Reads a listed file once more.
@@ -49,7 +61,13 @@ class Checked:
             BundleError: it is not what was checked.
         """
         digest = next(entry.sha256 for entry in self.manifest.files if entry.path == name)
-        return read_unchanged(self.folder / name, digest)
+        return read_unchanged(self.places[name], digest)
+
+    def copy_whole(self, target: Path) -> None:
+        """Copies all files into a new folder, what the bundle shares too, so that it stands alone there."""
+        for name, place in (*self.places.items(), (MANIFEST_NAME, self.folder / MANIFEST_NAME)):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(place, target / name, follow_symlinks=False)
 
 
 def check_folder(folder: Path, expected_id: str | None = None) -> Checked:
@@ -65,17 +83,21 @@ def check_folder(folder: Path, expected_id: str | None = None) -> Checked:
     check_id(str(folder), bundle_id, expected_id)
     problems = list(_unlisted(folder, manifest))
     states: dict[str, State] = {}
+    places = {entry.path: place_of(folder, entry) for entry in manifest.files}
     needs: dict[str, int] = {}  # of each data file the bytes that graphs read
     for entry in manifest.files:
+        place = places[entry.path]
         try:
-            if state := _check_file(folder / entry.path, entry, needs):
+            if place != folder / entry.path:
+                _check_shared(place, entry)
+            elif state := _check_file(place, entry, needs):
                 states[entry.path] = state
         except ValueError as error:
             problems.append(f"{entry.path}: {error}")
     problems = problems or list(_data_files(manifest, needs))
     if problems:
         raise BundleError(*(f"{folder}: {line}" for line in problems))
-    return Checked(folder, manifest, bundle_id, states)
+    return Checked(folder, manifest, bundle_id, states, places)
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
@@ -177,6 +199,26 @@ def _check_file(path: Path, entry: FileEntry, needs: dict[str, int]) -> State | 
     for name, end in _check_content(entry, data).items():
         needs[name] = max(needs.get(name, 0), end)
     return None
+
+
+def _check_shared(place: Path, entry: FileEntry) -> None:
+    """Checks a file in the folder for what bundles share, where only graphs lie that have no data file.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    name, needs = f"../{SHARED_FOLDER}/{place.name}", dict[str, int]()
+    if place.parent.is_symlink():
+        raise ValueError(f"../{SHARED_FOLDER} is a symbolic link, expected {PLAIN}")
+    if not os.path.lexists(place):
+        expected = f"one of them: a bundle of a set needs the folder `{SHARED_FOLDER}` that lies beside it in the set"
+        raise ValueError(f"not in the bundle's folder, nor as {name}, expected {expected}")
+    try:
+        _check_file(place, entry, needs)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if needs:
+        raise ValueError(f"{name}: its weights are in a data file, expected such a graph in the bundle's own folder")
 
 
 def _check_content(entry: FileEntry, data: bytes) -> Mapping[str, int]:

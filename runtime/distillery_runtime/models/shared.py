@@ -34,20 +34,26 @@ class Shared:
     """
 
     def __init__(self) -> None:
+        self._places: dict[Path, Path] = {}
         self._digests: dict[Path, str] = {}
         self._states: dict[Path, State] = {}
         self._graphs: dict[Hashable, Graph] = {}
         self._windows: dict[Hashable, TokenWindow] = {}
 
     def learn(self, files: Checked) -> None:
-        """Takes over what is known of a checked bundle's files: their digests, and the state of data files."""
-        self._digests.update({files.folder / entry.path: entry.sha256 for entry in files.manifest.files})
-        self._states.update({files.folder / name: state for name, state in files.states.items()})
+        """Takes over what is known of a checked bundle's files: places, digests, and the state of data files."""
+        self._places.update({files.folder / name: place for name, place in files.places.items()})
+        self._digests.update({files.places[entry.path]: entry.sha256 for entry in files.manifest.files})
+        self._states.update({files.places[name]: state for name, state in files.states.items()})
 
     def graph(
         self, path: Path, inputs: Sequence[str], outputs: Sequence[str], device: Device, threads: int | None
     ) -> Graph:
-        """Opens a graph, or gives the one opened from equal files for the same use. Errors as in `Graph`."""
+        """Opens a graph, or gives the one opened from equal files for the same use. Errors as in `Graph`.
+
+        `path` is where it would lie in its bundle's folder; of a checked bundle it may be shared and lie elsewhere.
+        """
+        path = self._places.get(path, path)
         model = self._read(path)
         try:
             data_files = [path.parent / name for name in sorted(scan_graph(model).data_files)]
@@ -68,7 +74,8 @@ class Shared:
         return self._graphs[key]
 
     def window(self, tokenizer: Path, window: Window, prefix: str) -> TokenWindow:
-        """Opens a token window, or gives the one of an equal tokenizer, window and prefix."""
+        """Opens a token window, or gives the one of an equal tokenizer, window and prefix; the path as in `graph`."""
+        tokenizer = self._places.get(tokenizer, tokenizer)
         source = self._read(tokenizer)
         key = (hashlib.sha256(source).hexdigest(), window.model_dump_json(), prefix)
         if key not in self._windows:
