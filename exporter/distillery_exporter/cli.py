@@ -1,4 +1,4 @@
-"""The `exporter` command: build a bundle from a run; verify, sign and publish one. Exit codes as in `command`."""
+"""The `exporter` command: build a bundle from a run; share, verify, sign and publish. Exit codes as in `command`."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from distillery_exporter.build import PARITY_ARTICLES, VARIANTS, build, whole_run
 from distillery_exporter.publish import publish
+from distillery_exporter.share import places_in_set, share, size_bytes
 from distillery_exporter.sign import PASSWORD, sign
 from distillery_runtime.bundles.child import verify_in_child
 from distillery_runtime.bundles.find import BUNDLES_FOLDER
@@ -46,6 +47,12 @@ def _parser() -> argparse.ArgumentParser:
                       help=f"texts to compare with the trained models on (default: {PARITY_ARTICLES})")  # fmt: skip
     make.set_defaults(run=_build)
 
+    common = commands.add_parser("share", help="write bundles side by side, what they have in common once")
+    common.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE", help="a bundle's folder")
+    common.add_argument("--out", type=Path, required=True, metavar="DIR",
+                        help="the folder for all of them, as <filter>-<version>, and for what they share")  # fmt: skip
+    common.set_defaults(run=_share)
+
     verify = commands.add_parser("verify", help="check every byte of a bundle and replay all its golden articles")
     verify.add_argument("bundle", type=Path, metavar="DIR")
     verify.set_defaults(run=lambda options: _verified(options.bundle, print_lines))
@@ -68,6 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     upload.add_argument("--message", metavar="TEXT", help="of the commit (default: the bundle's name)")
     upload.set_defaults(run=_publish)
     return parser
+
+
+def _share(options: argparse.Namespace) -> int:
+    for place in places_in_set(options.bundles, options.out):
+        refuse_replaced(place, options.bundles)
+    found = share(options.bundles, options.out)
+    print_lines(*(f"{bundle.folder}: {bundle.name}, shares {len(bundle.files.shared)} files" for bundle in found))
+    together, alone = size_bytes(found), sum(bundle.manifest.size_bytes for bundle in found)
+    print_lines(f"{options.out}: {together / 1e6:,.1f} MB instead of {alone / 1e6:,.1f} MB")
+    return 0
 
 
 def _sign(options: argparse.Namespace) -> int:

@@ -68,8 +68,10 @@ def _names(bundle: Bundle) -> list[str]:
 
 
 def _additions(bundle: Bundle) -> Iterator[CommitOperationAdd]:
+    """Every file under its own path: on the Hub a bundle stands alone, what it shares here included."""
     for name in _names(bundle):
-        yield CommitOperationAdd(path_in_repo=name, path_or_fileobj=bundle.folder / name)
+        place = bundle.files.places.get(name, bundle.folder / name)
+        yield CommitOperationAdd(path_in_repo=name, path_or_fileobj=place)
 
 
 def _deletions(bundle: Bundle, there: list[str]) -> Iterator[CommitOperationDelete]:

@@ -7,7 +7,7 @@ from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.cli.same_file import refuse_same_file
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.files.safe_write import replacing
-from distillery_runtime.format.signature import import_model_signing
+from distillery_runtime.format.signature import import_model_signing, whole_folder
 
 PASSWORD = "DISTILLERY_KEY_PASSWORD"  # noqa: S105 - the name of the variable, not a password
 
@@ -39,6 +39,6 @@ def sign(bundle: Path, key: Path | None, signature: Path) -> str:
                 str(key), f"cannot be used ({error})", f"an elliptic private key, its password in {PASSWORD}"
             )
             raise InputError("--key", [problem]) from error
-    with replacing(signature) as beside:
-        config.sign(checked.folder, beside)
+    with replacing(signature) as beside, whole_folder(checked.files) as folder:
+        config.sign(folder, beside)
     return checked.id

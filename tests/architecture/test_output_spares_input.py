@@ -38,6 +38,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "exporter sign": [["BUNDLE", "--key", "{}"]],
     # These write a folder; see the tests below.
     "trainer prepare": [], "trainer shrink": [], "trainer fit": [], "trainer review export": [], "exporter build": [],
+    "exporter share": [],
 }  # fmt: skip
 CONTENT = b'{"id": "1", "title": "t", "text": "solar wind over the river"}\n'
 
@@ -165,6 +166,28 @@ def test_a_folder_that_holds_an_input_is_not_replaced(
 
     assert "holds the input" in capsys.readouterr().err
     assert [path.name for path in (place / "out").iterdir()] == ["splits.jsonl"]
+
+
+def test_a_set_replaces_none_of_the_bundles_that_it_is_made_of(
+    place: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = bundle.rename(place / "fixture-1")
+
+    assert exporter.main(["share", str(here), "--out", "."]) == 2
+
+    assert "holds the input" in capsys.readouterr().err
+    assert not (place / "shared").exists()
+
+
+def test_a_file_that_a_bundle_shares_is_spared(place: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exporter.main(["share", str(bundle), "--out", "set"]) == 0
+    shared = next(Path("set", "shared").iterdir())
+    before = shared.read_bytes()
+
+    assert distillery.main(["score", "in.jsonl", "--bundle", "set/fixture-1", "--out", str(shared)]) == 2
+
+    assert "a file of the input" in capsys.readouterr().err
+    assert shared.read_bytes() == before
 
 
 def test_a_bundle_gets_no_other_file(place: Path, bundle: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from distillery_exporter.cli import main as exporter
+from distillery_exporter.share import share
 from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.cli.main import main as distillery
 from distillery_runtime.format.manifest import seal
@@ -71,6 +72,18 @@ def test_what_is_pulled_is_what_was_published(
         f"bundles/{found.spec.label}: id {found.id}",
         f"pinned: distillery pull {REPOSITORY}@{commit} --expected-id {found.id}",
     ]
+
+
+def test_a_bundle_of_a_set_is_published_whole(
+    hub: Hub, writer: None, bundle: Path, place: Path, tmp_path: Path
+) -> None:
+    (made,) = share([bundle], tmp_path / "set")
+    assert exporter(["publish", str(made.folder), REPOSITORY]) == 0
+
+    assert distillery(["pull", REPOSITORY, "--out", "pulled"]) == 0
+
+    assert made.files.shared
+    assert everything(place / "pulled") == everything(bundle)
 
 
 def test_publishing_prints_the_commit_and_never_the_token(

@@ -11,6 +11,7 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.files.resumable import parts_of
 from distillery_runtime.files.safe_write import real_path
 from distillery_runtime.format.manifest import MANIFEST_NAME
+from distillery_runtime.format.places import shared_folder
 
 
 def refuse_same_file(output: Path | None, inputs: Iterable[Path | None], option: str = "--out") -> None:
@@ -61,7 +62,9 @@ def _refuse_inside(output: Path | None, folder: Path, option: str) -> None:
     if output is None:
         return
     place, whole = real_path(output), real_path(folder)
-    if whole in place.parents and (place.exists() or (whole / MANIFEST_NAME).is_file()):
+    is_bundle = (whole / MANIFEST_NAME).is_file()
+    is_shared = is_bundle and shared_folder(whole) in place.parents and place.exists()
+    if is_shared or (whole in place.parents and (place.exists() or is_bundle)):
         problem = Problem(str(output), f"a file of the input {folder}", "one in another folder")
         raise InputError(option, [problem])
 

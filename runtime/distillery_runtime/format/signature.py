@@ -1,16 +1,20 @@
 """Signatures of bundles: who made one, by a key or by Sigstore. They stand beside the folder, as `<folder>.sig`.
 
 Needs the extra `sign`, the package model-signing, whose form of signature other tools read too. What is signed is the
-digest of every file, `bundle.json` among them; so a signature names the one bundle id that it is of.
+digest of every file, `bundle.json` and what the bundle shares among them; so a signature names the one bundle id it is
+of.
 """
 
 import base64
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 from distillery_runtime.errors import BundleError, InputError, Problem, ProviderError
+from distillery_runtime.format.integrity import Checked, check_folder
 from distillery_runtime.format.manifest import MANIFEST_NAME
 
 SUFFIX = ".sig"
@@ -56,10 +60,26 @@ def signed_id(bundle: Path, signature: Path | None, signed_by: str, issuer: str 
                 config.use_elliptic_key_verifier(public_key=signed_by)
             else:
                 config.use_sigstore_verifier(identity=signed_by, oidc_issuer=issuer)
-            config.verify(bundle.resolve(), copy)
+            with whole_folder(check_folder(bundle)) as folder:
+                config.verify(folder, copy)
             return _id_of(copy.read_bytes())
         except Exception as error:  # model-signing and what it stands on share no base but Exception
             raise BundleError(f"{signature}: not a signature of {bundle} by {signed_by} ({error})") from error
+
+
+@contextmanager
+def whole_folder(files: Checked) -> Iterator[Path]:
+    """Gives a folder that holds every file of a bundle, as a signature is of: its own, or a copy where it shares some.
+
+    So the same signature is of a bundle whose files lie in its folder and of one that shares them.
+    """
+    if not files.shared:
+        yield files.folder
+        return
+    with tempfile.TemporaryDirectory() as private:
+        copy = Path(private, files.folder.name)
+        files.copy_whole(copy)
+        yield copy
 
 
 def import_model_signing() -> ModuleType:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from distillery_exporter.cli import main as exporter
+from distillery_exporter.share import share
 from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.cli.main import main as distillery
 from distillery_runtime.format.manifest import Manifest, seal
@@ -42,6 +43,19 @@ def test_a_signed_bundle_verifies_by_its_key_and_loads_as_before(
 
     assert bundle.with_name("bundle.sig").is_file()
     assert f"signed by {key[1]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("signed_first", [True, False])
+def test_a_signature_is_of_a_bundle_wherever_its_files_lie(
+    bundle: Path, key: Key, tmp_path: Path, signed_first: bool
+) -> None:
+    """Signed whole and then shared, or signed in a set and then whole again."""
+    (made,) = share([bundle], tmp_path / "set")
+    one, other = (bundle, made.folder) if signed_first else (made.folder, bundle)
+    signature = str(tmp_path / "signature")
+    assert exporter(["sign", str(one), "--key", str(key[0]), "--out", signature]) == 0
+
+    assert distillery(["verify", str(other), "--signed-by", str(key[1]), "--signature", signature]) == 0
 
 
 def test_another_bundle_than_the_signed_one_is_refused(
