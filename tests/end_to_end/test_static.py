@@ -8,6 +8,7 @@ import pytest
 
 import distillery_runtime
 from distillery_exporter.cli import main as exporter
+from distillery_exporter.share import share
 from distillery_runtime import InputError
 from distillery_runtime.articles.text import compose
 from distillery_runtime.bundles.golden import ids_digest
@@ -39,6 +40,15 @@ def test_the_student_beats_the_constant_on_held_out_examples(made: tuple[Path, P
     evaluation = json.loads((made[0] / "eval.json").read_text(encoding="utf-8"))["parts"]["total"]
 
     assert evaluation["student"]["mae"] < 0.97 * evaluation["constant"]["mae"]
+
+
+def test_a_students_table_is_a_file_that_bundles_can_share(made: tuple[Path, Path], tmp_path: Path) -> None:
+    """A static student is a table and a head, as a static probe is."""
+    (shared,) = share([made[1]], tmp_path / "set")
+
+    names = {path for stage in shared.manifest.stages for path in stage.variants[0].graphs}
+    assert {"student/cpu-fp32-encoder.onnx", "student/cpu-fp32-head.onnx"} <= names
+    assert {"probe/tokenizer.json", "student/tokenizer.json"} <= set(shared.files.shared)
 
 
 def test_the_bundle_makes_the_ids_that_training_used(

@@ -19,7 +19,7 @@ from distillery_exporter.graphs.head import Floats
 from distillery_exporter.graphs.precision import GramsOf, Int4, Plain, Precision, RowInt8
 from distillery_exporter.graphs.settings import WEIGHTS_NAME, BertSettings, GemmaSettings, read_settings
 from distillery_exporter.graphs.smoothing import SmoothedGemma
-from distillery_exporter.graphs.token_table import build_static_encoder, build_static_student
+from distillery_exporter.graphs.token_table import build_static_encoder
 from distillery_exporter.graphs.traced import (
     build_traced_decoder,
     build_traced_decoder_regressor,
@@ -171,13 +171,14 @@ def _precision(variant: str, add: AddModel, texts: Texts) -> Precision:
 def probe_encoder(embedder: Embedder, settings: ProbeSettings, texts: Texts) -> Model:
     """The probe's encoder, from token ids to a pooled state of length 1."""
     if settings.embedder == STATIC:
-        table = load_file(embedder.folder / "table.safetensors")
-        return Exact(lambda path, _: build_static_encoder(path, table["table"], table["scale"]))
+        return _static_encoder(embedder.folder)
     return _pooled_encoder(Checkpoint(embedder.folder), settings.pooling, True, texts)
 
 
 def backbone(spec: FilterSpec, source: Path, texts: Texts) -> tuple[Model, OutputHead]:
-    """An encoder or decoder student in two: from token ids to a pooled state, and its head."""
+    """A student in two: from token ids to a pooled state, and its head."""
+    if spec.student.backend == STATIC:
+        return _static_encoder(source), OutputHead(load_head(source / "head.safetensors"))
     centres = read_bins(source)
     if spec.student.backend == "encoder":
         head, record = load_file(source / "head.safetensors"), EncoderRecord.read(source / "encoder.json")
@@ -201,9 +202,7 @@ def gemma_regressor(
 
 
 def student(spec: FilterSpec, source: Path, texts: Texts) -> Model:
-    """A fitted student, from token ids to scores; `source` is the run's folder of it."""
-    if spec.student.backend == "static":
-        return _static(source)
+    """A fitted encoder or decoder student, from token ids to scores; `source` is the run's folder of it."""
     return _encoder(source, texts) if spec.student.backend == "encoder" else _decoder(spec, source, texts)
 
 
@@ -232,10 +231,10 @@ def _linear(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> Head:
     return Head(np.zeros(width, np.float32), np.ones(width, np.float32), ((weight, bias),))
 
 
-def _static(source: Path) -> Model:
-    table, head = load_file(source / "table.safetensors"), load_head(source / "head.safetensors")
-    values = (table["table"], table["scale"], head.mean, head.scale, head.layers)
-    return Exact(lambda path, maps: build_static_student(path, *values, maps, head.find))
+def _static_encoder(folder: Path) -> Model:
+    """The encoder of a static embedder: its token table."""
+    table = load_file(folder / "table.safetensors")
+    return Exact(lambda path, _: build_static_encoder(path, table["table"], table["scale"]))
 
 
 def _encoder(source: Path, texts: Texts) -> Model:

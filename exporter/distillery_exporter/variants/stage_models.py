@@ -83,8 +83,8 @@ def open_probe(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[st
 def open_student(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[str], bundle: Path) -> StageModel:
     """The student of a run, its tokenizer copied to the bundle's folder.
 
-    One that shares its backbone with other filters' students is written in two graphs, the first of which is the same
-    in the bundles of all: there a panel of these filters passes an article once.
+    A static one, and one that shares its backbone with other filters' students, is written in two graphs. Where the
+    first is the same in the bundles of several filters, they can share it, and a panel passes an article once.
 
     Args:
         spec: the filter.
@@ -98,7 +98,8 @@ def open_student(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[
     prefix = EncoderRecord.read(source / "encoder.json").prefix if spec.student.backend == "encoder" else ""
     reader = TokenWindow(source / "tokenizer.json", window, prefix)
     read = Texts(lambda: reader.encode(texts), bundle)
-    model, head = backbone(spec, source, read) if read_joint(source) else (student(spec, source, read), None)
+    in_two = spec.student.backend == STATIC or read_joint(source)
+    model, head = backbone(spec, source, read) if in_two else (student(spec, source, read), None)
     return StageModel(STUDENT, bundle, window, prefix, routing, model, head)
 
 
