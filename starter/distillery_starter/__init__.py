@@ -1,1 +1,1 @@
-"""A bundle as data; `distillery score` uses it when no other is named."""
+"""Bundles as data; `distillery score` uses the first, as `starter.json` says, where no other is named."""

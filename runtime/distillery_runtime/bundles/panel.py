@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from distillery_runtime.bundles.find import starter_bundles
 from distillery_runtime.bundles.load import load
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.models.session import Provider
@@ -58,7 +59,7 @@ class Panel:
 
 
 def load_panel(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path] | None = None,
     *,
     provider: Provider = "auto",
     threads: int | None = None,
@@ -69,7 +70,7 @@ def load_panel(
     """Opens several bundles for scoring together; what is equal in them is opened once.
 
     Args:
-        paths: the bundles' folders, in the order in which results are wanted.
+        paths: the bundles' folders, in the order in which results are wanted; None opens all of the starter's.
         provider: as in `load`.
         threads: as in `load`.
         variant: as in `load`, for every bundle.
@@ -77,10 +78,14 @@ def load_panel(
         select: as in `load`, for every bundle.
 
     Raises:
-        InputError: there is no path, not one id for each, or a bundle's curve has no such operating point.
+        InputError: there is no path, or not one id for each, the starter is wanted and not installed, or a bundle's
+            curve has no such operating point.
         BundleError: as in `load`, for any of the bundles.
         ProviderError: as in `load`.
     """
+    paths = starter_bundles() if paths is None else paths
+    if not paths:
+        raise InputError("panel", [Problem("bundles", "none", "at least one, or the extra [starter]")])
     if expected_ids is not None and len(expected_ids) != len(paths):
         found = f"{len(expected_ids)} for {len(paths)} bundles"
         raise InputError("panel", [Problem("expected ids", found, "one for each bundle, in their order")])

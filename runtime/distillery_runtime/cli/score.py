@@ -16,10 +16,10 @@ from typing import Any, cast
 from distillery_runtime.articles.admission import chunked
 from distillery_runtime.articles.article import MAX_TITLE_CHARS
 from distillery_runtime.articles.jsonl import read_jsonl_file
-from distillery_runtime.bundles.find import find_bundle
+from distillery_runtime.bundles.find import ALL, find_bundle, find_bundles
 from distillery_runtime.bundles.panel import load_panel
 from distillery_runtime.cli.command import news
-from distillery_runtime.cli.options import EXPECTED_ID, Commands, add_provider, add_threads
+from distillery_runtime.cli.options import EXPECTED_ID, Commands, add_provider, add_threads, names
 from distillery_runtime.cli.output import Tally, json_line, table_of
 from distillery_runtime.cli.same_file import refuse_same_file
 from distillery_runtime.errors import InputError, Problem
@@ -38,15 +38,18 @@ def add_score_command(commands: Commands) -> None:
     parser.add_argument(
         "file", nargs="?", default="-", metavar="FILE", help="JSON lines with id, title, text; - is stdin"
     )
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
         "--bundle",
         type=Path,
         action="append",
         metavar="DIR",
         help="the bundle (default: $DISTILLERY_BUNDLE, bundles/*, or the starter); again for each further filter",
     )
+    what.add_argument("--filters", type=names, metavar="NAME,...",
+                      help=f"filters of the bundles under bundles/, else of the starter; {ALL} of them")  # fmt: skip
     parser.add_argument("--expected-id", action="append", metavar="ID",
-                       help=f"{EXPECTED_ID}; again for each --bundle, in their order")  # fmt: skip
+                       help=f"{EXPECTED_ID}; again for each bundle, in their order")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="write results here instead of stdout")
     parser.add_argument(
         "--resume", action="store_true", help="continue an interrupted --out file instead of starting over"
@@ -67,7 +70,7 @@ def add_score_command(commands: Commands) -> None:
 
 def _score(options: argparse.Namespace) -> int:
     file = None if options.file == "-" else Path(options.file)
-    folders = [find_bundle(given) for given in options.bundle or [None]]
+    folders = _folders(options.bundle, options.filters)
     if options.resume and (options.out is None or options.format != "jsonl"):
         raise InputError("--resume", [Problem("output", "not a file of JSON lines", "--out FILE, --format jsonl")])
     refuse_same_file(options.out, [file, *folders])
@@ -105,6 +108,12 @@ def _score(options: argparse.Namespace) -> int:
         news(f"{options.file}: nothing could be scored, all {tally.total:,} records are invalid: {tally.first_reason}")
         return 2
     return 1 if options.strict and tally.any_invalid else 0
+
+
+def _folders(bundles: Sequence[Path] | None, filters: Sequence[str] | None) -> list[Path]:
+    if filters:
+        return find_bundles(filters)
+    return [find_bundle(given) for given in bundles] if bundles else [find_bundle(None)]
 
 
 def _running(scorers: Iterable[HybridScorer], count: int) -> Iterator[str]:

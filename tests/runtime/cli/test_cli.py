@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from distillery_runtime.bundles.find import STARTER_PACKAGE, find_bundle, starter_bundle
+from distillery_runtime.bundles.find import STARTER_PACKAGE, find_bundle, starter_bundles
 from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.cli.main import main
 from distillery_runtime.format.manifest import Manifest, seal
@@ -174,10 +174,10 @@ def test_the_starter_is_found_as_every_installer_lays_it_out(
     assert layout != "pyz" or "inside this archive" in capsys.readouterr().err
 
 
-def test_a_starter_package_without_a_bundle_is_none(installed_starter: Path) -> None:
+def test_a_starter_package_without_a_bundle_has_none(installed_starter: Path) -> None:
     shutil.rmtree(installed_starter)
 
-    assert starter_bundle() is None
+    assert starter_bundles() == ()
 
 
 @pytest.mark.parametrize("arguments", [[], ["score", "--format", "xml"], ["nonsense"], ["score", "--threads", "0"]])
