@@ -14,7 +14,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parent.parent
 BUNDLE = REPOSITORY / "tests" / "fixtures" / "bundle-v1"
 MAX_WHEEL_BYTES = 200_000  # code alone; a table or a model that slipped in would be far larger
-MAX_STARTER_BYTES = 20_000_000
+MAX_STARTER_BYTES = 25_000_000
 FORBIDDEN = ("torch", "transformers", "sklearn", "scipy", "pandas", "onnx")
 LOADED = {"distillery_runtime", "numpy", "onnxruntime", "tokenizers", "re2", "pydantic"}
 LOADED |= {"pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"}  # pydantic's own
@@ -53,6 +53,8 @@ def try_starter(python: Path, folder: Path) -> Path:
     run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", str(wheel))
     score = json.loads(run(python.parent / "distillery", "score", "-", stdin=ARTICLE))
     expect(score["status"] == "scored", f"the starter gave {score}")
+    lines = run(python.parent / "distillery", "score", "--filters", "all", "-", stdin=ARTICLE).splitlines()
+    expect(json.loads(lines[0]) == score, f"the first filter of the starter gave {lines[0]}, expected {score}")
     return wheel
 
 

@@ -72,6 +72,8 @@ class CascadeRunner:
             return None
         limit = self.spec.text.max_unknown_share
         found = f"{row.unread:.0%} of the characters are not in its vocabulary, at most {limit:.0%} may be"
+        if limit == 1:
+            found = "none of its characters is in its vocabulary"
         why = found if math.isfinite(row.unread) else "its tokenizer fails on it"
         return self.refuse(item.id, f"text: the {self.stages[depth].name} cannot read it ({why})")
 

@@ -152,7 +152,7 @@ class Engine:
     def _answer(self, depth: int, timings: Timings | None, stop: Event, chunk: _Chunk) -> _Chunk:
         for use in self._models[depth]:
             rows, answers = chunk.rows[use.key[:2]], chunk.answers.setdefault(use.key, {})
-            limit = self._policies[use.key[0]].max_unknown_share
+            limit = self._policies[use.key[0]].unread_limit
             if places := [place for place in chunk.places(use, answers) if rows[place].unread <= limit]:
                 with timed(timings, f"{use.stage.name} model", len(places)):
                     answers.update(_run(use.stage, {place: rows[place] for place in places}, stop))

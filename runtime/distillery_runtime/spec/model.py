@@ -4,6 +4,7 @@ A filter's `config.yaml` and a bundle's `filter.json` are both read into `Filter
 values out of range are problems; `spec_checks` adds the rules that span fields. Use `spec_checks.parse_spec` to read.
 """
 
+import math
 import unicodedata
 from typing import Annotated, Literal, Self
 
@@ -121,6 +122,11 @@ class TextPolicy(StrictModel):
     strip_markup: bool = True
     title_separator: str = "\n\n"
     max_unknown_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.3
+
+    @property
+    def unread_limit(self) -> float:
+        """The largest share of unread characters that a stage answers: below 1, so it has read something."""
+        return min(self.max_unknown_share, math.nextafter(1.0, 0.0))
 
 
 class Window(StrictModel):

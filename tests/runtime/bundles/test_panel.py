@@ -222,6 +222,24 @@ def test_filters_that_share_nothing_score_together_too(make: Make) -> None:
     assert results == list(zip(*[scorer.score_batch(records) for scorer in scorers], strict=True))
 
 
+@pytest.mark.parametrize("limit", [0.3, 1.0])
+def test_what_a_filter_cannot_read_is_invalid_for_it_at_whichever_stage_it_ends(make: Make, limit: float) -> None:
+    scorers = []
+    for sibling in (LIKE, OTHER_HEAD, NO_THRESHOLD, ONE_STAGE, PREFIXED, MARKUP):
+        one = load(make(sibling))
+        text = one.spec.text.model_copy(update={"max_unknown_share": limit})
+        scorers.append(HybridScorer(one.spec.model_copy(update={"text": text}), one.stages, one.bundle))
+    unread = "\u0e44\u0e17\u0e22 " * 9  # no letter of it is in the vocabulary
+    records = [{"id": "wind", "text": "solar wind"}, {"id": "thai", "text": unread}, {"id": "sun", "text": "heat pump"}]
+    panel = Panel(scorers)
+
+    results = panel.score_batch(records)
+
+    assert [{score.status for score in scores} for scores in results] == [{"scored"}, {"invalid"}, {"scored"}]
+    assert results == list(panel.score_stream(records))
+    assert results == list(zip(*[scorer.score_batch(records) for scorer in scorers], strict=True))
+
+
 def test_results_name_the_bundles_in_the_order_given(make: Make) -> None:
     panel = load_panel([make(OTHER_HEAD), make(LIKE)])
 

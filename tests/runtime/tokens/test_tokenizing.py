@@ -282,13 +282,24 @@ def test_a_stage_answers_no_text_that_it_cannot_read(cascade: HybridScorer) -> N
 
 @pytest.mark.parametrize(("limit", "status"), [(0.5, "invalid"), (0.7, "scored"), (1.0, "scored")])
 def test_the_limit_is_the_filters(bundle: Path, limit: float, status: str) -> None:
-    scorer = load(bundle)
-    text = scorer.spec.text.model_copy(update={"max_unknown_share": limit})
-    scorer = HybridScorer(scorer.spec.model_copy(update={"text": text}), scorer.stages, scorer.bundle)
+    scorer = with_limit(load(bundle), limit)
 
     score = scorer.score({"id": "1", "text": "wind " + "\u05d0" * 6})
 
     assert score.status == status
+
+
+def with_limit(scorer: HybridScorer, limit: float) -> HybridScorer:
+    text = scorer.spec.text.model_copy(update={"max_unknown_share": limit})
+    return HybridScorer(scorer.spec.model_copy(update={"text": text}), scorer.stages, scorer.bundle)
+
+
+def test_whatever_the_limit_a_text_of_which_nothing_is_read_is_invalid(bundle: Path) -> None:
+    scorer = with_limit(load(bundle), 1.0)
+
+    score = scorer.score({"id": "1", "text": UNREAD["thai"]})
+
+    assert (score.status, score.scores) == ("invalid", None)
 
 
 @pytest.mark.usefixtures("unchecked")

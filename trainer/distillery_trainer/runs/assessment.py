@@ -45,7 +45,7 @@ def assess(run: Run, articles: LabelledSet, made: Predictions, is_own: bool = Tr
     """
     spec, at = run.spec, made.selects_from
     unread = np.zeros((len(made.ids), 2)) if made.unread is None else made.unread
-    unreadable = unread > spec.text.max_unknown_share
+    unreadable = unread > spec.text.unread_limit
     stopped = ~handed_on(made.probe, run.routing, at, spec) & ~unreadable[:, 0]
     held_out = HeldOut(
         articles=articles,

@@ -369,7 +369,7 @@ class Run:
 
     def is_unreadable(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Whether probe and student do not answer a text, as they cannot read it: (N, 2)."""
-        return self.unread(texts) > self.spec.text.max_unknown_share
+        return self.unread(texts) > self.spec.text.unread_limit
 
     def kept(
         self, name: str, key: str, texts: Sequence[str], answer: Callable[[Sequence[str]], Scores], label: str = ""
