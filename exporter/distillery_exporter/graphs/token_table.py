@@ -1,6 +1,5 @@
 """The static encoder: a table of token vectors, int8 in the file, averaged over a text's tokens."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +7,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from distillery_exporter.graphs.builder import GraphBuilder
-from distillery_exporter.graphs.head import Floats, Layer, add_head, check_outputs
 from distillery_exporter.graphs.ports import (
     IDS,
     MASK,
-    TOKEN_INPUTS,
     l2_normalise,
     mean_weights,
     save_encoder,
-    save_scorer,
     weighted_sum,
 )
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec.calibration import ReadOut
 
 
 def build_static_encoder(path: Path, table_q8: NDArray[np.int8], scale: NDArray[np.float32]) -> tuple[Path, ...]:
@@ -41,31 +36,11 @@ def build_static_encoder(path: Path, table_q8: NDArray[np.int8], scale: NDArray[
         InputError: table and scale do not fit one another.
     """
     g = GraphBuilder(path)
-    return save_encoder(g, _add_encoder(g, table_q8, scale), table_q8.shape[1])
+    return save_encoder(g, add_static_encoder(g, table_q8, scale), table_q8.shape[1])
 
 
-def build_static_student(
-    path: Path,
-    table_q8: NDArray[np.int8],
-    table_scale: NDArray[np.float32],
-    mean: Floats,
-    scale: Floats,
-    layers: Sequence[Layer],
-    read_out: ReadOut,
-    find: Layer | None = None,
-) -> tuple[Path, ...]:
-    """Writes encoder and head as one graph.
-
-    Inputs and table as in `build_static_encoder`; outputs, head and read-out as in `head.build_head`.
-    """
-    count = check_outputs(layers, read_out, find=find)
-    g = GraphBuilder(path)
-    raw = add_head(g, _add_encoder(g, table_q8, table_scale), mean, scale, layers, find)
-    return save_scorer(g, TOKEN_INPUTS, raw, read_out, count)
-
-
-def _add_encoder(g: GraphBuilder, table_q8: NDArray[np.int8], scale: NDArray[np.float32]) -> str:
-    """Adds the nodes from token ids to the pooled state: (B, H) float32."""
+def add_static_encoder(g: GraphBuilder, table_q8: NDArray[np.int8], scale: NDArray[np.float32]) -> str:
+    """Adds the nodes from token ids to the pooled state: (B, H) float32; arguments and errors as above."""
     if table_q8.ndim != 2 or table_q8.dtype != np.int8 or scale.shape != table_q8.shape[:1]:
         found = f"{table_q8.dtype} {table_q8.shape} and scale {scale.shape}"
         raise InputError("static table", [Problem("table", found, "int8 (V, H) and scale (V,)")])

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distillery_exporter.graphs.token_table import build_static_encoder, build_static_student
+from distillery_exporter.graphs.token_table import build_static_encoder
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
-from distillery_runtime.spec.calibration import identity
 
 RNG = np.random.default_rng(3)
 TABLE = RNG.integers(-127, 128, (50, 16)).astype(np.int8)
@@ -65,20 +64,6 @@ def test_the_table_takes_one_byte_a_value(tmp_path: Path) -> None:
 
     assert files == (tmp_path / "static.onnx",)
     assert table.size < files[0].stat().st_size < 1.2 * table.size
-
-
-def test_a_student_is_the_encoder_and_the_head(tmp_path: Path) -> None:
-    mean, scale = RNG.standard_normal(16), RNG.uniform(0.5, 2, 16)
-    first, second = RNG.standard_normal((8, 16)), RNG.standard_normal((3, 8))
-    layers = [(first, np.ones(8)), (second, np.ones(3))]
-    build_static_student(tmp_path / "student.onnx", TABLE, SCALE, mean, scale, layers, identity("abc"))
-
-    graph = Graph(tmp_path / "student.onnx", ["input_ids", "attention_mask"], ["raw", "scores"], "cpu", 1)
-    found = graph.run({"input_ids": IDS, "attention_mask": MASK})
-
-    hidden = np.maximum((expected_pooled(TABLE) - mean) / scale @ first.T + 1, 0)
-    np.testing.assert_allclose(found["raw"], hidden @ second.T + 1, atol=1e-5)
-    np.testing.assert_allclose(found["scores"], np.clip(found["raw"], 0, 10), atol=1e-6)
 
 
 def test_a_table_and_a_scale_of_different_lengths_are_refused(tmp_path: Path) -> None:
