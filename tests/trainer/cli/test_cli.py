@@ -117,9 +117,8 @@ def test_without_labels_a_message_names_the_filter_and_where_they_are_looked_for
     code = exit_code(*command, "--filter", "topic")
 
     assert code == 2
-    assert (
-        f"of topic-1: not given, expected --labels FILE, or a file {Path('labels/topic-1.jsonl')} or {new_filter}"
-        in (capsys.readouterr().err)
+    assert f"of topic-1: not given, expected --labels FILE, a file {Path('labels/topic-1.jsonl')} or {new_filter}" in (
+        capsys.readouterr().err
     )
 
 

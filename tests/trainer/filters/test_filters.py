@@ -1,6 +1,7 @@
 """Finding filters by name, version or path, and reading their configs."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillery_runtime.errors import InputError, SpecError
-from distillery_trainer.filters.find import all_filters, filters_root, find_filter, load_filter, read_config
+from distillery_runtime.spec.model import FilterSpec
+from distillery_trainer.filters import find
+from distillery_trainer.filters.find import (
+    all_filters,
+    filters_root,
+    find_filter,
+    find_labels,
+    is_shipped,
+    load_filter,
+    read_config,
+    shipped_root,
+)
+from distillery_trainer.filters.scaffold import init_filter
 
 
 def put(root: Path, name: str, version: str) -> Path:
@@ -16,6 +29,16 @@ def put(root: Path, name: str, version: str) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("name: x\n")
     return folder
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the filters are that come with the trainer: shipped/v1 and shipped/v2 alone."""
+    monkeypatch.setattr(find, "_PACKAGE", tmp_path / "package")
+    root = tmp_path / "package" / "shipped_filters"
+    for version in ("v1", "v2"):
+        put(root, "shipped", version)
+    return root
 
 
 @settings(max_examples=20)
@@ -67,7 +90,7 @@ def test_a_folder_that_only_begins_like_a_version_is_none(filters_root: Path) ->
 
 
 @pytest.mark.parametrize("name", ["tropic", "topic/v3", "../topic", "Topic", "*", "no/such/folder", "/no/such/folder"])
-def test_an_unknown_filter_is_refused_with_a_list_of_those_known(filters_root: Path, name: str) -> None:
+def test_an_unknown_filter_is_refused_with_a_list_of_those_known(filters_root: Path, shipped: Path, name: str) -> None:
     put(filters_root, "topic", "v1")
     put(filters_root, "other", "v2")
 
@@ -75,11 +98,84 @@ def test_an_unknown_filter_is_refused_with_a_list_of_those_known(filters_root: P
         find_filter(name)
 
     assert str(error.value) == (
-        f"--filter: {name!r}: no such filter, expected a folder with a config.yaml, or one of: other/v2, topic/v1"
+        f"--filter: {name!r}: no such filter, expected a folder with a config.yaml, or one of: "
+        "other/v2, shipped/v1, shipped/v2, topic/v1"
     )
 
 
-def test_without_any_filter_the_message_says_none(filters_root: Path) -> None:
+def test_a_name_of_no_own_filter_is_that_of_one_that_comes_with_the_trainer(filters_root: Path, shipped: Path) -> None:
+    found = find_filter("shipped")
+
+    assert found == shipped / "shipped" / "v2"
+    assert is_shipped(found)
+
+
+def test_an_own_filter_comes_before_one_of_its_name_that_comes_with_the_trainer(
+    filters_root: Path, shipped: Path
+) -> None:
+    own = put(filters_root, "shipped", "v1")
+
+    assert find_filter("shipped") == own
+    assert not is_shipped(own)
+    assert find_filter("shipped/v2") == shipped / "shipped" / "v2"
+
+
+def test_filters_that_come_with_the_trainer_are_those_of_the_repository(filters_root: Path, repository: Path) -> None:
+    assert shipped_root() == repository / "filters"
+    assert load_filter(find_filter("sustainability_technology")).name == "sustainability_technology"
+
+
+def test_a_new_filter_does_not_take_the_name_of_one_that_comes_with_the_trainer(
+    filters_root: Path, shipped: Path
+) -> None:
+    with pytest.raises(InputError, match="comes with the trainer"):
+        init_filter("shipped")
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        (("examples/a.jsonl",), ("examples/a.jsonl",)),
+        (("examples/a.jsonl", "examples/b.jsonl"), ("examples/a.jsonl", "examples/b.jsonl")),
+        (("labels.jsonl", "examples/a.jsonl"), ("labels.jsonl",)),
+    ],
+)
+def test_labels_default_to_those_that_were_made_and_else_to_the_examples(
+    there: Sequence[str], found: Sequence[str], tmp_path: Path, spec: FilterSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").mkdir()
+    for name in there:
+        (tmp_path / name).touch()
+
+    assert find_labels(tmp_path, spec) == [tmp_path / name for name in found]
+
+
+def test_labels_of_the_working_folder_come_before_examples(
+    tmp_path: Path, spec: FilterSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, name in (("labels", f"{spec.label}.jsonl"), ("filter/examples", "a.jsonl")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / name).touch()
+
+    assert find_labels(tmp_path / "filter", spec) == [Path("labels") / f"{spec.label}.jsonl"]
+
+
+def test_a_filter_with_neither_labels_nor_examples_is_refused(
+    tmp_path: Path, spec: FilterSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(InputError, match="not given"):
+        find_labels(tmp_path, spec)
+
+
+def test_without_any_filter_the_message_says_none(
+    filters_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "_PACKAGE", tmp_path)
+
     with pytest.raises(InputError, match="or one of: none"):
         find_filter("topic")
 

@@ -13,6 +13,7 @@ from distillery_runtime.cli.options import positive, share
 from distillery_runtime.cli.same_file import refuse_replaced, refuse_same_file
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec, ProbeSettings, TextPolicy
+from distillery_trainer.cli.named_filter import named_filter
 from distillery_trainer.curate.audit import audit, read_audited, report
 from distillery_trainer.curate.draw import RANDOM_SHARE, Chosen, DrawRequest, mine_files, screen_files
 from distillery_trainer.curate.findings import as_text
@@ -21,9 +22,8 @@ from distillery_trainer.curate.prepare import FLOOR, prepare_files
 from distillery_trainer.curate.prove import prove
 from distillery_trainer.curate.review import export_sheet, import_sheet
 from distillery_trainer.data.articles import read_received
-from distillery_trainer.data.labels import find_labels
 from distillery_trainer.data.split import given_splits
-from distillery_trainer.filters.find import find_filter, load_filter
+from distillery_trainer.filters.find import find_labels, load_filter
 from distillery_trainer.models.choose import STATIC
 from distillery_trainer.runs.opening import files_of, open_run
 from distillery_trainer.store.files import write_json
@@ -190,9 +190,9 @@ def _audit(options: argparse.Namespace) -> int:
 
 def _labelled(options: argparse.Namespace) -> tuple[FilterSpec, list[Path]]:
     """The filter and its labels files: those given, or the one found."""
-    folder = find_filter(options.filter)
+    folder = named_filter(options.filter)
     spec = load_filter(folder)
-    return spec, options.labels or [find_labels(folder, spec)]
+    return spec, options.labels or find_labels(folder, spec)
 
 
 def _splits(splits: Path | None, labels: Sequence[Path], policy: TextPolicy) -> dict[str, str] | None:

@@ -9,10 +9,11 @@ from typing import Any
 from distillery_runtime.cli.command import print_lines
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import Targets
+from distillery_trainer.cli.named_filter import named_filter
 from distillery_trainer.cli.summary import summary, with_interval
 from distillery_trainer.evaluate.gate import check_targets
 from distillery_trainer.evaluate.prefilter_eval import evaluate_prefilter, read_counted
-from distillery_trainer.filters.find import find_filter, load_filter
+from distillery_trainer.filters.find import load_filter
 from distillery_trainer.runs.assessment import evaluate_on, evaluate_run
 from distillery_trainer.runs.compare import MADE_WITH, compare
 from distillery_trainer.runs.opening import open_run
@@ -96,7 +97,7 @@ def _gate(options: argparse.Namespace) -> int:
 def _targets(options: argparse.Namespace, run: Run) -> Targets:
     if options.filter is None:
         return run.spec.targets
-    spec = load_filter(find_filter(options.filter))
+    spec = load_filter(named_filter(options.filter))
     if spec.name != run.spec.name:
         raise InputError("--filter", [Problem("name", spec.name, f"{run.spec.name}, as the run's")])
     return spec.targets
@@ -132,7 +133,7 @@ def _outcome(found: Any) -> str:  # Any: as above
 
 
 def _prefilter_eval(options: argparse.Namespace) -> int:
-    spec = load_filter(find_filter(options.filter))
+    spec = load_filter(named_filter(options.filter))
     articles, unusable = read_counted(options.articles, options.finds, spec)
     report: Any = evaluate_prefilter(spec, articles) | {"unusable": unusable}  # Any: nested JSON of known shape
     if options.json:

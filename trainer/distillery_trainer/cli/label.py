@@ -12,10 +12,11 @@ from distillery_runtime.cli.options import amount, file_to_write, json_object, n
 from distillery_runtime.cli.same_file import refuse_same_file
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
+from distillery_trainer.cli.named_filter import named_filter
 from distillery_trainer.cli.summary import with_interval
 from distillery_trainer.data.labels import default_labels, files_digest, read_labels
 from distillery_trainer.evaluate.agreement import agreement
-from distillery_trainer.filters.find import find_filter, load_filter
+from distillery_trainer.filters.find import load_filter
 from distillery_trainer.labelling import canary
 from distillery_trainer.labelling.driver import Pace, Patience
 from distillery_trainer.labelling.estimate import CostEstimate
@@ -120,7 +121,7 @@ def _add_agree(parser: argparse.ArgumentParser) -> None:
 
 
 def _agree(options: argparse.Namespace) -> int:
-    spec = load_filter(find_filter(options.filter))
+    spec = load_filter(named_filter(options.filter))
     report = agreement(read_labels([options.a], spec), read_labels([options.b], spec), spec)
     if options.json:
         print(json.dumps(report, indent=1))
@@ -153,7 +154,7 @@ def _label(options: argparse.Namespace) -> int:
 
 
 def _job(options: argparse.Namespace) -> LabelJob:
-    folder = find_filter(options.filter)
+    folder = named_filter(options.filter)
     spec = load_filter(folder)
     out = options.out or default_labels(spec)
     is_recorded = options.oracle == RECORDED
@@ -197,7 +198,7 @@ def _access(options: argparse.Namespace, spec: FilterSpec) -> Access:
 
 
 def _prompt(options: argparse.Namespace) -> int:
-    folder = find_filter(options.filter)
+    folder = named_filter(options.filter)
     spec = load_filter(folder)
     shown = preview(folder, spec, _access(options, spec), options.price, options.article)
     print(json.dumps(shown.to_record(), indent=1, ensure_ascii=False) if options.json else "\n".join(shown.lines()))

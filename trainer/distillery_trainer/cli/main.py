@@ -16,14 +16,15 @@ from distillery_runtime.version import __version__
 from distillery_trainer.cli import curate as curate_cli
 from distillery_trainer.cli import evaluate as judge_cli
 from distillery_trainer.cli import label as label_cli
+from distillery_trainer.cli.named_filter import named_filter
 from distillery_trainer.cli.summary import seed_spread, summarise
 from distillery_trainer.data.articles import read_pool
-from distillery_trainer.data.labels import find_labels
 from distillery_trainer.filters.find import (
     CONFIG_NAME,
     all_filters,
     filters_root,
     find_filter,
+    find_labels,
     load_filter,
     stray_configs,
 )
@@ -91,8 +92,8 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
                         help="the filter to fit; with --joint, each of several")  # fmt: skip
     parser.add_argument("--labels", nargs="+", action="extend", default=[], metavar="FILE",
                         help="JSON lines with id, title, text and labels {dimension: 0-10} (default: "
-                        "labels/<filter>-<N>.jsonl, or labels.jsonl in the filter's folder); with --joint FILTER=FILE, "
-                        "FILTER as --filter gives it")  # fmt: skip
+                        "labels/<filter>-<N>.jsonl, or labels.jsonl in the filter's folder, else its examples); with "
+                        "--joint FILTER=FILE, FILTER as --filter gives it")  # fmt: skip
     parser.add_argument("--joint", action="store_true",
                         help="fit several filters whose students share one backbone")  # fmt: skip
     parser.add_argument("--backend", choices=("decoder", "encoder", "static"),
@@ -194,11 +195,8 @@ def _fit_joint(options: argparse.Namespace) -> int:
 
 
 def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> FitRequest:
-    folder = find_filter(name)
+    folder = named_filter(name)
     spec = load_filter(folder)
-    if not labels:
-        labels = [find_labels(folder, spec)]
-        say(f"labels: {labels[0]}")
     named = named_overrides(
         spec,
         backend=options.backend,
@@ -216,7 +214,7 @@ def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> 
         folds = 0 if options.joint or options.splits else usual_folds(asked)
     return FitRequest(
         folder,
-        labels,
+        labels or find_labels(folder, spec),
         overrides,
         options.limit,
         options.seed,
@@ -233,7 +231,7 @@ def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> 
 
 def _shrink(options: argparse.Namespace) -> int:
     refuse_replaced(options.out, [*options.articles, Path(options.base_model)])
-    pool = read_pool(options.articles, load_filter(find_filter(options.filter)).text)
+    pool = read_pool(options.articles, load_filter(named_filter(options.filter)).text)
     base = resolve(options.base_model, options.revision)
     report = import_torch_side("distillery_trainer.neural.shrink").shrink(
         base, pool.texts, options.layers, options.pieces, options.out

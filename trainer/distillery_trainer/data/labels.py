@@ -196,22 +196,6 @@ def default_labels(spec: FilterSpec) -> Path:
     return Path("labels") / f"{spec.label}.jsonl"
 
 
-def find_labels(folder: Path, spec: FilterSpec) -> Path:
-    """A filter's labels file, for commands that were not given one.
-
-    Raises:
-        InputError: there is none at the two places where it is looked for, or one at both.
-    """
-    places = (default_labels(spec), folder / "labels.jsonl")
-    found = [place for place in places if place.is_file()]
-    if len(found) == 1:
-        return found[0]
-    one, other = places
-    what = f"both {one} and {other} are there" if found else "not given"
-    cure = "--labels FILE" if found else f"--labels FILE, or a file {one} or {other}"
-    raise InputError("--labels", [Problem(f"of {spec.label}", what, cure)])
-
-
 def files_digest(files: Sequence[Path]) -> list[dict[str, str]]:
     """Name and SHA-256 of each labels file, for the run's manifest and keys."""
     return [{"name": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for file in files]

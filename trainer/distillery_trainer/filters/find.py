@@ -1,4 +1,7 @@
-"""Finding filters and reading their configs: `NAME` is the highest version, `NAME/vN` a given one, a path a folder."""
+"""Finding filters and reading their configs: `NAME` is the highest version, `NAME/vN` a given one, a path a folder.
+
+A name is looked for among the user's own filters, and then among those that come with the trainer.
+"""
 
 import fnmatch
 import os
@@ -8,11 +11,13 @@ from pathlib import Path
 from distillery_runtime.errors import InputError, Problem, SpecError
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.reading import parse_spec
+from distillery_trainer.data.labels import default_labels
 from distillery_trainer.filters.config_checks import check_config, check_unused
 from distillery_trainer.filters.yaml_text import MAX_BYTES, Document, read_yaml
 
 CONFIG_NAME = "config.yaml"
 VERSION = re.compile(r"v[1-9][0-9]{0,8}")
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 # What editors and file systems leave behind: never read, never a problem.
 LITTER = (
@@ -33,13 +38,43 @@ def example_files(folder: Path) -> list[Path]:
     return sorted(file for file in files if not is_litter(file.relative_to(folder)))
 
 
+def find_labels(folder: Path, spec: FilterSpec) -> list[Path]:
+    """A filter's labels files, for commands that were not given any: one that was labelled, else its examples.
+
+    Raises:
+        InputError: there is none at any place where it is looked for, or labels at both.
+    """
+    places = (default_labels(spec), folder / "labels.jsonl")
+    found = [place for place in places if place.is_file()] or example_files(folder)
+    one, other = places
+    if found == [one, other]:
+        raise InputError(
+            "--labels", [Problem(f"of {spec.label}", f"both {one} and {other} are there", "--labels FILE")]
+        )
+    if not found:
+        expected = f"--labels FILE, a file {one} or {other}, or examples in {folder / 'examples'}"
+        raise InputError("--labels", [Problem(f"of {spec.label}", "not given", expected)])
+    return found
+
+
 def filters_root() -> Path:
-    """Where filters live: `$DISTILLERY_FILTERS`, or `filters` in the working folder."""
+    """Where the user's own filters live: `$DISTILLERY_FILTERS`, or `filters` in the working folder."""
     return Path(os.environ.get("DISTILLERY_FILTERS", "filters"))
 
 
+def shipped_root() -> Path:
+    """Where the filters are that come with the trainer: inside its package, or in the checkout that it runs from."""
+    packaged = _PACKAGE / "shipped_filters"
+    return packaged if packaged.is_dir() else _PACKAGE.parent.parent / "filters"
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a filter's folder is one that comes with the trainer, and none of the user's own."""
+    return shipped_root() != filters_root().resolve() and shipped_root() in folder.resolve().parents
+
+
 def find_filter(name: str) -> Path:
-    """The folder of a filter.
+    """The folder of a filter: of the user's own where they have the name, else of one that comes with the trainer.
 
     Args:
         name: NAME, NAME/vN, or a path to a folder that holds a config.yaml.
@@ -49,17 +84,34 @@ def find_filter(name: str) -> Path:
     """
     if (Path(name) / CONFIG_NAME).is_file():
         return Path(name)
-    root = filters_root()
-    if re.fullmatch(rf"[a-z][a-z0-9_]*/{VERSION.pattern}", name) and (root / name / CONFIG_NAME).is_file():
-        return root / name
-    plain = re.fullmatch(r"[a-z][a-z0-9_]*", name)
-    found = [path.parent for path in root.glob(f"{name}/v*/{CONFIG_NAME}")] if plain else []
-    versions = [folder for folder in found if VERSION.fullmatch(folder.name)]
-    if versions:
-        return max(versions, key=lambda folder: int(folder.name[1:]))
-    known = ", ".join(str(folder.relative_to(root)) for folder in all_filters()) or "none"
-    problem = Problem(repr(name), _missing(Path(name)), f"a folder with a {CONFIG_NAME}, or one of: {known}")
+    roots = (filters_root(), shipped_root())
+    for root in roots:
+        if found := _versions(root, name):
+            return max(found, key=lambda folder: int(folder.name[1:]))
+    labels = sorted({str(folder.relative_to(root)) for root in roots for folder in _filters_in(root)})
+    problem = Problem(
+        repr(name), _missing(Path(name)), f"a folder with a {CONFIG_NAME}, or one of: {', '.join(labels) or 'none'}"
+    )
     raise InputError("--filter", [problem])
+
+
+def shortest_name(folder: Path) -> str:
+    """What finds a filter's folder again: NAME/vN, or its path."""
+    roots = [root for root in (filters_root(), shipped_root()) if folder.is_relative_to(root)]
+    return str(folder.relative_to(roots[0]) if roots else folder)
+
+
+def _versions(root: Path, name: str) -> list[Path]:
+    """The folders below a root that NAME or NAME/vN may mean."""
+    found = re.fullmatch(rf"([a-z][a-z0-9_]*)(?:/({VERSION.pattern}))?", name)
+    paths = [path.parent for path in root.glob(f"{found[1]}/{found[2] or 'v*'}/{CONFIG_NAME}")] if found else []
+    return [folder for folder in paths if VERSION.fullmatch(folder.name)]
+
+
+def _filters_in(root: Path) -> list[Path]:
+    """The folders of all versions of all filters below a root."""
+    folders = [path.parent for path in root.glob(f"*/v*/{CONFIG_NAME}")]
+    return sorted(folder for folder in folders if VERSION.fullmatch(folder.name))
 
 
 def _missing(path: Path) -> str:
@@ -79,9 +131,8 @@ def is_second_config(path: Path) -> bool:
 
 
 def all_filters() -> list[Path]:
-    """The folders of all versions of all filters."""
-    folders = [path.parent for path in filters_root().glob(f"*/v*/{CONFIG_NAME}")]
-    return sorted(folder for folder in folders if VERSION.fullmatch(folder.name))
+    """The folders of all versions of all filters of the user's own."""
+    return _filters_in(filters_root())
 
 
 def stray_configs() -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.files.safe_write import write_text
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.filters.find import filters_root
+from distillery_trainer.filters.find import filters_root, shipped_root
 
 SCHEMA_NAME = "filter-config.schema.json"  # beside the filters, so that every config names it by the same path
 
@@ -131,7 +131,7 @@ def init_filter(name: str) -> Path:
     """Writes `filters/<name>/v1`, and the schema that its config names, and gives the filter's path.
 
     Raises:
-        InputError: the name is not usable, or the folder is there already.
+        InputError: the name is not usable or that of a filter which comes with the trainer, or the folder is there.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
         problem = Problem(repr(name), "not a filter's name", "lower case letters, digits and _")
@@ -139,6 +139,9 @@ def init_filter(name: str) -> Path:
     folder = filters_root() / name / "v1"
     if folder.exists():
         raise InputError("trainer init", [Problem(str(folder), "a folder that is there already", "a new name")])
+    if (shipped := shipped_root() / name).exists():
+        found = f"a filter that comes with the trainer, {shipped}"
+        raise InputError("trainer init", [Problem(name, found, "a new name")])
     (folder / "examples").mkdir(parents=True)
     write_text(filters_root() / SCHEMA_NAME, config_schema())
     write_text(folder / "config.yaml", CONFIG.format(name=name))
