@@ -280,7 +280,7 @@ class Lab:
     @functools.cached_property
     def _split(self) -> Path:
         folder = self._new_folder()
-        self._tasks(load_filter(FILTER), FEW, folder)["split"].make(folder / "splits.jsonl")
+        self._tasks(without_torch(load_filter(FILTER)), FEW, folder)["split"].make(folder / "splits.jsonl")
         return folder / "splits.jsonl"
 
     def _make(self, name: str, spec: FilterSpec) -> dict[str, object]:

@@ -21,9 +21,10 @@ from distillery_runtime.errors import SpecError
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.filters.find import load_filter
+from distillery_trainer.filters.overrides import apply_overrides
 
 FILTER = Path(__file__).parents[2] / "filters" / "sustainability_technology" / "v3"
-SPEC = load_filter(FILTER)
+SPEC = apply_overrides(load_filter(FILTER), {"student.backend": "decoder"})
 BASE: dict[str, Any] = SPEC.model_dump(mode="json")  # Any: nested JSON
 
 Data = dict[str, Any]  # Any: as above

@@ -271,9 +271,12 @@ class StaticSettings(StrictModel):
 
 
 class StudentSettings(StrictModel):
-    """Stage 2: the model whose scores count. `backend` chooses which of the sections is used."""
+    """Stage 2: the model whose scores count. `backend` chooses which of the sections is used.
 
-    backend: Literal["decoder", "encoder", "static"] = "decoder"
+    `auto` leaves the choice to the machine that fits; what was fitted names the backend that it was.
+    """
+
+    backend: Literal["auto", "decoder", "encoder", "static"] = "auto"
     window: Window = Window()
     decoder: DecoderSettings = DecoderSettings()
     encoder: EncoderSettings = EncoderSettings()

@@ -101,6 +101,20 @@ def test_a_base_model_for_the_static_backend_is_refused(spec: FilterSpec) -> Non
         named(spec, backend="static", base_model="some/model")
 
 
+def test_a_base_model_without_the_backend_that_it_is_for_is_refused(spec: FilterSpec) -> None:
+    with pytest.raises(InputError, match="--base-model: some/model"):
+        named(spec, backend="auto", base_model="some/model")
+
+
+def test_epochs_count_for_whichever_backend_auto_becomes(spec: FilterSpec) -> None:
+    found = named(spec, backend="auto", epochs=2)
+
+    resolved = apply_overrides(spec, found).student
+    assert [resolved.decoder.training.epochs, resolved.encoder.training.epochs, resolved.static.training.epochs] == [
+        2
+    ] * 3
+
+
 @pytest.mark.parametrize(("asked", "probe"), [(64, 64), (512, 512), (2048, 512)])
 def test_a_shorter_window_shortens_the_probes_and_a_longer_one_does_not(
     spec: FilterSpec, asked: int, probe: int

@@ -100,10 +100,49 @@ def test_an_identical_call_says_that_every_task_was_done_before(finished: FitReq
 
     fit(finished, said.append)
 
-    assert said[1:] == [
+    assert said[-8:] == [
         f"{name}: done before"
         for name in ("split", "fit", "calibrate", "probe", "certify", "predict", "evaluate", "report")
     ]
+
+
+@pytest.fixture
+def automatic(
+    request_for: Callable[..., FitRequest], quick: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> FitRequest:
+    """A fit with the backend `auto`, in the default folder, of a filter whose models are not on this machine."""
+    monkeypatch.chdir(tmp_path)
+    models = {f"student.{name}.base_model": "no/such" for name in ("decoder", "encoder")}
+    return request_for(overrides=quick | {"student.backend": "auto"} | models, run_dir=None)
+
+
+def test_a_run_says_which_backend_auto_became_and_why(automatic: FitRequest) -> None:
+    run = fit(automatic, silent)
+
+    resolved = yaml.safe_load((run / "config.resolved.yaml").read_text())
+    auto = json.loads((run / "manifest.json").read_text())["auto"]
+    assert resolved["student"]["backend"] == "static"
+    assert auto["settings"]["student.backend"] == "static"
+    assert "hf download no/such" in " ".join(auto["better"])
+
+
+def test_the_same_call_with_auto_goes_on_with_the_same_run(automatic: FitRequest) -> None:
+    run, said = fit(automatic, silent), list[str]()
+
+    assert fit(automatic, said.append) == run
+    assert said[-1] == "report: done before"
+
+
+def test_the_examples_of_a_filter_are_labels_for_a_first_try(
+    quick: Overrides, new_filter: Path, topic_rows: Rows, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    examples = new_filter / "examples" / "some.jsonl"
+    examples.write_text("".join(json.dumps(row) + "\n" for row in topic_rows(30)))
+
+    fit(FitRequest(new_filter, [examples], quick, run_dir=tmp_path / "run"), said.append)
+
+    assert any("30 examples" in line and "trainer label --filter topic/v1" in line for line in said)
 
 
 def test_overrides_limit_and_seed_are_recorded_in_the_manifest(quick: Overrides, finished: FitRequest) -> None:

@@ -96,8 +96,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
                         "--joint FILTER=FILE, FILTER as --filter gives it")  # fmt: skip
     parser.add_argument("--joint", action="store_true",
                         help="fit several filters whose students share one backbone")  # fmt: skip
-    parser.add_argument("--backend", choices=("decoder", "encoder", "static"),
-                        help="the student's kind; static brings --embedder static along")  # fmt: skip
+    parser.add_argument("--backend", choices=("auto", "decoder", "encoder", "static"),
+                        help="the student's kind (default: the config's, which may be auto: the best that is on this "
+                        "machine); static brings --embedder static along")  # fmt: skip
     parser.add_argument("--base-model", metavar="ID|DIR", help="the student's base model: a Hub id or a folder")
     parser.add_argument("--embedder", metavar="ID|DIR|static",
                         help="the probe's frozen encoder: a Hub id, a folder, or static")  # fmt: skip

@@ -86,7 +86,10 @@ def named_overrides(
     """The paths that the named options of `trainer fit` stand for.
 
     The static backend brings the static embedder along, unless another is named; a shorter student window shortens
-    the probe's.
+    the probe's. Epochs for the backend `auto` are those of whichever it becomes.
+
+    Raises:
+        InputError: a base model was named for a backend that has none, or for `auto`.
     """
     chosen = backend or spec.student.backend
     found: dict[str, object] = {}
@@ -94,6 +97,9 @@ def named_overrides(
         found["student.backend"] = backend
     if base_model and chosen == "static":
         raise InputError("--base-model", [Problem(base_model, "a base model for the static backend", "no base model")])
+    if base_model and chosen == "auto":
+        found_auto = "a base model for the backend auto, which chooses its own"
+        raise InputError("--base-model", [Problem(base_model, found_auto, "--backend beside it")])
     if base_model:
         found[f"student.{chosen}.base_model"] = _absolute(base_model)
     if embedder or backend == "static":
@@ -102,7 +108,10 @@ def named_overrides(
         found["student.window.max_tokens"] = max_tokens
         found["cascade.probe.window.max_tokens"] = min(max_tokens, spec.cascade.probe.window.max_tokens)
     if epochs:
-        found[f"student.{chosen}.training.epochs"] = epochs
+        sections = (
+            [name for name, value in spec.student if hasattr(value, "training")] if chosen == "auto" else [chosen]
+        )
+        found |= {f"student.{section}.training.epochs": epochs for section in sections}
     return found
 
 

@@ -78,6 +78,7 @@ cascade:
 #   encoder: intfloat/multilingual-e5-small, for production on a CPU; needs the trainer's extra [torch].
 #   decoder: google/gemma-3-1b-pt, for a GPU; needs [torch] too, its licence accepted on
 #     https://huggingface.co/google/gemma-3-1b-pt, and HF_TOKEN set.
+#   auto: the best of them that the machine can fit as it is.
 student:
   backend: static
 #  encoder:

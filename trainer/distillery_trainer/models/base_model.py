@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from pydantic import JsonValue
 
 from distillery_runtime.bundles.hub_errors import TOKEN, Wording, explained
@@ -52,10 +53,22 @@ def resolve(model: str, revision: str) -> Path:
     folder = local.resolve() if local.is_dir() else _fetch(model, revision, allow=_FETCHED, ignore=_LEFT_OUT)
     if not local.is_dir() and (further := module_configs(folder)):
         _fetch(model, revision, allow=further, ignore=None)
-    missing = [name for name in _NEEDED if not any(path.is_file() for path in folder.glob(name))]
-    if missing:
+    if missing := _missing(folder):
         raise InputError(f"{model} ({folder})", [Problem(name, "missing", "a file of the model") for name in missing])
     return folder
+
+
+def local_folder(model: str, revision: str) -> Path | None:
+    """The folder that `resolve` would give, or None where not all of it is on this machine; nothing is fetched."""
+    folder = Path(model).expanduser().resolve()
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
+        except (LocalEntryNotFoundError, HFValidationError):
+            return None
+        if not all((folder / name).is_file() for name in module_configs(folder)):
+            return None
+    return None if _missing(folder) else folder
 
 
 def identity(folder: Path) -> dict[str, JsonValue]:
@@ -95,6 +108,10 @@ def check_window(folder: Path, window: Window) -> None:
     if window.max_tokens > limit:
         problem = Problem("window.max_tokens", str(window.max_tokens), f"at most {limit}, the limit of this model")
         raise InputError(_hub_name(folder)[0], [problem])
+
+
+def _missing(folder: Path) -> list[str]:
+    return [name for name in _NEEDED if not any(path.is_file() for path in folder.glob(name))]
 
 
 def _fetch(model: str, revision: str, allow: list[str], ignore: list[str] | None) -> Path:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from distillery_runtime.errors import DistilleryError, ProviderError
+from distillery_runtime.errors import DistilleryError, InputError, Problem, ProviderError
 from distillery_runtime.spec.model import FilterSpec, ProbeSettings, Window
 from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.models import static
@@ -144,5 +144,10 @@ def import_torch_side(module: str) -> ModuleType:
 
 
 def _backend(name: str) -> Backend:
+    if name == "auto":
+        problem = Problem(
+            "student.backend", "auto", "a backend: the config.resolved.yaml of a run names the one chosen"
+        )
+        raise InputError("config", [problem])
     module = static if name == STATIC else import_torch_side(f"distillery_trainer.neural.{name}")
     return cast(Backend, module)  # a module is the backend

@@ -17,9 +17,10 @@ from distillery_runtime.version import __version__
 from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.labels import LabelledSet, files_digest, label_notes, oracle_step, read_labels
 from distillery_trainer.data.split import SHARES, SPLIT_VERSION, given_splits, limit_articles
-from distillery_trainer.filters.find import example_files, load_filter
+from distillery_trainer.filters.find import example_files, load_filter, shortest_name
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.filters.prompt import read_template, render_prompt
+from distillery_trainer.models.auto import EMBEDDER, Choice, choose_backend
 from distillery_trainer.models.choose import call_helpers, help_fits
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.runs.distil import Distillation
@@ -72,8 +73,14 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
         InputError: the labels, the overrides or the run folder are not usable.
         SpecError: the filter's config is not valid.
     """
+    request, choice = _chosen(request)
     pipeline = _pipeline(request, _member(request))
-    _lead(pipeline.spec, lambda: pipeline.student_data, request.seed, lambda: _execute(request, pipeline, say))
+
+    def work() -> None:
+        _begin(request, pipeline.labelled, choice, say)
+        _execute(request, pipeline, say, {"auto": choice.record() if choice else None})
+
+    _lead(pipeline.spec, lambda: pipeline.student_data, request.seed, work)
     return pipeline.run.folder
 
 
@@ -105,6 +112,8 @@ def fit_joint(requests: Sequence[FitRequest], folder: Path | None, say: Callable
         InputError: as in `fit`, or the filters cannot share a student.
         SpecError: as in `fit`.
     """
+    chosen = [_chosen(request) for request in requests]
+    requests = [request for request, _ in chosen]
     members = [_member(request) for request in requests]
     name = digest([_run_id(member.spec, request) for member, request in zip(members, requests, strict=True)])[:12]
     joint = Joint(members, folder / "joint" if folder else RUNS_FOLDER / "joint" / name, requests[0].seed)
@@ -120,10 +129,14 @@ def fit_joint(requests: Sequence[FitRequest], folder: Path | None, say: Callable
         _check_run_folder(joint.folder, joint.label)
         for pipeline in pipelines:
             _check_run_folder(pipeline.run.folder, pipeline.spec.label)
+        choices = [choice for _, choice in chosen]
+        for request, pipeline, choice in zip(own, pipelines, choices, strict=True):
+            _begin(request, pipeline.labelled, choice, say)
         joint.fit(say)
         for number, (request, pipeline) in enumerate(zip(own, pipelines, strict=True)):
             others = [file for place, other in enumerate(requests) if place != number for file in other.labels]
-            _execute(request, pipeline, say, {"joint": _joint(joint, others)})
+            auto = choice.record() if (choice := choices[number]) else None
+            _execute(request, pipeline, say, {"joint": _joint(joint, others), "auto": auto})
 
     _lead(specs[0], lambda: joint.data, joint.seed, work)
     return folders
@@ -140,6 +153,26 @@ def _lead(spec: FilterSpec, data: Callable[[], FitData], seed: int, work: Callab
         call_helpers(spec, "END")
         raise
     call_helpers(spec, "END")
+
+
+def _chosen(request: FitRequest) -> tuple[FitRequest, Choice | None]:
+    """The request with the backend `auto` resolved for this machine, and how."""
+    spec = apply_overrides(load_filter(request.filter_folder), request.overrides)
+    choice = choose_backend(spec, EMBEDDER in request.overrides)
+    return (replace(request, overrides={**request.overrides, **choice.settings}) if choice else request), choice
+
+
+def _begin(request: FitRequest, labelled: LabelledSet, choice: Choice | None, say: Callable[[str], None]) -> None:
+    """Shows what the fit stands on: its labels, the backend and why, and what would be better."""
+    examples = {path.resolve() for path in example_files(request.filter_folder)}
+    count = len(labelled.articles)
+    if examples.issuperset(path.resolve() for path in request.labels):
+        more = f"trainer label --filter {shortest_name(request.filter_folder)} --articles FILE --max-usd USD"
+        say(f"labels: the filter's own {count} examples: for a first try only; label more with `{more}`")
+    else:
+        say(f"labels: {count} articles of {', '.join(map(str, request.labels))}")
+    for line in choice.lines() if choice else ():
+        say(line)
 
 
 def _member(request: FitRequest) -> Member:
@@ -171,7 +204,7 @@ def _execute(
     say(f"run {folder}: {spec.label}, {len(labelled.articles)} articles, student {spec.student.backend}")
     for note in label_notes(labelled):
         say(f"note: {note}")
-    manifest = _manifest(spec, request, labelled) | {"joint": None, **(more or {})}
+    manifest = _manifest(spec, request, labelled) | {"joint": None, "auto": None, **(more or {})}
 
     def begin() -> None:
         write_json(folder / MANIFEST, manifest | {"stages": None})  # not finished: an exporter must wait
