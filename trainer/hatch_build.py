@@ -8,7 +8,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 INSIDE = "distillery_trainer/shipped_filters"
 
 
-class FiltersHook(BuildHookInterface):  # type: ignore[type-arg, misc]
+class FiltersHook(BuildHookInterface):
     """Adds the filters to what is built; an editable install reads those of the repository where they are."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # Any: as hatchling calls it

@@ -127,6 +127,15 @@ def test_an_embedder_that_was_named_is_never_replaced(spec: FilterSpec, hub_cach
     assert found.settings == {BACKEND: "static"}
 
 
+def test_a_backend_for_gpus_is_taken_only_where_there_is_one(spec: FilterSpec, model: Path, hub_cache: Path) -> None:
+    torch = pytest.importorskip("torch")
+    spec = asked(spec, model, model, **{"student.decoder.base_model": str(model)})
+
+    found = choose(spec, Candidate("decoder", packages=("numpy",), needs_gpu=True), HERE)
+
+    assert found.settings[BACKEND] == ("decoder" if torch.cuda.is_available() else "encoder")
+
+
 @pytest.mark.parametrize("backend", ["decoder", "encoder", "static"])
 def test_a_backend_that_was_named_is_not_chosen_again(spec: FilterSpec, backend: str, hub_cache: Path) -> None:
     assert choose_backend(apply_overrides(spec, {BACKEND: backend})) is None
