@@ -360,7 +360,7 @@ def labelled_lines(dimensions: Sequence[str]) -> Iterator[Mapping[str, object]]:
 
 
 def _save_model(kind: str, seed: int, folder: Path) -> None:
-    """A decoder or an encoder of one layer, 32 wide, with random weights, reading bytes."""
+    """A decoder of one layer or an encoder of two, 32 wide, with random weights, reading bytes."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -368,8 +368,9 @@ def _save_model(kind: str, seed: int, folder: Path) -> None:
     special = ["<pad>", "<eos>", "<bos>"]
     vocabulary = {token: index for index, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
     sizes = {
-        "vocab_size": len(vocabulary), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "max_position_embeddings": 1024, "pad_token_id": 0,
+        "vocab_size": len(vocabulary), "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": 1 if kind == "decoder" else 2, "num_attention_heads": 2,
+        "max_position_embeddings": 1024, "pad_token_id": 0,
     }  # fmt: skip
     torch.manual_seed(seed)
     if kind == "decoder":

@@ -37,6 +37,7 @@ FIXED = {"schema_version": 2, "tiers.2.min_overall": 0.5}
 
 STATIC = {"student.backend": "static"}
 ENCODER = {"student.backend": "encoder"}
+FROZEN = {"student.backend": "frozen"}
 RESTLESS_HEAD = {"epochs": 30, "learning_rate": 0.05}  # its validation error bounces, so that patience has a say
 RESTLESS_MODEL = {"epochs": 6, "learning_rate": 0.03}
 
@@ -86,7 +87,7 @@ def under(section: str, settings: Mapping[str, object], **more: object) -> dict[
 
 
 def head_rules(section: str, seen: str, situation: Mapping[str, object]) -> list[Rule]:
-    """The rules for a head on frozen embeddings, of the probe or of the static student."""
+    """The rules for a head on frozen embeddings, of the probe, the static or the frozen student."""
     training = f"{section}.training"
     return [
         Rule(f"{section}.hidden.*", 8, (seen,), situation),
@@ -95,6 +96,18 @@ def head_rules(section: str, seen: str, situation: Mapping[str, object]) -> list
         Rule(f"{training}.learning_rate", times(3), (seen,), situation),
         Rule(f"{training}.weight_decay", times(100), (seen,), situation),
         Rule(f"{training}.batch_size", 8, (seen,), situation),
+    ]
+
+
+def frozen_rules(section: str, seen: str, situation: Mapping[str, object]) -> list[Rule]:
+    """The rules for a frozen encoder with a head."""
+    return [
+        Rule(f"{section}.embedder", "tiny/encoder", (seen,), situation),
+        Rule(f"{section}.revision", "other", (seen,), situation),
+        Rule(f"{section}.prefix", "query: ", (seen,), situation),
+        Rule(f"{section}.pooling", "cls", (seen,), situation),
+        Rule(f"{section}.layers", [1], (seen,), situation),
+        *head_rules(section, seen, situation),
     ]
 
 
@@ -150,14 +163,10 @@ RULES = [
     Rule("oracle.model", "another-oracle", ("bundle",)),
     Rule("cascade.target_miss_rate", times(2), ("certificate", "threshold")),
     Rule("cascade.confidence", 0.8, ("certificate", "threshold")),
-    Rule("cascade.probe.embedder", "tiny/encoder", ("probe",)),
-    Rule("cascade.probe.revision", "other", ("probe",)),
-    Rule("cascade.probe.prefix", "query: ", ("probe",)),
-    Rule("cascade.probe.pooling", "cls", ("probe",)),
     Rule("cascade.probe.window.max_tokens", 64, ("probe", "windows")),
     Rule("cascade.probe.window.tail_share", 0.2, ("probe", "windows")),
     Rule("cascade.probe.window.separator", " / ", ("probe", "windows")),
-    *head_rules("cascade.probe", "probe", {}),
+    *frozen_rules("cascade.probe", "probe", {}),
     Rule("student.backend", "static", ("student",)),
     Rule("student.window.max_tokens", 64, ("student", "windows"), STATIC),
     Rule("student.window.tail_share", 0.2, ("student", "windows"), STATIC),
@@ -170,6 +179,7 @@ RULES = [
     Rule("student.encoder.prefix", "query: ", ("student",), ENCODER),
     Rule("student.encoder.pooling", "cls", ("student",), ENCODER),
     *head_rules("student.static", "student", STATIC),
+    *frozen_rules("student.frozen", "student", FROZEN),
     Rule("card.license", "mit", ("bundle",)),
     Rule("card.language", ["nl"], ("bundle",)),
     Rule("evaluation.slices.*.name", renamed, ("report",)),
@@ -292,7 +302,8 @@ def test_a_changed_field_makes_a_finished_run_out_of_date(path: str, lab: Any) -
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in PATHS if p.split(".")[:2] in (["student", "encoder"], ["student", "static"])]
+    "path",
+    [p for p in PATHS if p.startswith(("student.encoder.", "student.frozen.", "student.static."))],
 )
 def test_settings_of_a_backend_that_is_not_used_leave_a_run_as_it_is(path: str, lab: Any) -> None:  # Any: as above
     rule = rule_for(path)

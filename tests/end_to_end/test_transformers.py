@@ -1,4 +1,4 @@
-"""Fit, build, score with tiny transformers: the decoder and the encoder student behind a frozen-encoder probe."""
+"""Fit, build, score with tiny transformers: decoder and encoder behind a frozen probe, a frozen one behind a static."""
 
 import json
 import random
@@ -24,11 +24,16 @@ pytest.importorskip("torch")
 STAGES = ("split", "fit", "calibrate", "probe", "certify", "predict", "evaluate", "report")
 
 
-@pytest.fixture(scope="module", params=["decoder", "encoder"])
+@pytest.fixture(scope="module", params=["decoder", "encoder", "frozen"])
 def arguments(
     request: pytest.FixtureRequest, labels: Path, filter_folder: Path, decoder_base: Path, encoder_base: Path
 ) -> list[str]:
     """The command that fits a tiny student of one kind."""
+    if request.param == "frozen":
+        return ["fit", "--filter", str(filter_folder), "--labels", str(labels), "--backend", "frozen",
+                "--embedder", str(encoder_base), "--max-tokens", "40", "--epochs", "20",
+                "--set", "student.frozen.layers=[1, 2]", "--set", "student.frozen.prefix=\"the \"",
+                "--set", "cascade.probe.training.epochs=5", "--set", "cascade.target_miss_rate=0.8"]  # fmt: skip
     base = {"decoder": decoder_base, "encoder": encoder_base}[request.param]
     return ["fit", "--filter", str(filter_folder), "--labels", str(labels), "--backend", request.param,
             "--base-model", str(base), "--embedder", str(encoder_base), "--max-tokens", "40", "--epochs", "3",

@@ -17,6 +17,7 @@ from distillery_exporter.graphs.ports import (
     IDS,
     MASK,
     TOKEN_INPUTS,
+    joined,
     l2_normalise,
     mean_weights,
     save_encoder,
@@ -28,36 +29,43 @@ from distillery_exporter.graphs.settings import BertSettings, read_settings
 from distillery_exporter.graphs.weights import WeightSource
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.calibration import ReadOut
+from distillery_trainer.models.base_model import check_layers
 
 Pooling = Literal["mean", "cls"]
 
 
 def build_bert_encoder(
-    path: Path, checkpoint: WeightSource, pooling: Pooling, normalise: bool, precision: Precision | None = None
+    path: Path,
+    checkpoint: WeightSource,
+    pooling: Pooling,
+    normalise: bool,
+    precision: Precision | None = None,
+    layers: Sequence[int] = (),
 ) -> tuple[Path, ...]:
     """Writes an encoder from token ids to a pooled state.
 
     Inputs: `input_ids` and `attention_mask`, (B, T) int64, padded on the right, T at most what the model has positions
-    for. Output: `pooled` (B, H) float32.
+    for. Output: `pooled` (B, H) float32; (B, L * H) of L joined layers.
 
     Args:
         path: the model's file.
         checkpoint: a `bert`, `roberta` or `xlm-roberta` model.
         pooling: "mean" over the real tokens' last states, or "cls", the first token's.
-        normalise: whether the pooled state is divided by its length.
+        normalise: whether each pooled state is divided by its length.
         precision: how products are computed; fp32 by default. Norms and attention are in its `dtype`.
+        layers: numbers of the layers whose pooled states are joined, ascending from 1; the last one alone by default.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: the model is of another type, uses what is not supported, or lacks a tensor.
+        InputError: the model is of another type, uses what is not supported, or lacks a layer or a tensor.
     """
-    encoder = BertEncoder(GraphBuilder(path), checkpoint, pooling, precision or Plain())
-    pooled = encoder.add()
+    encoder = BertEncoder(GraphBuilder(path), checkpoint, pooling, precision or Plain(), layers)
+    pooled = encoder.pooled_states()
     if normalise:
-        pooled = l2_normalise(encoder.g, pooled)
-    return save_encoder(encoder.g, pooled, encoder.settings.hidden_size)
+        pooled = [l2_normalise(encoder.g, state) for state in pooled]
+    return save_encoder(encoder.g, joined(encoder.g, pooled), encoder.settings.hidden_size * len(pooled))
 
 
 def build_bert_regressor(
@@ -102,7 +110,14 @@ def build_bert_regressor(
 class BertEncoder:
     """Adds one model's nodes to a graph. Names of methods' inputs and results are those of (B, T, H) states."""
 
-    def __init__(self, g: GraphBuilder, checkpoint: WeightSource, pooling: Pooling, precision: Precision) -> None:
+    def __init__(
+        self,
+        g: GraphBuilder,
+        checkpoint: WeightSource,
+        pooling: Pooling,
+        precision: Precision,
+        joined_layers: Sequence[int] = (),
+    ) -> None:
         self.g = g
         self._precision = precision
         # Added to the attention scores of padding: finite, so that no score is NaN, and its exponential is 0.
@@ -110,23 +125,35 @@ class BertEncoder:
         self.settings = read_settings(BertSettings, checkpoint.config, checkpoint.where / "config.json")
         self._checkpoint = checkpoint
         self._pooling = pooling
+        check_layers(str(checkpoint.where), joined_layers, self.settings.num_hidden_layers)
+        self._joined = tuple(joined_layers) or (self.settings.num_hidden_layers,)
         self._mask = g.op("Cast", [MASK], to=TensorProto.INT32)
 
     def add(self) -> str:
-        """From token ids to the pooled state, (B, H) float32."""
-        carried = self.embed()
+        """From token ids to the last layer's pooled state, (B, H) float32."""
+        (pooled,) = self.pooled_states()
+        return pooled
+
+    def pooled_states(self) -> list[str]:
+        """From token ids to the pooled state of each joined layer, (B, H) float32."""
+        carried, pooled = self.embed(), []
         for index in range(self.layers):
             carried = self.layer(index, carried)
+            if index + 1 in self._joined:
+                pooled.append(self._pool(carried[0], index + 1 == self.layers))
         self._checkpoint.check_complete()
-        states = self.g.op("Cast", [*carried], to=TensorProto.FLOAT)
+        return pooled
+
+    def _pool(self, layer: str, is_last: bool) -> str:
+        states = self.g.op("Cast", [layer], to=TensorProto.FLOAT)
         if self._pooling == "mean":
             return weighted_sum(self.g, mean_weights(self.g, MASK), states)
-        return self.g.op("Squeeze", [states, self.g.ints(1)])
+        return self.g.op("Squeeze", [states if is_last else self._first(states), self.g.ints(1)])
 
     @property
     def layers(self) -> int:
-        """How many there are."""
-        return self.settings.num_hidden_layers
+        """How many are built: none above the last that is pooled."""
+        return self._joined[-1]
 
     def embed(self) -> list[str]:
         """From token ids to the first layer's states."""
@@ -151,7 +178,7 @@ class BertEncoder:
     def _feed(self, index: int, attended: str, states: str) -> str:
         """What follows attention in a layer."""
         s, g, name = self.settings, self.g, f"encoder.layer.{index}"
-        if self._pooling == "cls" and index == s.num_hidden_layers - 1:
+        if self._pooling == "cls" and index == self.layers - 1:
             attended, states = self._first(attended), self._first(states)
         projected, bias = self._linear(f"{name}.attention.output.dense", attended, s.hidden_size, s.hidden_size)
         states = self._add_norm(f"{name}.attention.output.LayerNorm", projected, states, bias)

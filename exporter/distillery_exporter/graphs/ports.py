@@ -64,6 +64,11 @@ def weighted_sum(g: GraphBuilder, weights: str, states: str) -> str:
     return g.op("Squeeze", [g.op("MatMul", [row, states]), g.ints(1)])
 
 
+def joined(g: GraphBuilder, vectors: Sequence[str]) -> str:
+    """Vectors (B, H) float32 beside each other; one alone as it is."""
+    return vectors[0] if len(vectors) == 1 else g.op("Concat", list(vectors), axis=1)
+
+
 def l2_normalise(g: GraphBuilder, vectors: str) -> str:
     """Vectors (B, H) float32 divided by their length; one of zeros stays as it is."""
     norm = g.op("ReduceL2", [vectors, g.ints(1)], keepdims=1)

@@ -5,7 +5,7 @@ about 4.5 GB of memory for a billion weights, and needs torch and onnxscript.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,7 @@ from distillery_exporter.graphs.head import Floats, add_linear_head, check_outpu
 from distillery_exporter.graphs.ports import (
     MASK,
     TOKEN_INPUTS,
+    joined,
     l2_normalise,
     mean_weights,
     save_encoder,
@@ -48,7 +49,9 @@ def is_hand_written(config: Mapping[str, object]) -> bool:
     return False
 
 
-def build_traced_encoder(path: Path, checkpoint: Checkpoint, pooling: Pooling, normalise: bool) -> tuple[Path, ...]:
+def build_traced_encoder(
+    path: Path, checkpoint: Checkpoint, pooling: Pooling, normalise: bool, layers: Sequence[int] = ()
+) -> tuple[Path, ...]:
     """Writes any encoder from token ids to a pooled state; ports and arguments as `build_bert_encoder`.
 
     Returns:
@@ -59,8 +62,9 @@ def build_traced_encoder(path: Path, checkpoint: Checkpoint, pooling: Pooling, n
         ProviderError: torch, transformers or onnxscript is not installed.
     """
     g = GraphBuilder(path)
-    pooled, width = _add_pooled(g, path, checkpoint, pooling)
-    return save_encoder(g, l2_normalise(g, pooled) if normalise else pooled, width)
+    pooled, width = _add_pooled(g, path, checkpoint, pooling, layers)
+    vectors = [l2_normalise(g, state) for state in pooled] if normalise else pooled
+    return save_encoder(g, joined(g, vectors), width * len(vectors))
 
 
 def build_traced_encoder_regressor(
@@ -83,7 +87,7 @@ def build_traced_encoder_regressor(
     """
     check_outputs([(head_weight, head_bias)], read_out, centres)
     g = GraphBuilder(path)
-    pooled, width = _add_pooled(g, path, checkpoint, pooling)
+    (pooled,), width = _add_pooled(g, path, checkpoint, pooling)
     if head_weight.shape != (len(head_bias), width):
         raise InputError("head", [Problem("weight", f"shape {head_weight.shape}", f"({len(head_bias)}, {width})")])
     raw = add_linear_head(g, pooled, head_weight, head_bias, centres)
@@ -130,12 +134,15 @@ def build_traced_decoder(path: Path, checkpoint: WeightSource, max_tokens: int) 
     return save_encoder(g, pooled, width)
 
 
-def _add_pooled(g: GraphBuilder, path: Path, checkpoint: Checkpoint, pooling: Pooling) -> tuple[str, int]:
-    """An encoder's nodes: the name of its pooled state, (B, H) float32, and H."""
-    states, width = _add_states(g, path, partial(_torch_side().trace_encoder, checkpoint.where))
+def _add_pooled(
+    g: GraphBuilder, path: Path, checkpoint: Checkpoint, pooling: Pooling, layers: Sequence[int] = ()
+) -> tuple[list[str], int]:
+    """An encoder's nodes: the names of the pooled states of each of its joined layers, (B, H) float32, and H."""
+    states, width = _add_states(g, path, partial(_torch_side().trace_encoder, checkpoint.where, layers=layers))
     if pooling == "mean":
-        return weighted_sum(g, mean_weights(g, MASK), states), width
-    return g.op("Gather", [states, g.const(np.array(0))], axis=1), width
+        weights = mean_weights(g, MASK)
+        return [weighted_sum(g, weights, one) for one in states], width
+    return [g.op("Gather", [one, g.const(np.array(0))], axis=1) for one in states], width
 
 
 def _add_last(g: GraphBuilder, path: Path, checkpoint: WeightSource, max_tokens: int) -> tuple[str, int]:
@@ -144,13 +151,13 @@ def _add_last(g: GraphBuilder, path: Path, checkpoint: WeightSource, max_tokens:
     if max_tokens < 1 or (isinstance(limit, int) and max_tokens > limit):
         raise InputError(str(checkpoint.where), [Problem("max_tokens", str(max_tokens), f"1 to {limit}")])
     trace = _torch_side().trace_decoder
-    states, width = _add_states(g, path, partial(trace, checkpoint.where, checkpoint.get))
+    (states,), width = _add_states(g, path, partial(trace, checkpoint.where, checkpoint.get))
     last = g.op("Sub", [g.op("ReduceSum", [MASK, g.ints(1)], keepdims=1), g.ints(1)])
     return g.op("GatherND", [states, last], batch_dims=1), width
 
 
-def _add_states(g: GraphBuilder, path: Path, trace: Callable[[Path, int], None]) -> tuple[str, int]:
-    """A traced model's nodes: the name of its last token states, (B, T, H) float32, and H."""
+def _add_states(g: GraphBuilder, path: Path, trace: Callable[[Path, int], None]) -> tuple[list[str], int]:
+    """A traced model's nodes: the names of its token states, (B, T, H) float32 each, and H."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".trace-") as beside:
         traced = Path(beside) / "model.onnx"
         trace(traced, OPSET)
@@ -168,8 +175,8 @@ def _torch_side() -> ModuleType:
         ) from error
 
 
-def add_model(g: GraphBuilder, path: Path) -> tuple[str, int]:
-    """Adds the nodes of an ONNX file with one output, whose inputs must be tensors of the same names in `g`.
+def add_model(g: GraphBuilder, path: Path) -> tuple[list[str], int]:
+    """Adds the nodes of an ONNX file whose inputs must be tensors of the same names in `g`.
 
     The file's own names are not kept, so that the bytes of `g` depend on its nodes and weights alone. One weight at a
     time is in memory.
@@ -179,7 +186,7 @@ def add_model(g: GraphBuilder, path: Path) -> tuple[str, int]:
         path: the file, its larger weights beside it.
 
     Returns:
-        The output's name in `g`, and the size of its last axis.
+        The outputs' names in `g`, and the size of their last axis.
 
     Raises:
         InputError: the file is of another opset, or uses operators other than ONNX's own, functions or subgraphs.
@@ -201,8 +208,8 @@ def add_model(g: GraphBuilder, path: Path) -> tuple[str, int]:
             inputs.pop()
         added = g.multi(node.op_type, inputs, hints, **attributes)
         names.update(zip(node.output, added, strict=True))
-    (output,) = model.graph.output
-    return names[output.name], output.type.tensor_type.shape.dim[-1].dim_value
+    outputs = model.graph.output
+    return [names[output.name] for output in outputs], outputs[0].type.tensor_type.shape.dim[-1].dim_value
 
 
 def _add_weight(g: GraphBuilder, tensor: TensorProto, folder: Path) -> str:

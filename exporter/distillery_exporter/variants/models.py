@@ -105,25 +105,29 @@ class Exact:
 
 @dataclass(frozen=True, slots=True)
 class Bert:
-    """An encoder: `add` its nodes to a graph, or `build` the whole graph. `texts`: what a form is fitted to."""
+    """An encoder: `add` its nodes to a graph, or `build` the whole graph. `texts`: what a form is fitted to.
+
+    `joined`: numbers of the layers whose pooled states are joined; none above them is built.
+    """
 
     checkpoint: Checkpoint
     pooling: Pooling
     build: Callable[[Path, Precision, ReadOut], object]
     texts: Texts
+    joined: Sequence[int] = ()
     forms: tuple[str, ...] = EVERY
 
     @property
     def work(self) -> Work:
         """As in `Model`."""
-        return bert_work(self.checkpoint.config, self.checkpoint.where)
+        return bert_work(self.checkpoint.config, self.checkpoint.where, max(self.joined, default=None))
 
     def write(self, path: Path, variant: str, read_out: ReadOut) -> None:
         """As in `Model`."""
         self.build(path, _precision(variant, self._add, self.texts), read_out)
 
     def _add(self, g: GraphBuilder, precision: Precision) -> BertEncoder:
-        return BertEncoder(g, self.checkpoint, self.pooling, precision)
+        return BertEncoder(g, self.checkpoint, self.pooling, precision, self.joined)
 
 
 @dataclass(frozen=True)
@@ -168,11 +172,11 @@ def _precision(variant: str, add: AddModel, texts: Texts) -> Precision:
     return ROUNDED[variant](InTurn(texts.measure(add, Grams)))
 
 
-def probe_encoder(embedder: Embedder, settings: ProbeSettings, texts: Texts) -> Model:
-    """The probe's encoder, from token ids to a pooled state of length 1."""
+def frozen_encoder(embedder: Embedder, settings: ProbeSettings, texts: Texts) -> Model:
+    """An encoder as it comes, or a static table: from token ids to a pooled state of length 1, or several joined."""
     if settings.embedder == STATIC:
         return _static_encoder(embedder.folder)
-    return _pooled_encoder(Checkpoint(embedder.folder), settings.pooling, True, texts)
+    return _pooled_encoder(Checkpoint(embedder.folder), settings.pooling, True, texts, settings.layers)
 
 
 def backbone(spec: FilterSpec, source: Path, texts: Texts) -> tuple[Model, OutputHead]:
@@ -206,11 +210,17 @@ def student(spec: FilterSpec, source: Path, texts: Texts) -> Model:
     return _encoder(source, texts) if spec.student.backend == "encoder" else _decoder(spec, source, texts)
 
 
-def _pooled_encoder(checkpoint: Checkpoint, pooling: Pooling, normalise: bool, texts: Texts) -> Model:
+def _pooled_encoder(
+    checkpoint: Checkpoint, pooling: Pooling, normalise: bool, texts: Texts, layers: Sequence[int] = ()
+) -> Model:
+    values = (checkpoint, pooling, normalise)
     if not is_hand_written(checkpoint.config):
-        return Exact(lambda path, _: build_traced_encoder(path, checkpoint, pooling, normalise))
-    build = build_bert_encoder
-    return Bert(checkpoint, pooling, lambda p, precision, _: build(p, checkpoint, pooling, normalise, precision), texts)
+        return Exact(lambda path, _: build_traced_encoder(path, *values, layers))
+
+    def build(path: Path, precision: Precision, _: ReadOut) -> object:
+        return build_bert_encoder(path, *values, precision, layers)
+
+    return Bert(checkpoint, pooling, build, texts, layers)
 
 
 def _pooled_decoder(spec: FilterSpec, source: Path, texts: Texts) -> Model:
@@ -258,11 +268,12 @@ def _decoder(spec: FilterSpec, source: Path, texts: Texts) -> Model:
     return Exact(lambda path, maps: build_traced_decoder_regressor(path, merged, dimensions, maps, most, centres))
 
 
-def bert_work(config: Mapping[str, object], where: Path) -> Work:
-    """The work of a graph of `bert`."""
+def bert_work(config: Mapping[str, object], where: Path, layers: int | None = None) -> Work:
+    """The work of a graph of `bert`, with all of its layers or the first ones."""
     s = read_settings(BertSettings, config, where / "config.json")
+    count = s.num_hidden_layers if layers is None else layers
     layer = 4 * s.hidden_size**2 + 2 * s.hidden_size * s.intermediate_size
-    return Work(s.num_hidden_layers * layer, 2 * s.num_hidden_layers * s.hidden_size)
+    return Work(count * layer, 2 * count * s.hidden_size)
 
 
 def gemma_work(config: Mapping[str, object], where: Path) -> Work:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from distillery_exporter.graphs.head import build_head
 from distillery_exporter.graphs.tables import replace_calibration
-from distillery_exporter.variants.models import Model, OutputHead, Texts, backbone, probe_encoder, student
+from distillery_exporter.variants.models import Model, OutputHead, Texts, backbone, frozen_encoder, student
 from distillery_runtime.format.manifest import ChanceEntry, StageEntry, VariantEntry
 from distillery_runtime.spec.calibration import Calibration, ReadOut
-from distillery_runtime.spec.model import FilterSpec, Window
+from distillery_runtime.spec.model import FilterSpec, ProbeSettings, Window
 from distillery_runtime.spec.routing import Routing
 from distillery_runtime.tokens.window import TokenWindow
-from distillery_trainer.models.choose import STATIC, reopen_embedder
+from distillery_trainer.models.choose import FROZEN, STATIC, reopen_embedder
 from distillery_trainer.models.heads import load_head
 from distillery_trainer.models.records import EncoderRecord, read_joint
 
@@ -70,21 +70,30 @@ class StageModel:
 
 def open_probe(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[str], bundle: Path) -> StageModel:
     """The probe of a run, its tokenizer copied to the bundle's folder; arguments as for `open_student`."""
-    settings = spec.cascade.probe
-    embedder = reopen_embedder(settings, run / PROBE)
-    _copy_tokenizer(embedder.folder, bundle / PROBE)
+    return _open_frozen(PROBE, spec.cascade.probe, run, routing, texts, bundle)
+
+
+def _open_frozen(
+    name: str, settings: ProbeSettings, run: Path, routing: Routing, texts: Sequence[str], bundle: Path
+) -> StageModel:
+    """A stage that is an encoder as it comes, or a static table, and a head: two graphs.
+
+    The first is the same in the bundles of all filters on this encoder, so that a panel passes an article once.
+    """
+    embedder = reopen_embedder(settings, run / name)
+    _copy_tokenizer(embedder.folder, bundle / name)
     prefix = "" if settings.embedder == STATIC else settings.prefix
-    reader = TokenWindow(bundle / PROBE / "tokenizer.json", settings.window, prefix)
-    model = probe_encoder(embedder, settings, Texts(lambda: reader.encode(texts), bundle))
-    head = OutputHead(load_head(run / PROBE / "head.safetensors"))
-    return StageModel(PROBE, bundle, settings.window, prefix, routing, model, head)
+    reader = TokenWindow(bundle / name / "tokenizer.json", settings.window, prefix)
+    model = frozen_encoder(embedder, settings, Texts(lambda: reader.encode(texts), bundle))
+    head = OutputHead(load_head(run / name / "head.safetensors"))
+    return StageModel(name, bundle, settings.window, prefix, routing, model, head)
 
 
 def open_student(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[str], bundle: Path) -> StageModel:
     """The student of a run, its tokenizer copied to the bundle's folder.
 
-    A static one, and one that shares its backbone with other filters' students, is written in two graphs. Where the
-    first is the same in the bundles of several filters, they can share it, and a panel passes an article once.
+    A frozen or static one, and one that shares its backbone with other filters' students, is written in two graphs.
+    Where the first is the same in several bundles, they can share it, and a panel passes an article once.
 
     Args:
         spec: the filter.
@@ -94,6 +103,8 @@ def open_student(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[
         bundle: the bundle's folder.
     """
     source, window = run / STUDENT, spec.student.window
+    if spec.student.backend == FROZEN:
+        return _open_frozen(STUDENT, spec.student.frozen.in_window(window), run, Routing(None), texts, bundle)
     _copy_tokenizer(source, bundle / STUDENT)
     prefix = EncoderRecord.read(source / "encoder.json").prefix if spec.student.backend == "encoder" else ""
     reader = TokenWindow(source / "tokenizer.json", window, prefix)

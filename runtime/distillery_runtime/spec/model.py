@@ -4,6 +4,7 @@ A filter's `config.yaml` and a bundle's `filter.json` are both read into `Filter
 values out of range are problems; `spec_checks` adds the rules that span fields. Use `spec_checks.parse_spec` to read.
 """
 
+import itertools
 import math
 import unicodedata
 from typing import Annotated, Literal, Self
@@ -51,6 +52,13 @@ def _is_phrase(word: str) -> str:
     return word
 
 
+def _ascend(layers: tuple[int, ...]) -> tuple[int, ...]:
+    if any(after <= before for before, after in itertools.pairwise(layers)):
+        raise ValueError("numbers in ascending order, each once")
+    return layers
+
+
+Layers = Annotated[tuple[Count, ...], AfterValidator(_ascend)]
 Pattern = Annotated[str, AfterValidator(_compiles)]
 Phrase = Annotated[str, AfterValidator(_is_phrase)]
 
@@ -214,16 +222,30 @@ class ModelTraining(StrictModel):
     warmup_ratio: Share = 0.1
 
 
-class ProbeSettings(StrictModel):
-    """Stage 1: an encoder, frozen unless it is `static`, and a small head on its pooled embedding."""
+class FrozenSettings(StrictModel):
+    """A frozen sentence encoder and a small head on its embedding.
+
+    `layers`: numbers of hidden states, 1 being the first layer's; each is pooled, brought to length 1, and they are
+    joined. Without any, the embedding is the last layer's alone.
+    """
 
     embedder: Text = "intfloat/multilingual-e5-small"
     revision: Text = "main"
     prefix: str = ""
     pooling: Literal["mean", "cls"] = "mean"
-    window: Window = Window()
+    layers: Layers = ()
     hidden: tuple[Count, ...] = (256, 128)
     training: HeadTraining = HeadTraining()
+
+    def in_window(self, window: Window) -> "ProbeSettings":
+        """These settings beside a window, as a probe has them."""
+        return ProbeSettings(**{name: getattr(self, name) for name in FrozenSettings.model_fields}, window=window)
+
+
+class ProbeSettings(FrozenSettings):
+    """Stage 1: an encoder, frozen unless it is `static`, and a small head on its pooled embedding."""
+
+    window: Window = Window()
 
 
 class Cascade(StrictModel):
@@ -276,10 +298,11 @@ class StudentSettings(StrictModel):
     `auto` leaves the choice to the machine that fits; what was fitted names the backend that it was.
     """
 
-    backend: Literal["auto", "decoder", "encoder", "static"] = "auto"
+    backend: Literal["auto", "decoder", "encoder", "frozen", "static"] = "auto"
     window: Window = Window()
     decoder: DecoderSettings = DecoderSettings()
     encoder: EncoderSettings = EncoderSettings()
+    frozen: FrozenSettings = FrozenSettings()
     static: StaticSettings = StaticSettings()
 
 

@@ -149,6 +149,10 @@ def _between_fields(data: Mapping[str, object]) -> Iterator[Problem]:
     for index, rule in enumerate(_rows(data, "prefilter")):
         if not rule.get("words") and not rule.get("patterns"):
             yield Problem(f"prefilter[{index}]", "neither words nor patterns", "at least one of them")
+    student = data.get("student")
+    frozen = student.get("frozen") if isinstance(student, Mapping) else None
+    if isinstance(frozen, Mapping) and frozen.get("embedder") == "static":
+        yield Problem("student.frozen.embedder", "'static'", "an encoder; a static table is student.backend: static")
     evaluation = data.get("evaluation")
     if isinstance(evaluation, Mapping):
         yield from _duplicates("evaluation.slices", _rows(evaluation, "slices"))

@@ -18,6 +18,8 @@ from distillery_runtime.tokens.window import TokenIds, pad
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from distillery_trainer.neural.running import pool  # noqa: E402  # needs torch
+
 # Fused operators add up in another order than PyTorch.
 PARITY = 5e-5
 LENGTHS = [[1], [50], [60, 13, 33, 1]]
@@ -76,6 +78,49 @@ def test_an_encoder_pools_what_transformers_pools(
     found = run(tmp_path / "encoder.onnx", ids, mask, "pooled")["pooled"]
 
     np.testing.assert_allclose(found, reference(model, pooling, ids, mask), atol=PARITY)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_joined_layers_are_the_pooled_hidden_states_of_transformers(
+    tmp_path: Path, encoder: tuple[Any, Path], pooling: Pooling
+) -> None:
+    model, folder = encoder
+    build_bert_encoder(tmp_path / "encoder.onnx", Checkpoint(folder), pooling, normalise=True, layers=(1, 3))
+    ids, mask = batch([50, 7])
+
+    found = run(tmp_path / "encoder.onnx", ids, mask, "pooled")["pooled"]
+
+    padded = torch.from_numpy(np.where(mask == 1, ids, model.config.pad_token_id))
+    with torch.inference_mode():
+        hidden = model(padded, torch.from_numpy(mask), output_hidden_states=True).hidden_states
+    pooled = [pool(hidden[n], torch.from_numpy(mask), pooling).numpy() for n in (1, 3)]
+    expected = np.concatenate([one / np.linalg.norm(one, axis=1, keepdims=True) for one in pooled], axis=1)
+    np.testing.assert_allclose(found, expected, atol=PARITY)
+
+
+def test_the_last_layer_named_is_the_embedding_without_layers(tmp_path: Path, encoder: tuple[Any, Path]) -> None:
+    ids, mask = batch([9, 30])
+    for name, layers in (("plain", ()), ("named", (3,))):
+        build_bert_encoder(tmp_path / f"{name}.onnx", Checkpoint(encoder[1]), "mean", normalise=True, layers=layers)
+
+    plain, named = (run(tmp_path / f"{name}.onnx", ids, mask, "pooled")["pooled"] for name in ("plain", "named"))
+
+    assert np.array_equal(plain, named)
+
+
+def test_no_layer_above_the_highest_joined_one_is_computed(tmp_path: Path, encoder: tuple[Any, Path]) -> None:
+    sizes = []
+    for layers in ((1,), ()):
+        path = tmp_path / f"encoder{len(layers)}.onnx"
+        files = build_bert_encoder(path, Checkpoint(encoder[1]), "mean", normalise=True, layers=layers)
+        sizes.append(sum(file.stat().st_size for file in files))
+
+    assert sizes[0] < sizes[1]
+
+
+def test_a_layer_that_a_model_does_not_have_is_refused(tmp_path: Path, encoder: tuple[Any, Path]) -> None:
+    with pytest.raises(InputError, match="layers: 4, expected 1 to 3"):
+        build_bert_encoder(tmp_path / "e.onnx", Checkpoint(encoder[1]), "mean", normalise=True, layers=(2, 4))
 
 
 def test_texts_answer_the_same_alone_and_in_a_padded_batch(tmp_path: Path, encoder: tuple[Any, Path]) -> None:

@@ -156,6 +156,22 @@ def test_an_encoder_pools_what_transformers_pools(tmp_path: Path, kind: str) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", list(ENCODERS))
+def test_joined_layers_are_the_hidden_states_of_transformers(tmp_path: Path, kind: str) -> None:
+    torch, model = pytest.importorskip("torch"), tiny(kind, tmp_path)
+    build_traced_encoder(tmp_path / "e.onnx", Checkpoint(tmp_path), "mean", normalise=False, layers=(1, 2))
+    ids, mask = batch([20, 5])
+
+    found = run(tmp_path / "e.onnx", [20, 5], "pooled")["pooled"]
+
+    with torch.inference_mode():
+        arrays = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        hidden = model(**arrays, output_hidden_states=True).hidden_states
+    expected = [mean(hidden[n].numpy(), mask) for n in (1, 2)]
+    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=PARITY)
+
+
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     tiny("llama", tmp_path, num_hidden_layers=1)
 
@@ -246,7 +262,7 @@ def test_a_model_taken_over_answers_as_before_under_our_names(tmp_path: Path) ->
     path, ids = save(tmp_path / "other.onnx", *nodes, weights=weights), np.array([[5, 399], [0, 1]])
 
     g = GraphBuilder(tmp_path / "ours.onnx")
-    name, width = add_model(g, path)
+    (name,), width = add_model(g, path)
     port = Port("input_ids", np.int64, ("b", "t"))
     g.save([port], [(name, Port("states", np.float32, ("b", "t", width)))])
 

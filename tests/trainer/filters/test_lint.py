@@ -173,7 +173,7 @@ FAULTS = [
     fault("two rules of one name", config("prefilter", to=[RULE, RULE]),
           "config.yaml: prefilter[1].name", "'deals'", "a name not used before"),
     fault("an unknown backend", config("student", to={"backend": "linear"}),
-          "config.yaml: student.backend", "'linear'", "'auto', 'decoder', 'encoder' or 'static'"),
+          "config.yaml: student.backend", "'linear'", "'auto', 'decoder', 'encoder', 'frozen' or 'static'"),
     fault("a config that is a list", lambda folder: (folder / "config.yaml").write_text("- name\n") and None,
           "config.yaml: (top)", "list", "a mapping"),
     fault("a prompt with a placeholder twice", prompt("{{dimensions}}", "{{dimensions}} {{dimensions}}"),

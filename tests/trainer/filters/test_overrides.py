@@ -51,6 +51,33 @@ def test_a_path_that_the_config_does_not_have_is_refused_by_name(spec: FilterSpe
     assert [problem.path for problem in error.value.problems] == [path]
 
 
+def test_the_frozen_backend_takes_the_embedder_and_brings_a_static_probe(spec: FilterSpec) -> None:
+    assert named(spec, backend="frozen", embedder="owner/model", max_tokens=64, epochs=3) == {
+        "student.backend": "frozen",
+        "student.frozen.embedder": "owner/model",
+        "student.frozen.training.epochs": 3,
+        "cascade.probe.embedder": "static",
+        "student.window.max_tokens": 64,
+        "cascade.probe.window.max_tokens": 64,
+    }
+
+
+def test_a_base_model_of_the_frozen_backend_is_refused_with_the_option_to_use(spec: FilterSpec) -> None:
+    with pytest.raises(InputError, match="expected --embedder"):
+        named(spec, backend="frozen", base_model="owner/model")
+
+
+@pytest.mark.parametrize("layers", [[0], [4, 4], [8, 4]])
+def test_layers_ascend_from_one(spec: FilterSpec, layers: list[int]) -> None:
+    with pytest.raises(SpecError, match=r"student\.frozen\.layers"):
+        apply_overrides(spec, {"student.frozen.layers": layers})
+
+
+def test_a_static_table_is_no_frozen_encoder(spec: FilterSpec) -> None:
+    with pytest.raises(SpecError, match=r"a static table is student\.backend: static"):
+        apply_overrides(spec, {"student.frozen.embedder": "static"})
+
+
 def test_all_unknown_paths_are_named_at_once(spec: FilterSpec) -> None:
     with pytest.raises(InputError) as error:
         apply_overrides(spec, {"cascade.target": 1, "students": 2})

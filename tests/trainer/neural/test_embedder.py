@@ -39,6 +39,22 @@ def test_an_embedding_is_the_pooled_state_at_length_one(encoder_base: Path, pool
     np.testing.assert_allclose(embedder.embed(["clean river"])[0], pooled / np.linalg.norm(pooled), atol=TOLERANCE)
 
 
+def test_joined_layers_are_embeddings_of_length_one_beside_each_other(encoder_base: Path) -> None:
+    texts = ["clean river", "old city sun wind"]
+    parts = [TorchEmbedder(str(encoder_base), "main", WINDOW, layers=[n]).embed(texts) for n in (1, 2)]
+
+    joined = TorchEmbedder(str(encoder_base), "main", WINDOW, layers=[1, 2]).embed(texts)
+
+    np.testing.assert_allclose(joined, np.concatenate(parts, axis=1), atol=TOLERANCE)
+    np.testing.assert_allclose(np.linalg.norm(parts[0], axis=1), 1, atol=TOLERANCE)
+    assert np.array_equal(parts[1], TorchEmbedder(str(encoder_base), "main", WINDOW).embed(texts))
+
+
+def test_a_layer_that_a_model_does_not_have_is_refused(encoder_base: Path) -> None:
+    with pytest.raises(InputError, match="layers: 3, expected 1 to 2"):
+        TorchEmbedder(str(encoder_base), "main", WINDOW, layers=[3])
+
+
 def test_embeddings_do_not_depend_on_the_batch_or_the_order(
     offset_encoder_base: Path, articles: SimpleNamespace
 ) -> None:

@@ -96,12 +96,13 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
                         "--joint FILTER=FILE, FILTER as --filter gives it")  # fmt: skip
     parser.add_argument("--joint", action="store_true",
                         help="fit several filters whose students share one backbone")  # fmt: skip
-    parser.add_argument("--backend", choices=("auto", "decoder", "encoder", "static"),
+    parser.add_argument("--backend", choices=("auto", "decoder", "encoder", "frozen", "static"),
                         help="the student's kind (default: the config's, which may be auto: the best that is on this "
-                        "machine); static brings --embedder static along")  # fmt: skip
+                        "machine); frozen and static bring a static probe along")  # fmt: skip
     parser.add_argument("--base-model", metavar="ID|DIR", help="the student's base model: a Hub id or a folder")
     parser.add_argument("--embedder", metavar="ID|DIR|static",
-                        help="the probe's frozen encoder: a Hub id, a folder, or static")  # fmt: skip
+                        help="the frozen encoder of the student if its backend is frozen, else of the probe: "
+                        "a Hub id, a folder, or static")  # fmt: skip
     parser.add_argument("--max-tokens", type=positive, metavar="N", help="the student's window, specials included")
     parser.add_argument("--epochs", type=positive, metavar="N", help="the most epochs to train")
     parser.add_argument("--limit", type=positive, metavar="N", help="use N of the articles, chosen by the seed")

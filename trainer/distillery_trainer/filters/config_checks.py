@@ -45,9 +45,9 @@ def check_unused(data: object) -> Iterator[Problem]:
     probe = _at(data, "cascade.probe")
     if _at(probe, "embedder") != "static":
         return
-    for key, unused in (("prefix", ""), ("pooling", "mean"), ("revision", "main")):
+    for key, unused in (("prefix", ""), ("pooling", "mean"), ("revision", "main"), ("layers", [])):
         value = _at(probe, key)
-        if isinstance(value, str) and value != unused:
+        if isinstance(value, str | list) and value != unused:
             found = f"{value!r}, which the embedder static does not use"
             yield Problem(f"cascade.probe.{key}", found, "nothing, or another embedder")
 
@@ -77,7 +77,8 @@ def _texts(data: object, key: str) -> list[tuple[int, str]]:
 
 
 def _blank_texts(data: Json) -> Iterator[Problem]:
-    paths = ["summary", "oracle.model", "cascade.probe.embedder", "cascade.probe.revision"]
+    paths = ["summary", "oracle.model"]
+    paths += [f"{place}.{key}" for place in ("cascade.probe", "student.frozen") for key in ("embedder", "revision")]
     paths += [f"student.{backend}.{key}" for backend in ("decoder", "encoder") for key in ("base_model", "revision")]
     texts = [(path, _at(data, path)) for path in paths]
     for path, row in [*_rows(data, "dimensions"), *_rows(data, "flags")]:

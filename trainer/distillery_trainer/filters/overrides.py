@@ -85,8 +85,9 @@ def named_overrides(
 ) -> dict[str, object]:
     """The paths that the named options of `trainer fit` stand for.
 
-    The static backend brings the static embedder along, unless another is named; a shorter student window shortens
-    the probe's. Epochs for the backend `auto` are those of whichever it becomes.
+    The static backend brings the static embedder along, unless another is named. The frozen backend is what an embedder
+    is named for, and brings the static probe along. A shorter student window shortens the probe's.
+    Epochs for the backend `auto` are those of whichever it becomes.
 
     Raises:
         InputError: a base model was named for a backend that has none, or for `auto`.
@@ -95,15 +96,20 @@ def named_overrides(
     found: dict[str, object] = {}
     if backend:
         found["student.backend"] = backend
-    if base_model and chosen == "static":
-        raise InputError("--base-model", [Problem(base_model, "a base model for the static backend", "no base model")])
+    if base_model and chosen in ("static", "frozen"):
+        expected = "--embedder, which names its encoder" if chosen == "frozen" else "no base model"
+        raise InputError("--base-model", [Problem(base_model, f"a base model for the {chosen} backend", expected)])
     if base_model and chosen == "auto":
         found_auto = "a base model for the backend auto, which chooses its own"
         raise InputError("--base-model", [Problem(base_model, found_auto, "--backend beside it")])
     if base_model:
         found[f"student.{chosen}.base_model"] = _absolute(base_model)
-    if embedder or backend == "static":
-        found["cascade.probe.embedder"] = _absolute(embedder or "static")
+    if embedder and chosen == "frozen":
+        found["student.frozen.embedder"] = _absolute(embedder)
+    elif embedder:
+        found["cascade.probe.embedder"] = _absolute(embedder)
+    if backend == "frozen" or (backend == "static" and not embedder):
+        found["cascade.probe.embedder"] = "static"
     if max_tokens:
         found["student.window.max_tokens"] = max_tokens
         found["cascade.probe.window.max_tokens"] = min(max_tokens, spec.cascade.probe.window.max_tokens)

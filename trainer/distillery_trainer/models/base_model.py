@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -112,6 +113,16 @@ def check_window(folder: Path, window: Window) -> None:
 
 def _missing(folder: Path) -> list[str]:
     return [name for name in _NEEDED if not any(path.is_file() for path in folder.glob(name))]
+
+
+def check_layers(model: str, layers: Sequence[int], most: int) -> None:
+    """Sees that a model has the layers whose states are joined.
+
+    Raises:
+        InputError: one of them is above `most`, the number of its layers.
+    """
+    if layers and max(layers) > most:
+        raise InputError(model, [Problem("layers", str(max(layers)), f"1 to {most}, the layers of this model")])
 
 
 def _fetch(model: str, revision: str, allow: list[str], ignore: list[str] | None) -> Path:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from distillery_runtime.errors import DistilleryError, InputError, Problem, ProviderError
 from distillery_runtime.spec.model import FilterSpec, ProbeSettings, Window
 from distillery_runtime.tokens.window import TokenWindow
-from distillery_trainer.models import static
 from distillery_trainer.models.base_model import identity
 from distillery_trainer.models.protocol import FitData, Progress, Student
 from distillery_trainer.models.records import BaseRecord, base_folder
@@ -22,7 +21,8 @@ from distillery_trainer.models.static_embedder import TABLE_FILES, TABLE_FOLDER,
 from distillery_trainer.store import processes
 from distillery_trainer.store.files import tree_digest
 
-STATIC = "static"
+STATIC, FROZEN = "static", "frozen"
+HEADS_ONLY = (STATIC, FROZEN)  # backends whose fit needs no group of processes, as no transformer is trained
 
 
 class Embedder(Protocol):
@@ -48,18 +48,34 @@ class SharedBackend(Backend, Protocol):
     take: Callable[[Path, Path, Sequence[int], Window, Sequence[str]], None]
 
 
-def fit_student(spec: FilterSpec, data: FitData, folder: Path, seed: int, progress: Progress | None) -> None:
+def fit_student(
+    spec: FilterSpec,
+    data: FitData,
+    folder: Path,
+    seed: int,
+    progress: Progress | None,
+    embed: Callable[[Sequence[str], Embedder], NDArray[np.float32]] | None = None,
+) -> None:
     """Fits the student that the spec asks for into `folder`, going on with what an interrupted call left there.
 
-    Where a launcher started several processes, all of them call this, and the first one writes.
+    Where a launcher started several processes, all of them call this, and the first one writes. `embed`: gives a frozen
+    encoder's embeddings, (N, H) float32, which may have been kept.
     """
+    student = spec.student
+    settings = getattr(student, student.backend)
+    further = {"embed": embed} if student.backend == FROZEN else {}
+    _backend(student.backend).fit(settings, student.window, data, folder, seed, progress, **further)
+
+
+def base_model_of(spec: FilterSpec) -> str:
+    """The pretrained model that the spec's student stands on, as the spec names it, or `static`."""
     settings = getattr(spec.student, spec.student.backend)
-    _backend(spec.student.backend).fit(settings, spec.student.window, data, folder, seed, progress)
+    return str(settings.embedder if spec.student.backend == FROZEN else getattr(settings, "base_model", STATIC))
 
 
 def call_helpers(spec: FilterSpec, word: Literal["FIT", "END"]) -> None:
     """Tells processes that wait in `help_fits` that a fit begins, or that all are done and leave the group."""
-    if processes.count() > 1 and spec.student.backend != STATIC:
+    if processes.count() > 1 and spec.student.backend not in HEADS_ONLY:
         torch_group = import_torch_side("distillery_trainer.neural.group")
         torch_group.join().say(getattr(torch_group, word))
         if word == "END":
@@ -68,7 +84,7 @@ def call_helpers(spec: FilterSpec, word: Literal["FIT", "END"]) -> None:
 
 def help_fits(spec: FilterSpec, data: Callable[[], FitData], seed: int) -> None:
     """Helps the first process with its fits until it has none any more. `data` is asked for when a fit begins."""
-    if spec.student.backend == STATIC:
+    if spec.student.backend in HEADS_ONLY:
         return
     torch_group = import_torch_side("distillery_trainer.neural.group")
     while torch_group.join().receive() == torch_group.FIT:
@@ -99,7 +115,7 @@ def open_embedder(settings: ProbeSettings) -> Embedder:
         return StaticEmbedder(settings.window)
     torch_embedder = import_torch_side("distillery_trainer.neural.embedder")
     embedder = torch_embedder.TorchEmbedder(
-        settings.embedder, settings.revision, settings.window, settings.prefix, settings.pooling
+        settings.embedder, settings.revision, settings.window, settings.prefix, settings.pooling, settings.layers
     )
     return cast(Embedder, embedder)  # loaded by name, so that torch stays optional
 
@@ -149,5 +165,5 @@ def _backend(name: str) -> Backend:
             "student.backend", "auto", "a backend: the config.resolved.yaml of a run names the one chosen"
         )
         raise InputError("config", [problem])
-    module = static if name == STATIC else import_torch_side(f"distillery_trainer.neural.{name}")
-    return cast(Backend, module)  # a module is the backend
+    folder = "models" if name in HEADS_ONLY else "neural"
+    return cast(Backend, import_torch_side(f"distillery_trainer.{folder}.{name}"))  # a module is the backend

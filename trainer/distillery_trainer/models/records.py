@@ -61,6 +61,12 @@ class EncoderRecord(_Record):
     pooling: Literal["mean", "cls"]
 
 
+class FrozenRecord(EncoderRecord):
+    """`frozen.json`: how a frozen encoder's embedding is made, for the head on it."""
+
+    layers: tuple[int, ...]
+
+
 class BinsRecord(_Record):
     """`bins.json`: the middles of the bins that a head gives logits for; the score is what they expect."""
 

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
 from distillery_runtime.errors import InputError, Problem
+from distillery_trainer.models.base_model import check_layers
 from distillery_trainer.neural.loading import is_causal, load_config, load_encoder, load_model
 
 ReadWeights = Callable[[str, tuple[int, ...]], NDArray[np.float32]]
@@ -21,21 +22,24 @@ ReadWeights = Callable[[str, tuple[int, ...]], NDArray[np.float32]]
 _EXAMPLE = (2, 7)  # texts and tokens of the input that is followed; any two different sizes from 2 on
 
 
-def trace_encoder(folder: Path, path: Path, opset: int) -> None:
+def trace_encoder(folder: Path, path: Path, opset: int, layers: Sequence[int] = ()) -> None:
     """Writes an encoder as an ONNX file, its larger weights beside it in `<path>.data`.
 
-    The file's inputs are `input_ids` and `attention_mask`, (B, T) int64; its only output is the last token states,
-    (B, T, H) float32. All nodes are ONNX's own operators.
+    The file's inputs are `input_ids` and `attention_mask`, (B, T) int64; its outputs are token states, (B, T, H)
+    float32, the last ones alone or those of each of some layers. All nodes are ONNX's own operators.
 
     Args:
         folder: the model, in Hugging Face form.
         path: the file.
         opset: the version of ONNX's operators.
+        layers: numbers of layers, from 1; the last one alone by default.
 
     Raises:
-        InputError: the folder holds no encoder, or torch cannot trace it.
+        InputError: the folder holds no encoder, it has no such layer, or torch cannot trace it.
     """
-    _trace(load_encoder(folder), folder, path, opset)
+    encoder = load_encoder(folder)
+    check_layers(str(folder), layers, int(encoder.config.num_hidden_layers))
+    _trace(_States(encoder, layers), folder, path, opset)
 
 
 def trace_decoder(folder: Path, read: ReadWeights, path: Path, opset: int) -> None:
@@ -56,32 +60,32 @@ def trace_decoder(folder: Path, read: ReadWeights, path: Path, opset: int) -> No
     with torch.no_grad():
         for name, weight in decoder.named_parameters():
             weight.copy_(torch.from_numpy(read(f"{decoder.base_model_prefix}.{name}", tuple(weight.shape))))
-    _trace(decoder, folder, path, opset, use_cache=False)
+    _trace(_States(decoder, use_cache=False), folder, path, opset)
 
 
-class _LastStates(nn.Module):
-    """A model as the function that is traced: two arrays in, one out."""
+class _States(nn.Module):
+    """A model as the function that is traced: two arrays in, and the token states of each of `layers` out."""
 
-    def __init__(self, model: PreTrainedModel, **options: bool) -> None:
+    def __init__(self, model: PreTrainedModel, layers: Sequence[int] = (), **options: bool) -> None:
         super().__init__()
         self.model = model
-        self.options = options
+        self.layers = tuple(layers)
+        self.options = options | ({"output_hidden_states": True} if layers else {})
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        states: Tensor = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, **self.options
-        ).last_hidden_state
-        return states
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, **self.options)
+        return tuple(outputs.hidden_states[n] for n in self.layers) or (outputs.last_hidden_state,)
 
 
-def _trace(model: PreTrainedModel, folder: Path, path: Path, opset: int, **options: bool) -> None:
+def _trace(states: _States, folder: Path, path: Path, opset: int) -> None:
+    model = states.model
     # As a fused operator attention is traced with a guard against rows that see nothing, which costs two passes.
     model.set_attn_implementation("eager")
     arrays = (torch.zeros(_EXAMPLE, dtype=torch.int64), torch.ones(_EXAMPLE, dtype=torch.int64))
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     try:
         with _silent():
-            traced = torch.export.export(_LastStates(model, **options).eval(), arrays, dynamic_shapes=(free, free))
+            traced = torch.export.export(states.eval(), arrays, dynamic_shapes=(free, free))
             program = torch.onnx.export(traced, dynamo=True, opset_version=opset, verbose=False)
     except Exception as error:  # what torch raises here shares no base but Exception
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -21,7 +21,7 @@ from distillery_trainer.filters.find import example_files, load_filter, shortest
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.filters.prompt import read_template, render_prompt
 from distillery_trainer.models.auto import EMBEDDER, Choice, choose_backend
-from distillery_trainer.models.choose import call_helpers, help_fits
+from distillery_trainer.models.choose import base_model_of, call_helpers, help_fits
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.runs.distil import Distillation
 from distillery_trainer.runs.joint import Joint, Member, Share
@@ -374,7 +374,7 @@ def _metadata(run: Run) -> dict[str, object]:
         "filter_version": spec.version,
         "dimension_names": list(spec.dimension_names),
         "backend": spec.student.backend,
-        "model_name": getattr(settings, "base_model", "static"),
+        "model_name": base_model_of(spec),
         "window": spec.student.window.model_dump(mode="json"),
         "training": settings.training.model_dump(mode="json"),
         **asdict(evaluation.split_sizes),

@@ -20,7 +20,7 @@ from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.data.duplicates import near_duplicate_groups
 from distillery_trainer.data.labels import LabelledSet
 from distillery_trainer.data.split import SHARES, SPLIT_VERSION, Assignment, read_splits, split_by_group, write_splits
-from distillery_trainer.models.choose import STATIC, call_helpers, content_of, fit_student, take_dimensions
+from distillery_trainer.models.choose import FROZEN, STATIC, call_helpers, content_of, fit_student, take_dimensions
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.models.records import JOINT_FILE, JointRecord
 from distillery_trainer.runs.run import MANIFEST, SPLITS, STUDENT
@@ -265,6 +265,8 @@ def _differences(specs: Sequence[FilterSpec]) -> Iterator[Problem]:
     backends = {spec.student.backend for spec in specs}
     if STATIC in backends:
         yield Problem("student.backend", STATIC, "encoder or decoder (a static table's pass costs next to nothing)")
+    if FROZEN in backends:
+        yield Problem("student.backend", FROZEN, "encoder or decoder (bundles on a frozen encoder share it anyway)")
     if len(backends) > 1:
         found = ", ".join(f"{spec.student.backend} in {spec.label}" for spec in specs)
         yield Problem("student.backend", found, "the same in all (--backend makes it so)")

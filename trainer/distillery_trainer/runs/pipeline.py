@@ -39,7 +39,16 @@ from distillery_trainer.data.split import (
     write_splits,
 )
 from distillery_trainer.evaluate.evaluation import write_evaluation
-from distillery_trainer.models.choose import STATIC, Embedder, call_helpers, content_of, fit_student, load_student
+from distillery_trainer.models.choose import (
+    HEADS_ONLY,
+    STATIC,
+    Embedder,
+    base_model_of,
+    call_helpers,
+    content_of,
+    fit_student,
+    load_student,
+)
 from distillery_trainer.models.heads import Head, common_plan, load_head
 from distillery_trainer.models.probe import fit_probe
 from distillery_trainer.models.protocol import FitData, HeadPlan
@@ -185,8 +194,8 @@ class Pipeline:
         else:
             call_helpers(self.spec, "FIT")
             data = self.student_data
-            with Bar("fit", lines=self.spec.student.backend != STATIC) as bar:
-                fit_student(self.spec, data, output, self.run.seed, bar)
+            with Bar("fit", lines=self.spec.student.backend not in HEADS_ONLY) as bar:
+                fit_student(self.spec, data, output, self.run.seed, bar, self.run.student_embeddings)
         self._write_inputs(self.run.student_window(output), output / "inputs.jsonl")
 
     def _hold_out(self, output: Path) -> None:
@@ -197,11 +206,11 @@ class Pipeline:
                 continue  # an interrupted call's
             work = output.parent / fold
             data, texts = self.run.fit_data(round_), self.labelled.select(round_.test).texts
-            with Bar(f"{fold} student", lines=self.spec.student.backend != STATIC) as bar:
-                fit_student(self.spec, data, work / STUDENT, self.run.seed, bar)
+            with Bar(f"{fold} student") as bar:
+                fit_student(self.spec, data, work / STUDENT, self.run.seed, bar, self.run.student_embeddings)
             embedder = self._fit_probe(data, work / PROBE, work / STUDENT, f"{fold} probe")
             raw = {
-                STUDENT: load_student(self.spec, work / STUDENT).predict(texts),
+                STUDENT: self.run.student_raw(load_student(self.spec, work / STUDENT), texts),
                 PROBE: load_head(work / PROBE / HEAD).predict(self.run.embeddings(texts, embedder)),
             }
             plans = {stage: read_json(work / stage / "head.json") for stage in STAGES}
@@ -335,7 +344,7 @@ class Pipeline:
 
     @property
     def _base_model(self) -> str:
-        return str(getattr(getattr(self.spec.student, self.spec.student.backend), "base_model", STATIC))
+        return base_model_of(self.spec)
 
     def _write_inputs(self, window: TokenWindow, path: Path) -> None:
         """Records what each article became for the model, so that serving can be compared with training."""

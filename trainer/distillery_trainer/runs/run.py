@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.spec.model import FilterSpec
+from distillery_runtime.spec.model import FilterSpec, ProbeSettings
 from distillery_runtime.spec.routing import Routing
 from distillery_runtime.spec.selection import Selection
 from distillery_runtime.spec.verdict import overalls
@@ -31,7 +31,16 @@ from distillery_trainer.data.predictions import (
 from distillery_trainer.data.split import Assignment, is_fold, read_splits, shuffle_key
 from distillery_trainer.evaluate.evaluation import Evaluation, read_evaluation
 from distillery_trainer.filters.find import example_files
-from distillery_trainer.models.choose import STATIC, Embedder, content_of, load_student, reopen_embedder, table_digest
+from distillery_trainer.models.choose import (
+    FROZEN,
+    STATIC,
+    Embedder,
+    content_of,
+    load_student,
+    reopen_embedder,
+    table_digest,
+)
+from distillery_trainer.models.frozen import FrozenStudent
 from distillery_trainer.models.heads import load_head
 from distillery_trainer.models.protocol import FitData, HeadPlan, Student
 from distillery_trainer.models.records import BaseRecord, base_folder
@@ -285,8 +294,16 @@ class Run:
         """A stage's raw outputs: (N, D) float32, or (N, D + 1) with a find head's logit."""
         if stage == PROBE:
             return load_head(self.folder / PROBE / "head.safetensors").predict(self.embeddings(texts))
+        if self.spec.student.backend == FROZEN:
+            return self.student_raw(self.student, texts)
         key = tree_digest(self.folder / STUDENT)
         return self.kept("student", key, texts, lambda some: self.student.predict(some))
+
+    def student_raw(self, student: Student, texts: Sequence[str]) -> Scores:
+        """What any student of this run's settings gives; a frozen one embeds each text once for all fits."""
+        if isinstance(student, FrozenStudent):
+            return student.head.predict(self.student_embeddings(texts, student.embedder))
+        return student.predict(texts)
 
     def answers(self, stage: str, texts: Sequence[str]) -> Answers:
         """What a stage answers."""
@@ -294,7 +311,13 @@ class Run:
 
     def embeddings(self, texts: Sequence[str], embedder: Embedder | None = None) -> Scores:
         """What the probe's head reads: (N, H) float32, from the fitted probe's encoder unless another is given."""
-        used, settings = embedder or self.embedder, self.spec.cascade.probe
+        return self._embedded(texts, embedder or self.embedder, self.spec.cascade.probe)
+
+    def student_embeddings(self, texts: Sequence[str], embedder: Embedder) -> Scores:
+        """What a frozen student's head reads: (N, H) float32, each text embedded once for all of the run's fits."""
+        return self._embedded(texts, embedder, self.spec.student.frozen.in_window(self.spec.student.window))
+
+    def _embedded(self, texts: Sequence[str], used: Embedder, settings: ProbeSettings) -> Scores:
         content = table_digest(used.folder) if settings.embedder == STATIC else content_of(str(used.folder))
         key = digest([settings.model_dump(mode="json", exclude={"embedder", "training", "hidden"}), content])
         return self.kept("embeddings", key, texts, used.embed)
@@ -350,7 +373,7 @@ class Run:
     def student_window(self, folder: Path | None = None) -> TokenWindow:
         """What of a text the student reads; its tokenizer lies in `folder`, by default the run's own."""
         student = self.spec.student
-        prefix = student.encoder.prefix if student.backend == "encoder" else ""
+        prefix = getattr(getattr(student, student.backend), "prefix", "")
         return TokenWindow((folder or self.folder / STUDENT) / "tokenizer.json", student.window, prefix)
 
     def probe_window(self) -> TokenWindow:

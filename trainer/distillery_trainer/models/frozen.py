@@ -1,0 +1,92 @@
+"""The frozen student, and a probe of the same kind: a sentence encoder as it comes, and a head on its embedding."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery_runtime.spec.model import FrozenSettings, ProbeSettings, Window
+from distillery_runtime.tokens.window import TokenWindow
+from distillery_trainer.models.choose import Embedder, open_embedder, reopen_embedder
+from distillery_trainer.models.heads import Head, HeadData, fit_head, load_head, save_head
+from distillery_trainer.models.protocol import FitData, Progress
+from distillery_trainer.models.records import FrozenRecord, find_base
+from distillery_trainer.store.files import write_json
+
+Embed = Callable[[Sequence[str], Embedder], NDArray[np.float32]]
+
+_HEAD, _BASE, _RECORD = "head.safetensors", "base.json", "frozen.json"
+
+
+class FrozenStudent:
+    """A frozen encoder and its head. Its embeddings do not depend on the labels: they may be kept and given again."""
+
+    def __init__(self, embedder: Embedder, head: Head) -> None:
+        self.embedder = embedder
+        self.head = head
+
+    @property
+    def window(self) -> TokenWindow:
+        """What makes its token ids."""
+        return self.embedder.window
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """What the head reads: (N, H) float32, rows in the order of `texts`."""
+        return self.embedder.embed(texts)
+
+    def predict(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Raw outputs: (N, D) float32, rows in the order of `texts`."""
+        return self.head.predict(self.embed(texts))
+
+
+def fit(
+    settings: FrozenSettings,
+    window: Window,
+    data: FitData,
+    folder: Path,
+    seed: int,
+    progress: Progress | None,
+    embed: Embed | None = None,
+) -> None:
+    """Writes head, tokenizer and records into `folder`.
+
+    Args:
+        embed: gives the encoder's embeddings, (N, H) float32, which may have been kept.
+
+    Raises:
+        InputError: the encoder is not usable (see `TorchEmbedder`).
+        ProviderError: torch is not installed, or the Hub cannot be reached.
+    """
+    embedder = fit_on(settings.in_window(window), data, folder, seed, progress, embed)
+    shutil.copyfile(embedder.folder / "tokenizer.json", folder / "tokenizer.json")
+    record = FrozenRecord(prefix=settings.prefix, pooling=settings.pooling, layers=settings.layers)
+    record.write(folder / _RECORD)
+
+
+def load(folder: Path, window: Window) -> FrozenStudent:
+    """Reads what `fit` wrote.
+
+    Raises:
+        InputError: the encoder found is not the one recorded.
+    """
+    record = FrozenRecord.read(folder / _RECORD)
+    settings = ProbeSettings(prefix=record.prefix, pooling=record.pooling, layers=record.layers, window=window)
+    return FrozenStudent(reopen_embedder(settings, folder), load_head(folder / _HEAD))
+
+
+def fit_on(
+    settings: ProbeSettings, data: FitData, folder: Path, seed: int, progress: Progress | None, embed: Embed | None
+) -> Embedder:
+    """Writes a head and which encoder it stands on into `folder`; gives the encoder. Arguments, errors as in `fit`."""
+    embedder = open_embedder(settings)
+    texts = (data.train_texts, data.val_texts)
+    train, val = (embed(some, embedder) if embed else embedder.embed(some) for some in texts)
+    fitted = fit_head(HeadData.of(data, train, val), settings.hidden, settings.training, seed, progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_head(fitted.head, folder / _HEAD)
+    find_base(settings.embedder, settings.revision).write(folder / _BASE)
+    write_json(folder / "head.json", {"val_mae": fitted.val_mae, **asdict(fitted.plan)})
+    return embedder
