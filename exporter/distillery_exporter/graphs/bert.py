@@ -5,24 +5,20 @@ Attention and bias + GELU are onnxruntime's fused operators: the same sums in fe
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
 from distillery_exporter.graphs.builder import GraphBuilder
-from distillery_exporter.graphs.head import Floats, add_linear_head, check_outputs
+from distillery_exporter.graphs.head import DenseLayer, Floats, add_linear_head, check_outputs, finish_embedding
 from distillery_exporter.graphs.ports import (
     IDS,
     MASK,
     TOKEN_INPUTS,
-    joined,
-    l2_normalise,
-    mean_weights,
+    pool_states,
     save_encoder,
     save_scorer,
-    weighted_sum,
 )
 from distillery_exporter.graphs.precision import Plain, Precision, lowest, scaled
 from distillery_exporter.graphs.settings import BertSettings, read_settings
@@ -30,8 +26,7 @@ from distillery_exporter.graphs.weights import WeightSource
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.calibration import ReadOut
 from distillery_trainer.models.base_model import check_layers
-
-Pooling = Literal["mean", "cls"]
+from distillery_trainer.models.sentence_models import Pooling
 
 
 def build_bert_encoder(
@@ -41,6 +36,7 @@ def build_bert_encoder(
     normalise: bool,
     precision: Precision | None = None,
     layers: Sequence[int] = (),
+    dense: Sequence[DenseLayer] = (),
 ) -> tuple[Path, ...]:
     """Writes an encoder from token ids to a pooled state.
 
@@ -50,10 +46,11 @@ def build_bert_encoder(
     Args:
         path: the model's file.
         checkpoint: a `bert`, `roberta` or `xlm-roberta` model.
-        pooling: "mean" over the real tokens' last states, or "cls", the first token's.
-        normalise: whether each pooled state is divided by its length.
+        pooling: "mean" or "max" over the real tokens' last states, or the first's ("cls") or the last's ("lasttoken").
+        normalise: whether each embedding is divided by its length.
         precision: how products are computed; fp32 by default. Norms and attention are in its `dtype`.
         layers: numbers of the layers whose pooled states are joined, ascending from 1; the last one alone by default.
+        dense: layers that the pooled state goes through before it is divided.
 
     Returns:
         The files written.
@@ -62,10 +59,8 @@ def build_bert_encoder(
         InputError: the model is of another type, uses what is not supported, or lacks a layer or a tensor.
     """
     encoder = BertEncoder(GraphBuilder(path), checkpoint, pooling, precision or Plain(), layers)
-    pooled = encoder.pooled_states()
-    if normalise:
-        pooled = [l2_normalise(encoder.g, state) for state in pooled]
-    return save_encoder(encoder.g, joined(encoder.g, pooled), encoder.settings.hidden_size * len(pooled))
+    pooled, width = encoder.pooled_states(), encoder.settings.hidden_size
+    return save_encoder(encoder.g, *finish_embedding(encoder.g, pooled, width, dense, normalise))
 
 
 def build_bert_regressor(
@@ -146,9 +141,9 @@ class BertEncoder:
 
     def _pool(self, layer: str, is_last: bool) -> str:
         states = self.g.op("Cast", [layer], to=TensorProto.FLOAT)
-        if self._pooling == "mean":
-            return weighted_sum(self.g, mean_weights(self.g, MASK), states)
-        return self.g.op("Squeeze", [states if is_last else self._first(states), self.g.ints(1)])
+        if self._pooling == "cls" and is_last:  # of the last layer only the first token's states were computed
+            return self.g.op("Squeeze", [states, self.g.ints(1)])
+        return pool_states(self.g, states, self._pooling)
 
     @property
     def layers(self) -> int:

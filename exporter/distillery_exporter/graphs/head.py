@@ -1,6 +1,7 @@
 """Heads: a pooled state, standardised, through a small MLP to scores; and what a student's linear head may end in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_exporter.graphs.builder import GraphBuilder
-from distillery_exporter.graphs.ports import POOLED, pooled_port, save_scorer
+from distillery_exporter.graphs.ports import POOLED, l2_normalise, pooled_port, save_scorer
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.calibration import ReadOut
+from distillery_trainer.models.sentence_models import Activation
 
 Floats = NDArray[np.floating[Any]]  # Any: of whatever precision it was trained in
 Layer = tuple[Floats, Floats]
+
+_OPERATORS: Mapping[Activation, str] = {"ReLU": "Relu", "Sigmoid": "Sigmoid", "Tanh": "Tanh"}
+
+
+@dataclass(frozen=True, slots=True)
+class DenseLayer:
+    """A Dense of sentence-transformers: weight (out, in), bias (out,) or None, and what is applied to the sums."""
+
+    weight: Floats
+    bias: Floats | None
+    activation: Activation
+
+
+def finish_embedding(
+    g: GraphBuilder, pooled: Sequence[str], width: int, dense: Sequence[DenseLayer], normalise: bool
+) -> tuple[str, int]:
+    """Adds what makes one embedding of pooled states: Dense layers, division by the length, and joining.
+
+    Args:
+        g: the graph.
+        pooled: the names of the states, (B, H) float32.
+        width: H.
+        dense: layers that each state goes through.
+        normalise: whether what comes of it is divided by its length.
+
+    Returns:
+        The embedding's name, (B, W) float32, and W.
+
+    Raises:
+        InputError: a layer does not fit.
+    """
+    vectors = list(pooled)
+    for place, layer in enumerate(dense):
+        outputs = len(layer.weight)
+        if layer.weight.shape != (outputs, width) or (layer.bias is not None and layer.bias.shape != (outputs,)):
+            raise InputError(
+                "dense", [Problem(str(place), f"weights of shape {layer.weight.shape}", f"(out, {width})")]
+            )
+        bias = np.zeros(outputs, np.float32) if layer.bias is None else layer.bias
+        vectors = [add_linear(g, vector, layer.weight, bias) for vector in vectors]
+        if layer.activation in _OPERATORS:
+            vectors = [g.op(_OPERATORS[layer.activation], [vector]) for vector in vectors]
+        width = outputs
+    if normalise:
+        vectors = [l2_normalise(g, vector) for vector in vectors]
+    whole = vectors[0] if len(vectors) == 1 else g.op("Concat", vectors, axis=1)
+    return whole, width * len(vectors)
 
 
 def build_head(

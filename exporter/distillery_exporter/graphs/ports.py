@@ -9,6 +9,7 @@ from onnx import TensorProto
 from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.tables import add_read_out
 from distillery_runtime.spec.calibration import ReadOut
+from distillery_trainer.models.sentence_models import Pooling
 
 IDS = "input_ids"
 MASK = "attention_mask"
@@ -64,9 +65,23 @@ def weighted_sum(g: GraphBuilder, weights: str, states: str) -> str:
     return g.op("Squeeze", [g.op("MatMul", [row, states]), g.ints(1)])
 
 
-def joined(g: GraphBuilder, vectors: Sequence[str]) -> str:
-    """Vectors (B, H) float32 beside each other; one alone as it is."""
-    return vectors[0] if len(vectors) == 1 else g.op("Concat", list(vectors), axis=1)
+def pool_states(g: GraphBuilder, states: str, pooling: Pooling) -> str:
+    """Token states (B, T, H) float32 of padding on the right as one vector each: (B, H) float32."""
+    if pooling == "mean":
+        return weighted_sum(g, mean_weights(g, MASK), states)
+    if pooling == "cls":
+        return g.op("Gather", [states, g.const(np.array(0))], axis=1)
+    if pooling == "lasttoken":
+        return last_state(g, states)
+    padding = g.op("Equal", [g.op("Unsqueeze", [MASK, g.ints(2)]), g.ints(0)])
+    real = g.op("Where", [padding, g.floats(float(np.finfo(np.float32).min)), states])
+    return g.op("ReduceMax", [real, g.ints(1)], keepdims=0)
+
+
+def last_state(g: GraphBuilder, states: str) -> str:
+    """Each text's last real token's state: (B, H) from (B, T, H)."""
+    last = g.op("Sub", [g.op("ReduceSum", [MASK, g.ints(1)], keepdims=1), g.ints(1)])
+    return g.op("GatherND", [states, last], batch_dims=1)
 
 
 def l2_normalise(g: GraphBuilder, vectors: str) -> str:

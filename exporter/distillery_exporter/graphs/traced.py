@@ -16,24 +16,21 @@ import onnx
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 
-from distillery_exporter.graphs.bert import Pooling
 from distillery_exporter.graphs.builder import OPSET, SMALL_BYTES, GraphBuilder
-from distillery_exporter.graphs.head import Floats, add_linear_head, check_outputs
+from distillery_exporter.graphs.head import DenseLayer, Floats, add_linear_head, check_outputs, finish_embedding
 from distillery_exporter.graphs.ports import (
-    MASK,
     TOKEN_INPUTS,
-    joined,
-    l2_normalise,
-    mean_weights,
+    last_state,
+    pool_states,
     save_encoder,
     save_scorer,
-    weighted_sum,
 )
 from distillery_exporter.graphs.settings import BertSettings, GemmaSettings
 from distillery_exporter.graphs.weights import HEAD, Checkpoint, WeightSource
 from distillery_runtime.errors import InputError, Problem, ProviderError
 from distillery_runtime.spec.calibration import ReadOut
 from distillery_trainer.models.choose import import_torch_side
+from distillery_trainer.models.sentence_models import Pooling
 
 _SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
@@ -50,7 +47,12 @@ def is_hand_written(config: Mapping[str, object]) -> bool:
 
 
 def build_traced_encoder(
-    path: Path, checkpoint: Checkpoint, pooling: Pooling, normalise: bool, layers: Sequence[int] = ()
+    path: Path,
+    checkpoint: Checkpoint,
+    pooling: Pooling,
+    normalise: bool,
+    layers: Sequence[int] = (),
+    dense: Sequence[DenseLayer] = (),
 ) -> tuple[Path, ...]:
     """Writes any encoder from token ids to a pooled state; ports and arguments as `build_bert_encoder`.
 
@@ -63,8 +65,7 @@ def build_traced_encoder(
     """
     g = GraphBuilder(path)
     pooled, width = _add_pooled(g, path, checkpoint, pooling, layers)
-    vectors = [l2_normalise(g, state) for state in pooled] if normalise else pooled
-    return save_encoder(g, joined(g, vectors), width * len(vectors))
+    return save_encoder(g, *finish_embedding(g, pooled, width, dense, normalise))
 
 
 def build_traced_encoder_regressor(
@@ -139,10 +140,7 @@ def _add_pooled(
 ) -> tuple[list[str], int]:
     """An encoder's nodes: the names of the pooled states of each of its joined layers, (B, H) float32, and H."""
     states, width = _add_states(g, path, partial(_torch_side().trace_encoder, checkpoint.where, layers=layers))
-    if pooling == "mean":
-        weights = mean_weights(g, MASK)
-        return [weighted_sum(g, weights, one) for one in states], width
-    return [g.op("Gather", [one, g.const(np.array(0))], axis=1) for one in states], width
+    return [pool_states(g, one, pooling) for one in states], width
 
 
 def _add_last(g: GraphBuilder, path: Path, checkpoint: WeightSource, max_tokens: int) -> tuple[str, int]:
@@ -152,8 +150,7 @@ def _add_last(g: GraphBuilder, path: Path, checkpoint: WeightSource, max_tokens:
         raise InputError(str(checkpoint.where), [Problem("max_tokens", str(max_tokens), f"1 to {limit}")])
     trace = _torch_side().trace_decoder
     (states,), width = _add_states(g, path, partial(trace, checkpoint.where, checkpoint.get))
-    last = g.op("Sub", [g.op("ReduceSum", [MASK, g.ints(1)], keepdims=1), g.ints(1)])
-    return g.op("GatherND", [states, last], batch_dims=1), width
+    return last_state(g, states), width
 
 
 def _add_states(g: GraphBuilder, path: Path, trace: Callable[[Path, int], None]) -> tuple[list[str], int]:

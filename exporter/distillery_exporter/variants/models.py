@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from distillery_exporter.graphs.attention import CHUNKS
-from distillery_exporter.graphs.bert import BertEncoder, Pooling, build_bert_encoder, build_bert_regressor
+from distillery_exporter.graphs.bert import BertEncoder, build_bert_encoder, build_bert_regressor
 from distillery_exporter.graphs.builder import GraphBuilder
 from distillery_exporter.graphs.gemma import GemmaDecoder, build_gemma_encoder, build_gemma_regressor
-from distillery_exporter.graphs.head import Floats
+from distillery_exporter.graphs.head import DenseLayer, Floats
 from distillery_exporter.graphs.precision import GramsOf, Int4, Plain, Precision, RowInt8
 from distillery_exporter.graphs.settings import WEIGHTS_NAME, BertSettings, GemmaSettings, read_settings
 from distillery_exporter.graphs.smoothing import SmoothedGemma
@@ -30,6 +30,7 @@ from distillery_exporter.graphs.traced import (
 from distillery_exporter.graphs.watching import AddModel, Grams, InTurn, Maxima, Watcher, measure, residual_scale
 from distillery_exporter.graphs.weights import HEAD, Checkpoint, MergedCheckpoint, Weights, WeightSource
 from distillery_runtime.bench.figures import Work
+from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.format.variants import FORMS, REFERENCE
 from distillery_runtime.spec.calibration import ReadOut
 from distillery_runtime.spec.model import FilterSpec, ProbeSettings
@@ -38,6 +39,7 @@ from distillery_trainer.models.adapters import normalise_keys
 from distillery_trainer.models.choose import STATIC, Embedder
 from distillery_trainer.models.heads import Head, load_head
 from distillery_trainer.models.records import BaseRecord, EncoderRecord, base_folder, read_bins
+from distillery_trainer.models.sentence_models import Dense, Pooling, read_embedder
 
 FLOATS: Mapping[str, type[np.generic]] = {
     "cpu-fp32": np.float32,
@@ -173,10 +175,13 @@ def _precision(variant: str, add: AddModel, texts: Texts) -> Precision:
 
 
 def frozen_encoder(embedder: Embedder, settings: ProbeSettings, texts: Texts) -> Model:
-    """An encoder as it comes, or a static table: from token ids to a pooled state of length 1, or several joined."""
+    """An encoder as it comes, or a static table: from token ids to an embedding."""
     if settings.embedder == STATIC:
         return _static_encoder(embedder.folder)
-    return _pooled_encoder(Checkpoint(embedder.folder), settings.pooling, True, texts, settings.layers)
+    folder = embedder.folder
+    reading = read_embedder(settings.embedder, folder, settings.prefix, settings.pooling, settings.layers)
+    dense = read_dense(folder, reading.dense)
+    return _pooled_encoder(Checkpoint(folder), reading.pooling, reading.normalise, texts, reading.layers, dense)
 
 
 def backbone(spec: FilterSpec, source: Path, texts: Texts) -> tuple[Model, OutputHead]:
@@ -210,15 +215,36 @@ def student(spec: FilterSpec, source: Path, texts: Texts) -> Model:
     return _encoder(source, texts) if spec.student.backend == "encoder" else _decoder(spec, source, texts)
 
 
+def read_dense(folder: Path, layers: Sequence[Dense]) -> list[DenseLayer]:
+    """The weights of a folder's Dense layers.
+
+    Raises:
+        InputError: a weight is missing.
+    """
+    found = []
+    for layer in layers:
+        path = folder / layer.path / "model.safetensors"
+        tensors = load_file(path)
+        if "linear.weight" not in tensors:
+            raise InputError(str(path), [Problem("linear.weight", "no such tensor", "the weights of this layer")])
+        found.append(DenseLayer(tensors["linear.weight"], tensors.get("linear.bias"), layer.activation))
+    return found
+
+
 def _pooled_encoder(
-    checkpoint: Checkpoint, pooling: Pooling, normalise: bool, texts: Texts, layers: Sequence[int] = ()
+    checkpoint: Checkpoint,
+    pooling: Pooling,
+    normalise: bool,
+    texts: Texts,
+    layers: Sequence[int] = (),
+    dense: Sequence[DenseLayer] = (),
 ) -> Model:
     values = (checkpoint, pooling, normalise)
     if not is_hand_written(checkpoint.config):
-        return Exact(lambda path, _: build_traced_encoder(path, *values, layers))
+        return Exact(lambda path, _: build_traced_encoder(path, *values, layers, dense))
 
     def build(path: Path, precision: Precision, _: ReadOut) -> object:
-        return build_bert_encoder(path, *values, precision, layers)
+        return build_bert_encoder(path, *values, precision, layers, dense)
 
     return Bert(checkpoint, pooling, build, texts, layers)
 

@@ -82,7 +82,7 @@ def _open_frozen(
     """
     embedder = reopen_embedder(settings, run / name)
     _copy_tokenizer(embedder.folder, bundle / name)
-    prefix = "" if settings.embedder == STATIC else settings.prefix
+    prefix = embedder.window.prefix
     reader = TokenWindow(bundle / name / "tokenizer.json", settings.window, prefix)
     model = frozen_encoder(embedder, settings, Texts(lambda: reader.encode(texts), bundle))
     head = OutputHead(load_head(run / name / "head.safetensors"))
@@ -104,7 +104,7 @@ def open_student(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[
     """
     source, window = run / STUDENT, spec.student.window
     if spec.student.backend == FROZEN:
-        return _open_frozen(STUDENT, spec.student.frozen.in_window(window), run, Routing(None), texts, bundle)
+        return _open_frozen(STUDENT, spec.student.frozen.in_window(window), run, routing, texts, bundle)
     _copy_tokenizer(source, bundle / STUDENT)
     prefix = EncoderRecord.read(source / "encoder.json").prefix if spec.student.backend == "encoder" else ""
     reader = TokenWindow(source / "tokenizer.json", window, prefix)

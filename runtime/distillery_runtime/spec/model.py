@@ -225,14 +225,15 @@ class ModelTraining(StrictModel):
 class FrozenSettings(StrictModel):
     """A frozen sentence encoder and a small head on its embedding.
 
-    `layers`: numbers of hidden states, 1 being the first layer's; each is pooled, brought to length 1, and they are
-    joined. Without any, the embedding is the last layer's alone.
+    `prefix` and `pooling` that are not given are those of the model's own folder. `layers`: numbers of hidden states, 1
+    being the first layer's; each is pooled, brought to length 1, and they are joined. Without any, the embedding is as
+    the folder says.
     """
 
     embedder: Text = "intfloat/multilingual-e5-small"
     revision: Text = "main"
-    prefix: str = ""
-    pooling: Literal["mean", "cls"] = "mean"
+    prefix: str | None = None
+    pooling: Literal["mean", "cls", "max", "lasttoken"] | None = None
     layers: Layers = ()
     hidden: tuple[Count, ...] = (256, 128)
     training: HeadTraining = HeadTraining()

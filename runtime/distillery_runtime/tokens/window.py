@@ -72,7 +72,7 @@ class TokenWindow:
         except BaseException as error:  # tokenizers raises bare Exception, and for some files a Rust panic
             raise BundleError(f"{tokenizer_json}: not a tokenizer.json ({error})") from error
         self._separator = np.array([token.id for token in separator], dtype=np.int64)
-        self._prefix = prefix
+        self.prefix = prefix
         self._prefix_characters = sum(map(len, prefix.split()))
         self.window = window
         room = window.max_tokens - len(self._lead) - len(self._trail)
@@ -89,7 +89,7 @@ class TokenWindow:
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Gives each text's token ids, in order. A text on which the tokenizer fails spoils no other."""
-        whole = [self._prefix + text for text in texts]
+        whole = [self.prefix + text for text in texts]
         try:
             return [self._fit(*pair) for pair in zip(whole, self._read(whole, self._tokens.ids), strict=True)]
         except ModelError:

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distillery_exporter.graphs.bert import Pooling, build_bert_encoder, build_bert_regressor
+from distillery_exporter.graphs.bert import build_bert_encoder, build_bert_regressor
 from distillery_exporter.graphs.weights import Checkpoint
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
 from distillery_runtime.spec.calibration import identity
 from distillery_runtime.tokens.window import TokenIds, pad
+from distillery_trainer.models.sentence_models import Pooling
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -3,12 +3,20 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, normalizers
 
 from distillery_runtime.errors import InputError
-from distillery_trainer.models.sentence_models import Pooling, check_sentence_model, copy_statements, module_configs
+from distillery_trainer.models.sentence_models import (
+    Dense,
+    Pooling,
+    check_sentence_model,
+    copy_statements,
+    read_embedder,
+    statement_files,
+)
 
 ST = "sentence_transformers.models."
 MEAN = {"word_embedding_dimension": 32, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
@@ -40,8 +48,8 @@ def folder(path: Path, files: Files) -> Path:
     return path
 
 
-def check(path: Path, files: Files, pooling: Pooling = "mean", prefix: str = "", tokens: int | None = 128) -> None:
-    check_sentence_model("owner/model", folder(path, files), pooling, prefix, tokens)
+def check(path: Path, files: Files, pooling: Pooling = "mean", prefix: str = "") -> None:
+    check_sentence_model("owner/model", folder(path, files), pooling, prefix)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +107,6 @@ def test_what_the_config_says_too_is_accepted(tmp_path: Path, files: Files, pool
         ({"config_sentence_transformers.json": {"model_type": "SparseEncoder"}}, "'SparseEncoder'"),
         ({"config_sentence_transformers.json": []}, "list, expected a JSON object"),
         ({"sentence_bert_config.json": {"do_lower_case": True}}, "do_lower_case: true"),
-        ({"sentence_bert_config.json": {"max_seq_length": 64}}, "set window.max_tokens: 64"),
     ],
 )
 def test_what_would_be_left_out_is_refused_with_a_cure(tmp_path: Path, files: Files, told: str) -> None:
@@ -118,7 +125,7 @@ def test_a_prefix_beside_pooling_that_leaves_prompts_out_is_refused(tmp_path: Pa
 
 
 def test_a_model_that_is_trained_on_may_read_further_than_before(tmp_path: Path) -> None:
-    check(tmp_path, {"sentence_bert_config.json": {"max_seq_length": 64}}, tokens=None)
+    check(tmp_path, {"sentence_bert_config.json": {"max_seq_length": 64}})
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
@@ -136,9 +143,12 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_the_files_of_modules_are_those_to_fetch(tmp_path: Path) -> None:
-    assert module_configs(folder(tmp_path, {"modules.json": NORMALISED})) == [
+    kinds = modules(f"{ST}Transformer", f"{ST}Pooling", f"{ST}Dense")
+
+    assert statement_files(folder(tmp_path, {"modules.json": kinds})) == [
         "1_Pooling/config.json",
-        "2_Normalize/config.json",
+        "2_Dense/config.json",
+        "2_Dense/model.safetensors",
     ]
 
 
@@ -152,3 +162,72 @@ def test_a_model_made_of_another_says_the_same(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="pooling by cls") as caught:
         check_sentence_model("made", target, "mean", "")
     assert len(caught.value.problems) == 2
+
+
+DENSE = modules(f"{ST}Transformer", f"{ST}Pooling", f"{ST}Dense", f"{ST}Normalize")
+TANH = {"out_features": 8, "activation_function": "torch.nn.modules.activation.Tanh"}
+DENSE_FILES = {"modules.json": DENSE, "1_Pooling/config.json": CLS, "2_Dense/config.json": TANH}
+
+
+def dense_folder(path: Path, files: Files) -> Path:
+    (path / "2_Dense").mkdir()
+    (path / "2_Dense" / "model.safetensors").write_bytes(b"")
+    return folder(path, files)
+
+
+def test_a_frozen_encoder_is_read_as_its_folder_says(tmp_path: Path) -> None:
+    found = read_embedder(
+        "model", dense_folder(tmp_path, DENSE_FILES | {"config_sentence_transformers.json": PROMPTED})
+    )
+
+    assert (found.prefix, found.pooling, found.normalise, found.is_sentence_model) == ("query: ", "cls", True, True)
+    assert found.dense == (Dense("2_Dense", 8, "Tanh"),)
+    assert found.width(32) == 8
+
+
+def test_a_plain_folder_is_pooled_by_the_mean_and_brought_to_length_one(tmp_path: Path) -> None:
+    found = read_embedder("model", folder(tmp_path, {}))
+
+    assert (found.prefix, found.pooling, found.normalise, found.is_sentence_model) == ("", "mean", True, False)
+
+
+def test_a_model_without_normalize_is_not_normalised_but_its_joined_layers_are(tmp_path: Path) -> None:
+    path = folder(tmp_path, {"modules.json": PLAIN, "1_Pooling/config.json": {"pooling_mode": "max"}})
+
+    assert (read_embedder("m", path).pooling, read_embedder("m", path).normalise) == ("max", False)
+    assert read_embedder("m", path, layers=[1, 2]).normalise
+    assert read_embedder("m", path, layers=[1, 2]).width(32) == 64
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "problem"),
+    [
+        ({}, {"pooling": "mean"}, "pooling by cls, expected mean, as the config says: set pooling: cls"),
+        ({}, {"layers": [4, 8]}, "layers: 4, 8, expected none: this model's Dense reads the last layer"),
+        ({"config_sentence_transformers.json": PROMPTED}, {"prefix": ""}, 'set prefix: "query: " in the config'),
+        ({"sentence_bert_config.json": {"max_seq_length": 64}}, {"tokens": 65}, "set window.max_tokens: 64"),
+        ({"tokenizer_config.json": {"model_max_length": 64}}, {"tokens": 65}, "set window.max_tokens: 64"),
+        ({"sentence_bert_config.json": {"transformer_task": "fill-mask"}}, {}, "transformer_task: 'fill-mask'"),
+        (
+            {"1_Pooling/config.json": {"pooling_mode": "weightedmean"}},
+            {},
+            "weightedmean, expected mean, cls, max or",
+        ),
+        ({"1_Pooling/config.json": {"pooling_mode": ["mean", "max"]}}, {}, "pooling by mean and max"),
+        ({"2_Dense/config.json": TANH | {"use_residual": True}}, {}, "use_residual: true"),
+        ({"2_Dense/config.json": TANH | {"activation_function": "my.Tanh"}}, {}, "activation_function: 'my.Tanh'"),
+        ({"2_Dense/config.json": TANH | {"module_input_name": "token_embeddings"}}, {}, "token_embeddings"),
+        ({"modules.json": modules(f"{ST}Transformer", f"{ST}Dense", f"{ST}Pooling")}, {}, "a Dense before the Pooling"),
+        ({"modules.json": modules(f"{ST}Transformer", f"{ST}Pooling", f"{ST}CNN")}, {}, "2_CNN: a module CNN"),
+        ({"modules.json": modules(f"{ST}Transformer", f"{ST}Pooling", "my.Dense")}, {}, "a module my.Dense"),
+        ({"modules.json": modules(f"{ST}Transformer")}, {}, "no Pooling"),
+        ({"modules.json": [*PLAIN, {"type": f"{ST}Normalize", "path": "3"}, DENSE[2]]}, {}, "a Dense after Normalize"),
+    ],
+)
+def test_a_frozen_encoder_that_would_be_misread_is_refused_with_a_cure(
+    tmp_path: Path, files: Files, options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        read_embedder("owner/model", dense_folder(tmp_path, DENSE_FILES | files), **options)
+
+    assert problem in str(caught.value)

@@ -100,14 +100,30 @@ def pooled_by_cls(encoder_base: Path, tmp_path: Path) -> Path:
     return base
 
 
-def test_a_model_that_pools_otherwise_is_no_embedder_and_no_base(
+def test_a_model_that_pools_otherwise_than_the_config_is_no_embedder_and_no_base(
     pooled_by_cls: Path, tmp_path: Path, articles: SimpleNamespace
 ) -> None:
     data = FitData(articles.train_texts, articles.train_labels, articles.val_texts, articles.val_labels)
     settings = EncoderSettings(base_model=str(pooled_by_cls))
 
     with pytest.raises(InputError, match="pooling by cls, expected mean"):
-        TorchEmbedder(str(pooled_by_cls), "main", WINDOW)
+        TorchEmbedder(str(pooled_by_cls), "main", WINDOW, pooling="mean")
     with pytest.raises(InputError, match="pooling by cls, expected mean"):
         encoder.fit(settings, WINDOW, data, tmp_path / "student", 0)
-    assert TorchEmbedder(str(pooled_by_cls), "main", WINDOW, "", "cls").embed(["sun"]).shape == (1, 32)
+
+
+def test_a_model_of_which_the_config_says_nothing_is_pooled_as_it_says(pooled_by_cls: Path, encoder_base: Path) -> None:
+    plain = TorchEmbedder(str(encoder_base), "main", WINDOW, pooling="cls").embed(["sun", "clean river"])
+
+    found = TorchEmbedder(str(pooled_by_cls), "main", WINDOW).embed(["sun", "clean river"])
+
+    assert not np.allclose(np.linalg.norm(found, axis=1), 1, atol=0.01)  # this folder has no Normalize
+    np.testing.assert_allclose(found / np.linalg.norm(found, axis=1, keepdims=True), plain, atol=TOLERANCE)
+
+
+def test_joined_layers_of_a_sentence_model_are_pooled_as_it_says(pooled_by_cls: Path, encoder_base: Path) -> None:
+    plain = TorchEmbedder(str(encoder_base), "main", WINDOW, pooling="cls", layers=[1, 2]).embed(["clean river"])
+
+    found = TorchEmbedder(str(pooled_by_cls), "main", WINDOW, layers=[1, 2]).embed(["clean river"])
+
+    np.testing.assert_allclose(found, plain, atol=TOLERANCE)

@@ -18,6 +18,7 @@ Split = Literal["train", "val", "calibration", "test"]
 
 SHARES: dict[Split, float] = {"train": 0.60, "val": 0.15, "calibration": 0.10, "test": 0.15}
 FOLD = "fold-"
+TUNING = 10  # one in so many groups of a round's training folds tunes
 BANDS = 4
 SPLIT_VERSION = 2  # of groups and split together; 1: near-duplicates by MinHash
 
@@ -29,6 +30,15 @@ class Assignment:
     id: str
     split: Split
     group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Places of the articles that models learn from, are tuned on and are tested on."""
+
+    train: list[int]
+    val: list[int]
+    test: list[int]
 
 
 def split_by_group(
@@ -84,6 +94,34 @@ def fold_name(number: int) -> Split:
 def is_fold(split: str) -> bool:
     """Whether a split is a fold."""
     return split.startswith(FOLD)
+
+
+def fold_names(assigned: Iterable[Assignment]) -> tuple[str, ...]:
+    """The names of the folds that articles are in; none where they are split into parts instead."""
+    return tuple(sorted({row.split for row in assigned if is_fold(row.split)}))
+
+
+def rounds_of(assigned: Sequence[Assignment], seed: int) -> list[Round]:
+    """What is learnt from and judged in turn: each fold once, or the splits.
+
+    Of a round of folds one tests; of the others' groups a tenth, by seed and name alone, tunes.
+    """
+    folds = fold_names(assigned)
+    if not folds:
+        names: tuple[Split, ...] = ("train", "val", "test")
+        return [Round(*([place for place, row in enumerate(assigned) if row.split == name] for name in names))]
+    return [_round(assigned, fold, seed) for fold in folds]
+
+
+def _round(assigned: Sequence[Assignment], fold: str, seed: int) -> Round:
+    others = [place for place, row in enumerate(assigned) if row.split != fold]
+    groups = sorted({assigned[place].group for place in others}, key=lambda group: shuffle_key(group, seed))
+    tuning = set(groups[: max(1, len(groups) // TUNING)])
+    return Round(
+        [place for place in others if assigned[place].group not in tuning],
+        [place for place in others if assigned[place].group in tuning],
+        [place for place, row in enumerate(assigned) if row.split == fold],
+    )
 
 
 def limit_articles(ids: Sequence[str], limit: int, seed: int) -> list[int]:

@@ -14,7 +14,7 @@ from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.format.integrity import file_digest
 from distillery_runtime.spec.model import Window
 from distillery_trainer.models.model_card import CARD_NAME
-from distillery_trainer.models.sentence_models import module_configs
+from distillery_trainer.models.sentence_models import MODULES, PROMPTS, READING, statement_files
 
 _NEEDED = ["config.json", "tokenizer.json", "*.safetensors"]
 _FETCHED = ["*.json", "*.safetensors", CARD_NAME]
@@ -52,7 +52,7 @@ def resolve(model: str, revision: str) -> Path:
     """
     local = Path(model).expanduser()
     folder = local.resolve() if local.is_dir() else _fetch(model, revision, allow=_FETCHED, ignore=_LEFT_OUT)
-    if not local.is_dir() and (further := module_configs(folder)):
+    if not local.is_dir() and (further := statement_files(folder)):
         _fetch(model, revision, allow=further, ignore=None)
     if missing := _missing(folder):
         raise InputError(f"{model} ({folder})", [Problem(name, "missing", "a file of the model") for name in missing])
@@ -67,7 +67,7 @@ def local_folder(model: str, revision: str) -> Path | None:
             folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
         except (LocalEntryNotFoundError, HFValidationError):
             return None
-        if not all((folder / name).is_file() for name in module_configs(folder)):
+        if not all((folder / name).is_file() for name in statement_files(folder)):
             return None
     return None if _missing(folder) else folder
 
@@ -77,13 +77,19 @@ def identity(folder: Path) -> dict[str, JsonValue]:
 
     Returns:
         A JSON object: `name` (Hub id where the folder is in the Hub's cache, else the folder's name), `commit` (Hub
-        commit or null), `model_type`, `config_sha256`, `size_bytes` by file name, and `weights_sha256`.
+        commit or null), `model_type`, `config_sha256`, `size_bytes` by file name, `weights_sha256`, and of a
+        sentence-transformers folder `statements_sha256`: what it says beside them.
 
     Raises:
         InputError: `config.json` is no JSON object.
     """
     name, commit = _hub_name(folder)
     files = [folder / "config.json", folder / "tokenizer.json", *sorted(folder.glob("*.safetensors"))]
+    stated = [folder / name for name in (MODULES, PROMPTS, READING, *statement_files(folder))]
+    statements: dict[str, JsonValue] = {
+        path.relative_to(folder).as_posix(): file_digest(path.resolve())[1] for path in stated if path.is_file()
+    }
+    further: dict[str, JsonValue] = {"statements_sha256": statements} if statements else {}
     return {
         "name": name,
         "commit": commit,
@@ -91,6 +97,7 @@ def identity(folder: Path) -> dict[str, JsonValue]:
         "config_sha256": hashlib.sha256(files[0].read_bytes()).hexdigest(),
         "size_bytes": {path.name: path.stat().st_size for path in files},
         "weights_sha256": [file_digest(path.resolve())[1] for path in files[2:]],
+        **further,
     }
 
 

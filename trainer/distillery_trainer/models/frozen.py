@@ -13,7 +13,8 @@ from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.models.choose import Embedder, open_embedder, reopen_embedder
 from distillery_trainer.models.heads import Head, HeadData, fit_head, load_head, save_head
 from distillery_trainer.models.protocol import FitData, Progress
-from distillery_trainer.models.records import FrozenRecord, find_base
+from distillery_trainer.models.records import BaseRecord, FrozenRecord, base_folder, find_base
+from distillery_trainer.models.sentence_models import read_embedder
 from distillery_trainer.store.files import write_json
 
 Embed = Callable[[Sequence[str], Embedder], NDArray[np.float32]]
@@ -64,6 +65,12 @@ def fit(
     shutil.copyfile(embedder.folder / "tokenizer.json", folder / "tokenizer.json")
     record = FrozenRecord(prefix=settings.prefix, pooling=settings.pooling, layers=settings.layers)
     record.write(folder / _RECORD)
+
+
+def prefix_of(settings: FrozenSettings, folder: Path) -> str:
+    """What is put before every text of the model in `folder`, by the config or the encoder. Errors as in `load`."""
+    base = base_folder(BaseRecord.read(folder / _BASE))
+    return read_embedder(settings.embedder, base, settings.prefix, settings.pooling, settings.layers).prefix
 
 
 def load(folder: Path, window: Window) -> FrozenStudent:

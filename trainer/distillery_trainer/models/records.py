@@ -13,6 +13,7 @@ from distillery_runtime.files.safe_write import write_text
 from distillery_runtime.spec.reading import describe
 from distillery_trainer.models import base_model
 from distillery_trainer.models.model_card import stated
+from distillery_trainer.models.sentence_models import Pooling
 from distillery_trainer.models.static_embedder import TABLE_FOLDER
 
 
@@ -61,9 +62,11 @@ class EncoderRecord(_Record):
     pooling: Literal["mean", "cls"]
 
 
-class FrozenRecord(EncoderRecord):
-    """`frozen.json`: how a frozen encoder's embedding is made, for the head on it."""
+class FrozenRecord(_Record):
+    """`frozen.json`: what a config says of a frozen encoder's embedding; null for as the model's folder says."""
 
+    prefix: str | None
+    pooling: Pooling | None
     layers: tuple[int, ...]
 
 
@@ -137,7 +140,10 @@ def base_folder(record: BaseRecord) -> Path:
         commit = record.identity.get("commit")
         folder = base_model.resolve(record.model, str(commit) if commit else record.revision)
     found = base_model.identity(folder)
-    if any(found[key] != record.identity.get(key) for key in ("config_sha256", "size_bytes", "weights_sha256")):
+    same = ["config_sha256", "size_bytes", "weights_sha256"]
+    if "statements_sha256" in record.identity:  # not in records of before
+        same.append("statements_sha256")
+    if any(found.get(key) != record.identity.get(key) for key in same):
         problem = Problem("base model", "other files than the student was trained on", str(record.identity))
         raise InputError(str(folder), [problem])
     return folder

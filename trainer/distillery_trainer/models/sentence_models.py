@@ -1,29 +1,42 @@
-"""Checks of a sentence-transformers folder against a filter's config: pooling, modules, prompts and lengths.
+"""What a sentence-transformers folder says of its model: modules, pooling, prompts and lengths.
 
-Here a model is its transformer, the pooling and the prefix of the config, and a window. Whatever else such a folder
-asks for would be left out in silence, so it is refused: another pooling, a Dense or an unknown module, a default prompt
-that is not the prefix, lower-casing, a length below the window's. `Normalize` is accepted: embeddings are brought to
-length 1 anyway, and a student's head learns the scale of its states. A plain transformers folder has none of the files.
+A frozen encoder is read as its folder says (`read_embedder`): where the config says the same or nothing, that is what
+is done in training and in the exported graph; where they differ, or a module is not known, it is an error.
+
+A base model that is trained further is its transformer, the pooling and the prefix of the config, and a window
+(`check_sentence_model`). Whatever else its folder asks for would be left out in silence, so it is refused; `Normalize`
+is accepted, as the head learns the scale of its states. A plain transformers folder has none of these files.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from tokenizers import Tokenizer
 
 from distillery_runtime.errors import InputError, Problem
-from distillery_runtime.files.safe_write import write_text
 
 MODULES = "modules.json"
 PROMPTS = "config_sentence_transformers.json"
 READING = "sentence_bert_config.json"
+TOKENIZER = "tokenizer_config.json"
 
-Pooling = Literal["mean", "cls", "lasttoken"]
+Pooling = Literal["mean", "cls", "max", "lasttoken"]
+Activation = Literal["Identity", "ReLU", "Sigmoid", "Tanh"]
 Json = Mapping[str, object]
 
+# How the library runs a transformer, which is the only way that there is here.
+_TRANSFORMER = {
+    "transformer_task": "feature-extraction",
+    "module_output_name": "token_embeddings",
+    "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+    **dict.fromkeys(("model_args", "model_kwargs", "config_args", "config_kwargs"), "nothing"),
+}
 _PACKAGE = "sentence_transformers."
+_POOLINGS = "mean, cls, max or lasttoken"
 _HARMLESS = ("Normalize", "Dropout")  # Dropout does nothing to a model that answers
 _OLD_MODES = {
     "pooling_mode_cls_token": "cls",
@@ -35,32 +48,101 @@ _OLD_MODES = {
 }
 
 
-def module_configs(folder: Path) -> list[str]:
-    """The config files of a folder's modules, beside those of the transformer itself, as paths within it."""
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """A linear layer and an activation; `path` is the folder of its weights, `width` the number of its outputs."""
+
+    path: str
+    width: int
+    activation: Activation
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How an embedding is made of a text: what is put before it, how token states are pooled, and what follows.
+
+    `layers`: numbers of the hidden layers that are pooled, normalised and joined; the last one alone if empty.
+    `dense`: layers that the pooled state goes through. `normalise`: whether what comes of it is brought to length 1.
+    `is_sentence_model`: whether sentence-transformers made the folder.
+    """
+
+    prefix: str
+    pooling: Pooling
+    layers: tuple[int, ...]
+    dense: tuple[Dense, ...]
+    normalise: bool
+    is_sentence_model: bool
+
+    def width(self, hidden: int) -> int:
+        """The size of an embedding, of an encoder whose states have `hidden` columns."""
+        return self.dense[-1].width if self.dense else hidden * max(1, len(self.layers))
+
+
+def read_embedder(
+    model: str,
+    folder: Path,
+    prefix: str | None = None,
+    pooling: Pooling | None = None,
+    layers: Sequence[int] = (),
+    tokens: int = 0,
+) -> Reading:
+    """Reads how a frozen encoder makes embeddings: as its folder says, or of a plain one the mean brought to length 1.
+
+    Args:
+        model: its name, for messages.
+        folder: its files.
+        prefix: what the config puts before every text; None for the folder's default prompt.
+        pooling: how the config pools token states; None for as the folder says.
+        layers: numbers of hidden layers whose pooled states are joined.
+        tokens: the most that a text may have.
+
+    Raises:
+        InputError: with every problem found: what the config says is not what the folder says, or the folder asks for
+            a module, a pooling or an option that is not known.
+    """
+    modules = _modules(folder)
+    names = [_name(kind) for kind, _ in modules]
+    used_prefix = (_default_prompt(folder) or "") if prefix is None else prefix
+    used: Pooling = pooling or _stated_pooling(folder, modules) or "mean"
+    problems = [
+        *_check_modules(folder, used, used_prefix, is_frozen=True),
+        *_check_prompts(folder, used_prefix),
+        *_check_reading(folder, tokens),
+    ]
+    if layers and "Dense" in names:
+        problems.append(Problem("layers", ", ".join(map(str, layers)), "none: this model's Dense reads the last layer"))
+    if problems:
+        raise InputError(model, problems)
+    normalise = not modules or bool(layers) or "Normalize" in names
+    return Reading(used_prefix, used, tuple(layers), tuple(_dense(folder, modules)), normalise, bool(modules))
+
+
+def statement_files(folder: Path) -> list[str]:
+    """The files of a folder's modules that lie beside the transformer's own, as paths within it."""
     try:
-        return [f"{path}/config.json" for _, path in _modules(folder) if path]
+        modules = [(_name(kind), path) for kind, path in _modules(folder) if path]
     except InputError:
-        return []  # `check_sentence_model` says what is wrong
+        return []  # whoever reads the folder says what is wrong
+    weights = [f"{path}/model.safetensors" for name, path in modules if name == "Dense"]
+    return [*(f"{path}/config.json" for _, path in modules), *weights]
 
 
 def copy_statements(source: Path, target: Path) -> None:
     """Copies what a folder says beside its weights to a model that was made of it."""
-    for name in (MODULES, PROMPTS, READING, *module_configs(source)):
+    for name in (MODULES, PROMPTS, READING, *statement_files(source)):
         if (source / name).is_file():
-            write_text(target / name, (source / name).read_text(encoding="utf-8"))
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, target / name)
 
 
-def check_sentence_model(
-    model: str, folder: Path, pooling: Pooling, prefix: str, frozen_tokens: int | None = None
-) -> None:
-    """Sees that nothing that the folder asks for would be left out.
+def check_sentence_model(model: str, folder: Path, pooling: Pooling, prefix: str) -> None:
+    """Sees that nothing that the folder of a model to be trained asks for would be left out.
 
     Args:
         model: its name, for messages.
         folder: its files.
         pooling: how the config pools its states.
         prefix: what the config puts before every text.
-        frozen_tokens: the window of a model that is not trained any further, None for one that is.
 
     Raises:
         InputError: with every problem found.
@@ -68,41 +150,104 @@ def check_sentence_model(
     problems = [
         *_check_modules(folder, pooling, prefix),
         *_check_prompts(folder, prefix),
-        *_check_reading(folder, frozen_tokens),
+        *_check_reading(folder, None),
     ]
     if problems:
         raise InputError(model, problems)
 
 
-def _check_modules(folder: Path, pooling: Pooling, prefix: str) -> Iterator[Problem]:
+def _name(kind: str) -> str:
+    """A module's name: that of the library's class, or in full if it is of another package."""
+    return kind.rpartition(".")[2] if kind.startswith(_PACKAGE) else kind
+
+
+def _check_modules(folder: Path, pooling: Pooling, prefix: str, is_frozen: bool = False) -> Iterator[Problem]:
     seen: list[str] = []
     for kind, path in _modules(folder):
-        name = kind.rpartition(".")[2] if kind.startswith(_PACKAGE) else kind
-        where = f"{MODULES}: {path or kind}"
-        if name in seen:
+        name, where = _name(kind), f"{MODULES}: {path or kind}"
+        if name in seen and not (is_frozen and name == "Dense"):
             yield Problem(where, f"a second module {name}", "one of each")
         elif name == "Pooling":
-            yield from _check_pooling(folder, f"{path}/config.json", pooling, prefix)
+            yield from _check_pooling(folder, f"{path}/config.json", pooling, prefix, is_frozen)
         elif name == "Transformer":
             if path:
                 yield Problem(where, f"the transformer in {path}", "its files in the folder itself")
             if seen:
                 yield Problem(where, f"a Transformer after {', '.join(seen)}", "the Transformer first")
+        elif is_frozen and name in ("Dense", "Normalize") and "Pooling" not in seen:
+            yield Problem(where, f"a {name} before the Pooling", "the Pooling first")
+        elif is_frozen and name == "Dense" and "Normalize" in seen:
+            yield Problem(where, "a Dense after Normalize", "Normalize last: choose another model")
+        elif is_frozen and name in ("Dense", "Normalize"):
+            yield from _check_step(folder, name, path)
         elif name not in _HARMLESS:
-            yield Problem(where, f"a module {name}", "Transformer, Pooling and Normalize alone: choose another model")
+            known = "Transformer, Pooling, Dense and Normalize" if is_frozen else "Transformer, Pooling and Normalize"
+            yield Problem(where, f"a module {name}", f"{known} alone: choose another model")
         seen.append(name)
+    if is_frozen and seen and "Pooling" not in seen:
+        yield Problem(MODULES, "no Pooling", "a Transformer and a Pooling")
 
 
-def _check_pooling(folder: Path, path: str, pooling: Pooling, prefix: str) -> Iterator[Problem]:
+def _check_step(folder: Path, name: str, path: str) -> Iterator[Problem]:
+    """What a Dense or a Normalize asks for that is not done."""
+    where = f"{path}/config.json"
+    config = _read(folder / where, where)
+    if config is None and name == "Dense":
+        yield Problem(where, "missing", "the file that says how wide this layer is")
+    for key in ("module_input_name", "module_output_name"):
+        if (config or {}).get(key) not in (None, "sentence_embedding"):
+            yield Problem(f"{where}: {key}", repr((config or {})[key]), "sentence_embedding: choose another model")
+    if name != "Dense" or config is None:
+        return
+    if config.get("use_residual"):
+        yield Problem(f"{where}: use_residual", "true", "false: choose another model")
+    if not isinstance(config.get("out_features"), int):
+        yield Problem(f"{where}: out_features", repr(config.get("out_features")), "the number of its outputs")
+    if _activation(config) not in get_args(Activation):
+        expected = f"one of torch's {', '.join(get_args(Activation))}: choose another model"
+        yield Problem(f"{where}: activation_function", repr(config.get("activation_function")), expected)
+    if not (folder / path / "model.safetensors").is_file():
+        yield Problem(f"{path}/model.safetensors", "missing", "the weights of this layer")
+
+
+def _activation(config: Json) -> str:
+    """The activation's class if it is one of torch's, which is Tanh where none is named."""
+    name = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    return name.rpartition(".")[2] if name.startswith("torch.nn.modules.") else ""
+
+
+def _dense(folder: Path, modules: Sequence[tuple[str, str]]) -> Iterator[Dense]:
+    """The Dense layers of modules that were checked."""
+    for kind, path in modules:
+        if _name(kind) == "Dense":
+            config = _read(folder / path / "config.json", f"{path}/config.json") or {}
+            width, activation = config["out_features"], _activation(config)
+            yield Dense(path, cast(int, width), cast(Activation, activation))  # `_check_step` has seen both
+
+
+def _stated_pooling(folder: Path, modules: Sequence[tuple[str, str]]) -> Pooling | None:
+    """The pooling that a folder states, if it is one that there is."""
+    for kind, path in modules:
+        if _name(kind) == "Pooling":
+            modes = _modes(_read(folder / path / "config.json", f"{path}/config.json") or {})
+            return cast(Pooling, modes[0]) if len(modes) == 1 and modes[0] in get_args(Pooling) else None
+    return None
+
+
+def _check_pooling(
+    folder: Path, path: str, pooling: Pooling, prefix: str, is_frozen: bool = False
+) -> Iterator[Problem]:
     config = _read(folder / path, path)
     if config is None:
         yield Problem(path, "missing", "the file that says how this model is pooled")
         return
     modes = _modes(config)
     if modes != [pooling]:
-        usable = modes in (["mean"], ["cls"]) and pooling != "lasttoken"
-        cure = f"set pooling: {modes[0]} in the config" if usable else "choose another model"
-        yield Problem(path, f"pooling by {' and '.join(modes) or 'nothing'}", f"{pooling}, as the config says: {cure}")
+        usable = modes in ([["mean"], ["cls"], ["max"], ["lasttoken"]] if is_frozen else [["mean"], ["cls"]])
+        is_fixed = pooling == "lasttoken" and not is_frozen  # a decoder's
+        cure = f"set pooling: {modes[0]} in the config" if usable and not is_fixed else "choose another model"
+        expected = f"{pooling}, as the config says: {cure}" if usable or not is_frozen else f"{_POOLINGS}: {cure}"
+        yield Problem(path, f"pooling by {' and '.join(modes) or 'nothing'}", expected)
     if config.get("include_prompt") is False and prefix:
         yield Problem(path, "include_prompt: false", "true beside a prefix, whose tokens are pooled too")
 
@@ -118,12 +263,12 @@ def _modes(config: Json) -> list[str]:
 
 def _check_prompts(folder: Path, prefix: str) -> Iterator[Problem]:
     config = _read(folder / PROMPTS, PROMPTS) or {}
-    kind, name, prompts = config.get("model_type"), config.get("default_prompt_name"), config.get("prompts")
+    kind, name = config.get("model_type"), config.get("default_prompt_name")
     if kind not in (None, "SentenceTransformer"):
         yield Problem(f"{PROMPTS}: model_type", repr(kind), "SentenceTransformer: choose another model")
     if name is None:
         return
-    prompt = prompts.get(str(name)) if isinstance(prompts, dict) else None
+    prompt = _default_prompt(folder)
     if prompt is None:
         yield Problem(f"{PROMPTS}: default_prompt_name", repr(name), "the name of one of its prompts")
     elif prompt != prefix:
@@ -132,15 +277,29 @@ def _check_prompts(folder: Path, prefix: str) -> Iterator[Problem]:
         yield Problem(f"{PROMPTS}: default_prompt_name", found, cure)
 
 
+def _default_prompt(folder: Path) -> str | None:
+    """The prompt that a folder puts before every text; None where it names none, or one that is not there."""
+    config = _read(folder / PROMPTS, PROMPTS) or {}
+    name, prompts = config.get("default_prompt_name"), config.get("prompts")
+    prompt = prompts.get(str(name)) if isinstance(prompts, dict) and name is not None else None
+    return prompt if isinstance(prompt, str) else None
+
+
 def _check_reading(folder: Path, frozen_tokens: int | None) -> Iterator[Problem]:
     config = _read(folder / READING, READING) or {}
     if config.get("do_lower_case") and not _lowers(folder / "tokenizer.json"):
         expected = "false, or a tokenizer.json that does so itself: choose another model"
         yield Problem(f"{READING}: do_lower_case", "true", expected)
-    limit = config.get("max_seq_length")
+    for key, usual in _TRANSFORMER.items():
+        if frozen_tokens is not None and config.get(key) not in (None, {}, usual):
+            yield Problem(f"{READING}: {key}", repr(config[key]), f"{usual}: choose another model")
+    where, limit = f"{READING}: max_seq_length", config.get("max_seq_length")
+    if limit is None and _modules(folder):  # then the library goes by its tokenizer
+        where = f"{TOKENIZER}: model_max_length"
+        limit = (_read(folder / TOKENIZER, TOKENIZER) or {}).get("model_max_length")
     if isinstance(limit, int) and frozen_tokens is not None and frozen_tokens > limit:
         found = f"{limit}, where window.max_tokens is {frozen_tokens}"
-        yield Problem(f"{READING}: max_seq_length", found, f"no more than that: set window.max_tokens: {limit}")
+        yield Problem(where, found, f"no more than that: set window.max_tokens: {limit}")
 
 
 def _lowers(tokenizer_json: Path) -> bool:

@@ -3,7 +3,6 @@
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from distillery_runtime.errors import InputError, ModelError, Problem
 from distillery_runtime.models.cpu import usable_cores
 from distillery_runtime.tokens.window import TokenIds, TokenWindow, pad, token_batches
 from distillery_trainer.models.hl_gauss import Distributions
+from distillery_trainer.models.sentence_models import Pooling
 from distillery_trainer.neural.bins import BinsRegressor
 
 PREDICT_TOKENS = 4096
@@ -38,19 +38,23 @@ def ready(model: torch.nn.Module) -> torch.nn.Module:
     return model.to(device()).eval()
 
 
-def pool(states: Tensor, mask: Tensor, pooling: Literal["mean", "cls"]) -> Tensor:
+def pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     """Makes one vector of a text's token states.
 
     Args:
         states: (B, T, H) float32.
         mask: (B, T) int64, 1 on real tokens.
-        pooling: the mean over real tokens, or the first token's state.
+        pooling: the mean or the maximum over real tokens, or the first or the last one's state.
 
     Returns:
         (B, H) float32.
     """
     if pooling == "cls":
         return states[:, 0]
+    if pooling == "lasttoken":
+        return states[torch.arange(len(states), device=states.device), mask.sum(dim=1) - 1]
+    if pooling == "max":
+        return states.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).amax(dim=1)
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(dim=1) / weights.sum(dim=1)
 

@@ -28,7 +28,7 @@ from distillery_trainer.data.predictions import (
     read_predictions,
     rounded_scores,
 )
-from distillery_trainer.data.split import Assignment, is_fold, read_splits, shuffle_key
+from distillery_trainer.data.split import Assignment, Round, fold_names, read_splits, rounds_of
 from distillery_trainer.evaluate.evaluation import Evaluation, read_evaluation
 from distillery_trainer.filters.find import example_files
 from distillery_trainer.models.choose import (
@@ -40,7 +40,7 @@ from distillery_trainer.models.choose import (
     reopen_embedder,
     table_digest,
 )
-from distillery_trainer.models.frozen import FrozenStudent
+from distillery_trainer.models.frozen import FrozenStudent, prefix_of
 from distillery_trainer.models.heads import load_head
 from distillery_trainer.models.protocol import FitData, HeadPlan, Student
 from distillery_trainer.models.records import BaseRecord, base_folder
@@ -62,16 +62,6 @@ RUN_PARTS = (  # what a fit writes in the folder, and replaces there
     *(MANIFEST, CONFIG, METADATA, "stages", "work", SPLITS, STUDENT),
     *(HELD_OUT, CALIBRATION, PROBE, SELECTION, CERTIFICATE, PREDICTIONS, EVALUATION, REPORT),
 )
-TUNING = 10  # one in so many groups of a round's training folds tunes
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """Places of the articles that models learn from, are tuned on and are tested on."""
-
-    train: list[int]
-    val: list[int]
-    test: list[int]
 
 
 @dataclass(frozen=True)
@@ -128,7 +118,7 @@ class Run:
     @cached_property
     def folds(self) -> tuple[str, ...]:
         """The folds' names; none where articles are split into parts instead."""
-        return tuple(sorted({row.split for row in self.assignments.values() if is_fold(row.split)}))
+        return fold_names(self.assignments.values())
 
     def places(self, split: str) -> list[int]:
         """The places of a split's articles, in file order; in a run of folds all articles train and test."""
@@ -142,21 +132,7 @@ class Run:
 
     def rounds(self) -> list[Round]:
         """What is learnt from and judged in turn: each fold once, or the splits."""
-        if not self.folds:
-            return [Round(self.places("train"), self.places("val"), self.places("test"))]
-        rows = list(self.assignments.values())
-        return [self._round(rows, fold) for fold in self.folds]
-
-    def _round(self, rows: Sequence[Assignment], fold: str) -> Round:
-        """One fold tests; of the others' groups a tenth, by seed and name alone, tunes."""
-        others = [place for place, row in enumerate(rows) if row.split != fold]
-        names = sorted({rows[place].group for place in others}, key=lambda group: shuffle_key(group, self.seed))
-        tuning = set(names[: max(1, len(names) // TUNING)])
-        return Round(
-            [place for place in others if rows[place].group not in tuning],
-            [place for place in others if rows[place].group in tuning],
-            [place for place, row in enumerate(rows) if row.split == fold],
-        )
+        return rounds_of(list(self.assignments.values()), self.seed)
 
     def fit_data(self, round_: Round | None = None, plan: HeadPlan | None = None) -> FitData:
         """The training and validation articles: of a round, or of the whole run. Errors as in `articles`."""
@@ -373,8 +349,11 @@ class Run:
     def student_window(self, folder: Path | None = None) -> TokenWindow:
         """What of a text the student reads; its tokenizer lies in `folder`, by default the run's own."""
         student = self.spec.student
-        prefix = getattr(getattr(student, student.backend), "prefix", "")
-        return TokenWindow((folder or self.folder / STUDENT) / "tokenizer.json", student.window, prefix)
+        own = folder or self.folder / STUDENT
+        prefix = student.encoder.prefix if student.backend == "encoder" else ""
+        if student.backend == FROZEN:
+            prefix = prefix_of(student.frozen, own)
+        return TokenWindow(own / "tokenizer.json", student.window, prefix)
 
     def probe_window(self) -> TokenWindow:
         """What of a text the probe reads."""
@@ -382,7 +361,7 @@ class Run:
         if probe.embedder == STATIC:
             return StaticEmbedder(probe.window, folder).window
         base = base_folder(BaseRecord.read(folder / "base.json"))
-        return TokenWindow(base / "tokenizer.json", probe.window, probe.prefix)
+        return TokenWindow(base / "tokenizer.json", probe.window, prefix_of(probe, folder))
 
     def unread(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """The share of each text that probe and student cannot read: (N, 2), in [0, 1]."""
