@@ -75,12 +75,16 @@ cascade:
 
 # Stage 2, the model whose scores count.
 #   static: a token table; no torch, no download, a minute. Begin here.
-#   encoder: intfloat/multilingual-e5-small, for production on a CPU; needs the trainer's extra [torch].
+#   frozen: intfloat/multilingual-e5-small as it comes, and a head; minutes on a CPU; needs the trainer's extra [torch].
+#   encoder: intfloat/multilingual-e5-small, for production on a CPU; needs [torch].
 #   decoder: google/gemma-3-1b-pt, for a GPU; needs [torch] too, its licence accepted on
 #     https://huggingface.co/google/gemma-3-1b-pt, and HF_TOKEN set.
 #   auto: the best of them that the machine can fit as it is.
 student:
   backend: static
+#  frozen:
+#    embedder: intfloat/multilingual-e5-small
+#    layers: [4, 8, 12]
 #  encoder:
 #    base_model: intfloat/multilingual-e5-small
 #  decoder:
