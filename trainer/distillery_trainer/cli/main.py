@@ -34,7 +34,7 @@ from distillery_trainer.filters.scaffold import config_schema, init_filter
 from distillery_trainer.models.base_model import resolve
 from distillery_trainer.models.choose import import_torch_side
 from distillery_trainer.runs.assessment import report_run
-from distillery_trainer.runs.fit import FitRequest, fit, fit_joint, fit_seeds, usual_folds
+from distillery_trainer.runs.fit import FitRequest, fit, fit_joint, fit_seeds
 from distillery_trainer.runs.opening import files_of
 from distillery_trainer.runs.run import RUN_PARTS
 from distillery_trainer.store import processes
@@ -210,10 +210,7 @@ def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> 
     settings, written = read_settings(options.settings)
     overrides = named | settings
     # Problems are said in the words of the command line, before labels are read.
-    asked = apply_overrides(spec, overrides, written)
-    folds = options.folds
-    if folds is None:
-        folds = 0 if options.joint or options.splits else usual_folds(asked)
+    apply_overrides(spec, overrides, written)
     return FitRequest(
         folder,
         labels or find_labels(folder, spec),
@@ -227,7 +224,7 @@ def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> 
         options.certify_on,
         options.splits,
         not options.no_titles,
-        folds,
+        0 if options.joint else options.folds,
     )
 
 

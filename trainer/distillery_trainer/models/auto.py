@@ -9,7 +9,7 @@ from pathlib import Path
 from distillery_runtime.errors import ProviderError
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.models.base_model import local_folder
-from distillery_trainer.models.choose import STATIC, import_torch_side
+from distillery_trainer.models.choose import HEADS_ONLY, STATIC, import_torch_side
 
 AUTO = "auto"
 BACKEND, EMBEDDER = "student.backend", "cascade.probe.embedder"  # the settings that a choice fills in
@@ -19,23 +19,32 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A backend that stands on a pretrained model, `student.<backend>.base_model`, and on installed `packages`."""
+    """A backend that stands on a pretrained model, `student.<backend>.<model>`, and on installed `packages`."""
 
     backend: str
+    model: str = "base_model"
     packages: tuple[str, ...] = TORCH
     needs_gpu: bool = False
+
+    def base_model(self, spec: FilterSpec) -> str:
+        """The model that it stands on: a Hub id or a folder."""
+        return str(getattr(getattr(spec.student, self.backend), self.model))
 
     def lacks(self, spec: FilterSpec) -> list[str]:
         """What this machine lacks for it, each with how to get it; empty where it can be fitted."""
         settings = getattr(spec.student, self.backend)
-        found = [*_packages(self.packages), *_model(settings.base_model, settings.revision)]
+        found = [*_packages(self.packages), *_model(self.base_model(spec), settings.revision)]
         if self.needs_gpu and (found or not _has_gpu()):  # torch is imported, which takes seconds, only if that decides
             found.append("a CUDA GPU")
         return found
 
 
-# From the best to the least. The table of `static` comes with the trainer, so it can always be fitted.
-CANDIDATES = (Candidate("decoder", needs_gpu=True), Candidate("encoder"))
+# From the best to the least. An encoder that is fine-tuned is better than a frozen one, and takes hours without a GPU:
+# who wants it names it. The table of `static` comes with the trainer, so it can always be fitted.
+CANDIDATES = (
+    Candidate("decoder", needs_gpu=True),
+    Candidate("frozen", "embedder", (*TORCH, "sentence-transformers")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +83,16 @@ def choose_backend(
         if lacks := candidate.lacks(spec):
             better.append(f"{candidate.backend} (needs {'; '.join(lacks)})")
             continue
-        model = getattr(spec.student, candidate.backend).base_model
+        model = candidate.base_model(spec)
         backend, reason = candidate.backend, f"{model} is on this machine{', and a GPU' * candidate.needs_gpu}"
         break
     settings: dict[str, object] = {BACKEND: backend}
     probe = spec.cascade.probe
     if probe.embedder != STATIC and not is_embedder_named:
         lacks = _model(probe.embedder, probe.revision)
-        if lacks or backend == STATIC:  # a probe costs less than its student
+        if lacks or backend in HEADS_ONLY:  # a probe costs less than its student
             settings[EMBEDDER] = STATIC
-        if lacks and backend != STATIC:
+        if lacks and backend not in HEADS_ONLY:
             better.append(f"a probe on an encoder (needs {'; '.join(lacks)})")
     return Choice(settings, reason, tuple(better))
 

@@ -16,11 +16,11 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.version import __version__
 from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.labels import LabelledSet, files_digest, label_notes, oracle_step, read_labels
-from distillery_trainer.data.split import SHARES, SPLIT_VERSION, given_splits, limit_articles
+from distillery_trainer.data.split import SHARES, SPLIT_VERSION, Assignment, fold_names, given_splits, limit_articles
 from distillery_trainer.filters.find import example_files, load_filter, shortest_name
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.filters.prompt import read_template, render_prompt
-from distillery_trainer.models.auto import EMBEDDER, Choice, choose_backend
+from distillery_trainer.models.auto import BACKEND, EMBEDDER, Choice, choose_backend
 from distillery_trainer.models.choose import base_model_of, call_helpers, help_fits
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.runs.distil import Distillation
@@ -45,7 +45,7 @@ class FitRequest:
     `distil_weight` of a label. `certify_on`: files of unlabelled articles that the certificate rests on. `splits`: a
     split that `trainer prepare` wrote, instead of one of the fit's own. `titles`: whether the report names articles by
     title, source and link. `folds`: how many judge, calibrate, choose and certify in turn, while the models that ship
-    are fitted on all labels; 0 for four splits.
+    are fitted on all labels; 0 for four splits, None for what suits the backend.
     """
 
     filter_folder: Path
@@ -60,7 +60,7 @@ class FitRequest:
     certify_on: Sequence[Path] = ()
     splits: Path | None = None
     titles: bool = True
-    folds: int = 0
+    folds: int | None = 0
 
 
 def fit(request: FitRequest, say: Callable[[str], None]) -> Path:
@@ -156,10 +156,15 @@ def _lead(spec: FilterSpec, data: Callable[[], FitData], seed: int, work: Callab
 
 
 def _chosen(request: FitRequest) -> tuple[FitRequest, Choice | None]:
-    """The request with the backend `auto` resolved for this machine, and how."""
+    """The request with the backend `auto` resolved for this machine, and how; and with the folds that suit it."""
     spec = apply_overrides(load_filter(request.filter_folder), request.overrides)
     choice = choose_backend(spec, EMBEDDER in request.overrides)
-    return (replace(request, overrides={**request.overrides, **choice.settings}) if choice else request), choice
+    if choice:
+        request = replace(request, overrides={**request.overrides, **choice.settings})
+    if request.folds is None:
+        backend = choice.settings[BACKEND] if choice else spec.student.backend
+        request = replace(request, folds=FOLDS if backend in FOLDED and not request.splits else 0)
+    return request, choice
 
 
 def _begin(request: FitRequest, labelled: LabelledSet, choice: Choice | None, say: Callable[[str], None]) -> None:
@@ -192,7 +197,7 @@ def _pipeline(request: FitRequest, member: Member, share: Share | None = None) -
     if share:
         return Pipeline(run, certify_on=certify_on, share=share)
     splits = given_splits(request.splits, [article.id for article in labelled.articles]) if request.splits else ()
-    return Pipeline(run, _distillation(spec, request), certify_on, splits, folds=_folds(request, spec))
+    return Pipeline(run, _distillation(spec, request), certify_on, splits, folds=_folds(request, spec, splits))
 
 
 def _execute(
@@ -217,28 +222,24 @@ def _execute(
     TaskFolder(folder).execute(pipeline.tasks(), say, begin, finish)
 
 
-def usual_folds(spec: FilterSpec) -> int:
-    """How many folds a fit has that was not asked for any: 5 where models are fitted in minutes, else 0."""
-    return FOLDS if spec.student.backend in FOLDED else 0
-
-
-def _folds(request: FitRequest, spec: FilterSpec) -> int | None:
-    """How many folds, if any.
+def _folds(request: FitRequest, spec: FilterSpec, splits: Sequence[Assignment]) -> int | None:
+    """How many folds are to be made, if any.
 
     Raises:
         InputError: folds do not go with what else is asked for.
     """
-    if not request.folds:
+    given, backend = len(fold_names(splits)), spec.student.backend
+    if not request.folds and not given:
         return None
-    found, backend = f"{request.folds} folds", spec.student.backend
-    problems = [Problem("--folds", str(request.folds), "at least 2")] if request.folds < 2 else []
+    found = f"{request.folds or given} folds"
+    problems = [Problem("--folds", str(request.folds), "at least 2")] if request.folds and request.folds < 2 else []
     if backend not in FOLDED:
         problems.append(Problem(f"--backend {backend}", found, f"one of {', '.join(FOLDED)}, whose fits take minutes"))
-    if request.splits:
+    if request.splits and request.folds:
         problems.append(Problem("--splits", found, "a file of folds alone, or --folds alone"))
     if problems:
         raise InputError("trainer fit", problems)
-    return request.folds
+    return request.folds or None
 
 
 def _take(labelled: LabelledSet, request: FitRequest) -> LabelledSet:
