@@ -65,20 +65,3 @@ class Routing:
         if self.threshold is None or self.model is None:
             return self.threshold is None or overall >= self.threshold
         return overall >= operating_overall or chance >= min(self.threshold, selects_from)
-
-    def margin(self, values: Sequence[float], overall: float) -> float:
-        """By how many points, at least, the values (or without a model the overall) lie from where they change sides.
-
-        Infinite where nothing changes sides. The operating tier, at which an article changes sides too, is not counted.
-        """
-        if self.threshold is None:
-            return math.inf
-        if self.model is None:
-            return abs(overall - self.threshold)
-        return chance_margin(self.model, values, self.threshold)
-
-
-def chance_margin(model: ChanceModel, values: Sequence[float], threshold: float) -> float:
-    """By how many points, at least, (D,) values lie from where their chance crosses a threshold in (0, 1)."""
-    slope = sum(map(abs, model.weights))
-    return abs(model.log_odds(values) - math.log(threshold / (1 - threshold))) / slope if slope else math.inf

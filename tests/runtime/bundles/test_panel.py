@@ -19,7 +19,6 @@ from distillery_runtime.bundles.load import open_bundle
 from distillery_runtime.bundles.panel import Panel
 from distillery_runtime.models.stage import Stage
 from distillery_runtime.scoring.timings import Timings
-from distillery_runtime.spec.calibration import Calibration
 from distillery_runtime.spec.model import FilterSpec
 
 WORDS = [
@@ -35,7 +34,7 @@ class Sibling:
 
     name: str
     head: int = 0  # seed of the probe's head; 0 keeps the fixture's
-    threshold: float | None = 4.0
+    threshold: float | None = 0.3
     prefix: str = ""
     max_tokens: int = 16
     blocks: str = "casino"
@@ -45,7 +44,7 @@ class Sibling:
 
 
 LIKE = Sibling("like")
-OTHER_HEAD = Sibling("other_head", head=3, threshold=5.0, blocks="football")
+OTHER_HEAD = Sibling("other_head", head=3, threshold=0.5, blocks="football")
 NO_THRESHOLD = Sibling("no_threshold", head=4, threshold=None, blocks="pancakes")
 PREFIXED = Sibling("prefixed", head=5, prefix="solar ")
 SHORT = Sibling("short", head=6, max_tokens=9)
@@ -63,7 +62,7 @@ def make(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Make:
     def made(sibling: Sibling) -> Path:
         target = folder / sibling.name
         if not target.exists():
-            shutil.copytree(repository / "tests" / "fixtures" / "bundle-v1", target)
+            shutil.copytree(repository / "tests" / "fixtures" / "bundle-v2", target)
             change(target, sibling)
         return target
 
@@ -79,7 +78,8 @@ def change(folder: Path, sibling: Sibling) -> None:
         generator = np.random.default_rng(sibling.head)
         layer = generator.normal(0, 1.2, (2, WIDTH)).astype(np.float32), np.full(2, 4.0, np.float32)
         mean, spread = np.zeros(WIDTH, np.float32), np.full(WIDTH, 0.3, np.float32)
-        maps = Calibration(bundle.calibration.stages["probe"]["cpu-fp32"])
+        maps = bundle.calibration.read_out("probe", "cpu-fp32")
+        assert maps is not None
         build_head(folder / "probe" / "head.onnx", mean, spread, [layer], maps)
     probe, student = bundle.manifest.stages
     threshold = sibling.threshold if sibling.stages > 1 else None
@@ -90,7 +90,8 @@ def change(folder: Path, sibling: Sibling) -> None:
     goldens = record_goldens([(article, "made for the tests") for article in GENERIC], stages, spec.text)
     (folder / "golden.jsonl").write_text("".join(f"{g.model_dump_json()}\n" for g in goldens), encoding="utf-8")
     (folder / "bundle.json").unlink()
-    write_manifest(folder, spec, entries, {"oracle": "none", "run": "sibling"})
+    assert bundle.manifest.selection is not None
+    write_manifest(folder, spec, entries, bundle.manifest.selection, {"oracle": "none", "run": "sibling"})
 
 
 def changed_spec(spec: FilterSpec, sibling: Sibling) -> FilterSpec:
@@ -172,7 +173,7 @@ def test_a_stage_that_cannot_answer_is_not_run_and_changes_no_result(make: Make,
     records, timings = articles(100), Timings()
     alone = load(make(NO_THRESHOLD))
     panel = load_panel([make(NO_THRESHOLD), make(LIKE)])
-    student_only = HybridScorer(alone.spec, alone.stages[1:], alone.bundle)
+    student_only = HybridScorer(alone.spec, alone.stages[1:], alone.bundle, alone.selection)
     passes.clear()
 
     scores = alone.score_batch(records, timings=timings)

@@ -87,17 +87,8 @@ def test_a_result_describes_itself(scorer: HybridScorer) -> None:
     record = scorer.score(articles(1)[0]).to_record()
 
     assert list(record) == [
-        "id",
-        "status",
-        "stage",
-        "scores",
-        "overall",
-        "tier",
-        "gatekeeper",
-        "reason",
-        "bundle",
-        "tokens",
-        "truncated",
+        *("id", "status", "stage", "selected", "chance", "selected_from", "scores", "overall", "tier", "gatekeeper"),
+        *("expected", "expected_overall", "reason", "bundle", "tokens", "truncated", "degraded", "detectors"),
     ]
     assert record["bundle"] == scorer.bundle
     json.dumps(record, allow_nan=False)

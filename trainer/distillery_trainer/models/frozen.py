@@ -89,8 +89,9 @@ def fit_on(
 ) -> Embedder:
     """Writes a head and which encoder it stands on into `folder`; gives the encoder. Arguments, errors as in `fit`."""
     embedder = open_embedder(settings)
-    texts = (data.train_texts, data.val_texts)
-    train, val = (embed(some, embedder) if embed else embedder.embed(some) for some in texts)
+    texts = [*data.train_texts, *data.val_texts]
+    rows = embed(texts, embedder) if embed else embedder.embed(texts)
+    train, val = rows[: len(data.train_texts)], rows[len(data.train_texts) :]
     fitted = fit_head(HeadData.of(data, train, val), settings.hidden, settings.training, seed, progress)
     folder.mkdir(parents=True, exist_ok=True)
     save_head(fitted.head, folder / _HEAD)
