@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -87,7 +88,7 @@ def identity(folder: Path) -> dict[str, JsonValue]:
     files = [folder / "config.json", folder / "tokenizer.json", *sorted(folder.glob("*.safetensors"))]
     stated = [folder / name for name in (MODULES, PROMPTS, READING, *statement_files(folder))]
     statements: dict[str, JsonValue] = {
-        path.relative_to(folder).as_posix(): file_digest(path.resolve())[1] for path in stated if path.is_file()
+        path.relative_to(folder).as_posix(): _digest(path) for path in stated if path.is_file()
     }
     further: dict[str, JsonValue] = {"statements_sha256": statements} if statements else {}
     return {
@@ -96,9 +97,24 @@ def identity(folder: Path) -> dict[str, JsonValue]:
         "model_type": str(_config(folder).get("model_type")),
         "config_sha256": hashlib.sha256(files[0].read_bytes()).hexdigest(),
         "size_bytes": {path.name: path.stat().st_size for path in files},
-        "weights_sha256": [file_digest(path.resolve())[1] for path in files[2:]],
+        "weights_sha256": [_digest(path) for path in files[2:]],
         **further,
     }
+
+
+def _digest(path: Path) -> str:
+    """A file's digest, computed once as long as the file is not written: a run asks for its models' many times."""
+    file = path.resolve()
+    state = file.stat()
+    return _digest_of(file, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_of(
+    file: Path,
+    *state: int,  # noqa: ARG001 - size and time of writing, so that a file that has changed is read again
+) -> str:
+    return file_digest(file)[1]
 
 
 def check_window(folder: Path, window: Window) -> None:
