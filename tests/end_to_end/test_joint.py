@@ -240,6 +240,7 @@ def test_the_bundles_verify_and_name_each_other(made: Path) -> None:
         (["--labels", "labels.jsonl"], "'labels.jsonl', expected FILTER=FILE"),
         (["--filter", "sustainability_technology"], "none for sustainability_technology"),
         (["--backend", "static"], "student.backend: static"),
+        (["--backend", "frozen"], "student.backend: frozen"),
     ],
 )
 def test_what_does_not_go_with_joint_is_refused(
