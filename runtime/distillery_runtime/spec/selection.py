@@ -109,7 +109,7 @@ def best_point(curve: Sequence[CurvePoint], positives: int, rule: OperatingPoint
     if not positives:
         return None
     if rule.min_recall is not None:
-        return next((p for p in reversed(curve) if p.hits >= rule.min_recall * positives), None)
+        return next((p for p in reversed(curve) if p.hits / positives >= rule.min_recall), None)
     if rule.min_precision is not None:
         return next((p for p in curve if precision(p) >= rule.min_precision), None)
     return max(curve, key=lambda point: (f1(point, positives), point.chance), default=None)
