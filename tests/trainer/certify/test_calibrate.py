@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillery_trainer.certify.calibrate import MAX_SLOPE, _fit_centred, _fit_isotonic, cap_slope, fit_calibration
+from distillery_runtime.spec.calibration import identity
+from distillery_trainer.certify.calibrate import (
+    MAX_SLOPE,
+    _fit_centred,
+    _fit_isotonic,
+    _fit_step_median,
+    cap_slope,
+    fit_calibration,
+    fit_steps,
+)
 
 FEW = settings(derandomize=True, max_examples=25, deadline=None)
 SEEDS = st.integers(0, 10_000)
@@ -176,3 +185,70 @@ def test_a_centred_map_keeps_unequal_articles_apart_where_an_isotonic_one_does_n
 
     assert np.any(np.diff(isotonic) == 0)
     assert np.all(np.diff(centred) > 0)
+
+
+STEPS = st.sampled_from([0.5, 1.0])
+
+
+def stepped(seed: int, step: float, count: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    """Means of skewed answers in steps, most of them half the mean and some far above, and the answers: (N, 1) each."""
+    rng = np.random.default_rng(seed)
+    expected = rng.gamma(1.5, 1.2, size=(count, 1)).clip(0, 4)
+    labels = expected * np.where(rng.uniform(size=expected.shape) < 0.7, 0.5, 2.17)
+    return expected, (np.rint(labels / step) * step).clip(0, 10)
+
+
+@FEW
+@given(SEEDS, STEPS, st.integers(3, 80), st.booleans())
+def test_a_step_map_is_monotone_inside_0_to_10_and_never_steeper(
+    seed: int, step: float, count: int, are_skewed: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    expected, labels = (part[:, 0] for part in stepped(seed, step, count))
+    if not are_skewed:
+        labels = rng.integers(0, round(10 / step) + 1, size=count) * step
+
+    found = _fit_step_median("a", expected, labels, step)
+
+    x, y = np.array(found.x), np.array(found.y)
+    assert np.all(np.diff(x) >= 0)
+    assert np.all(np.diff(y) >= 0)
+    assert np.all(np.diff(y) <= MAX_SLOPE * np.diff(x) + 1e-9)
+    assert np.all((y >= 0) & (y <= 10))
+
+
+@pytest.mark.parametrize("step", [0.5, 1.0])
+def test_on_skewed_answers_in_steps_a_step_map_has_a_lower_error_on_held_out_articles(step: float) -> None:
+    expected, labels = stepped(0, step, 2000)
+
+    found = fit_steps(expected[:1000], labels[:1000], alone(1000), ["a"], step, 0)
+
+    assert found.maps[0].method == "step_median"
+    before, after = (np.abs(one - labels[1000:]).mean() for one in (expected[1000:], found.apply(expected[1000:])))
+    assert after < 0.95 * before
+
+
+def test_a_step_map_answers_the_median_label_on_each_plateau() -> None:
+    expected = np.repeat([0.5, 3.0, 7.0], 50)
+    labels = np.concatenate([np.where(np.arange(50) % 5, low, high) for low, high in ((0, 4), (2, 6), (5, 1))])
+
+    found = _fit_step_median("a", expected, labels.astype(float), 1.0)
+
+    assert np.interp([0.5, 3.0, 7.0], found.x, found.y) == pytest.approx([0.0, 2.0, 5.0])
+
+
+def test_without_steps_in_the_labels_scores_are_the_means() -> None:
+    expected, labels = stepped(0, 1.0)
+
+    found = fit_steps(np.hstack([expected, expected]), np.hstack([labels, labels]), alone(300), ["a", "b"], None, 0)
+
+    assert found == identity(["a", "b"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_step_map_that_gains_nothing_is_not_accepted(seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, 11, size=(200, 1)).astype(float)
+
+    found = fit_steps(labels, labels, alone(200), ["a"], 1.0, seed)
+
+    assert found.maps[0].method == "identity"

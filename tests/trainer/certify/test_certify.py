@@ -1,6 +1,7 @@
 """The routing threshold's certificate: exact bounds, a ladder tested from below, and the promise it makes."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,11 +19,11 @@ from distillery_trainer.certify.certificate import (
     certificate,
     certify,
     curve,
+    found_by,
     statements,
 )
 
 FEW = settings(derandomize=True, max_examples=25, deadline=None)
-FOUND, PASSED_OVER = 9.5, 0.05
 EVEN = LADDER[-1]  # odds, beyond which no threshold is tried
 
 
@@ -30,12 +31,9 @@ def certified(
     probe_of_positives: np.ndarray, negatives: int = 50, target: float = 0.05, **changes: float
 ) -> Certificate:
     """A certificate for positives of these chances, and negatives that the probe sees too."""
-    student = np.concatenate([np.full(len(probe_of_positives), FOUND), np.full(negatives, PASSED_OVER)])
+    finds = np.arange(len(probe_of_positives) + negatives) < len(probe_of_positives)
     probe = np.concatenate([probe_of_positives, np.full(negatives, 0.0001)])
-    return certify(
-        Drawn(probe, student),
-        Wanted(**{"operating_overall": 4.0, "target_miss_rate": target, "confidence": 0.95} | changes),
-    )
+    return certify(Drawn(probe, finds), Wanted(**{"target_miss_rate": target, "confidence": 0.95} | changes))
 
 
 @pytest.mark.parametrize(("count", "threshold"), [(58, None), (59, EVEN)])
@@ -105,12 +103,6 @@ def test_a_chance_exactly_at_the_threshold_goes_to_the_student() -> None:
     assert (certificate.threshold, certificate.misses) == (EVEN, 0)
 
 
-def test_a_student_overall_exactly_at_the_operating_tier_is_a_positive() -> None:
-    certificate = certify(Drawn(np.full(70, 0.9), np.full(70, 4.0)), Wanted(4.0, 0.05, 0.95))
-
-    assert certificate.positives == 70
-
-
 def test_the_record_is_the_certificate_with_its_statement() -> None:
     certificate = certified(np.full(80, 0.9))
 
@@ -124,22 +116,22 @@ CONFIDENCE, TARGET = 0.9, 0.1
 
 @pytest.fixture(scope="module")
 def population() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """4,000 articles' chances, student overalls and probabilities of being drawn: finds are drawn more often."""
+    """4,000 articles' chances, the student's finds and probabilities of being drawn: finds are drawn more often."""
     generator = np.random.default_rng(3)
     student = generator.uniform(0, 10, 4000)
     probe = 1 / (1 + np.exp(4 - student + generator.normal(0, 2.0, 4000)))
-    return probe, student, np.where(probe > 0.3, 1.0, 0.3)
+    return probe, student >= 4, np.where(probe > 0.3, 1.0, 0.3)
 
 
 def exceeded(drawn: Drawn, true_rates: np.ndarray) -> bool:
     """Whether the certified threshold's true miss rate is above the target."""
-    threshold = certify(drawn, Wanted(4.0, TARGET, CONFIDENCE)).threshold
+    threshold = certify(drawn, Wanted(TARGET, CONFIDENCE)).threshold
     return threshold is not None and true_rates[LADDER.index(threshold)] > TARGET
 
 
-def rates_of(probe: np.ndarray, student: np.ndarray) -> np.ndarray:
+def rates_of(probe: np.ndarray, finds: np.ndarray) -> np.ndarray:
     """The true miss rate of each threshold of the ladder."""
-    return np.array([np.mean(probe[student >= 4] < step) for step in LADDER])
+    return np.array([np.mean(probe[finds] < step) for step in LADDER])
 
 
 def most_failures(draws: int) -> float:
@@ -155,11 +147,11 @@ DRAWS = pytest.mark.parametrize("draws", [400, pytest.param(2000, marks=pytest.m
 def test_the_certified_rate_is_exceeded_no_more_often_than_stated(
     population: tuple[np.ndarray, ...], count: int, draws: int
 ) -> None:
-    probe, student, _ = population
-    rates, generator = rates_of(probe, student), np.random.default_rng(count)
+    probe, finds, _ = population
+    rates, generator = rates_of(probe, finds), np.random.default_rng(count)
 
     drawn = (generator.integers(0, len(probe), count) for _ in range(draws))
-    failures = sum(exceeded(Drawn(probe[chosen], student[chosen]), rates) for chosen in drawn)
+    failures = sum(exceeded(Drawn(probe[chosen], finds[chosen]), rates) for chosen in drawn)
 
     assert rates[-1] > TARGET > rates[0]  # some thresholds are too high
     assert 0 < failures / draws <= most_failures(draws)
@@ -169,12 +161,12 @@ def test_the_certified_rate_is_exceeded_no_more_often_than_stated(
 def test_with_weighted_draws_it_is_not_exceeded_more_often_either(
     population: tuple[np.ndarray, ...], draws: int
 ) -> None:
-    probe, student, inclusion = population
-    rates, generator = rates_of(probe, student), np.random.default_rng(7)
+    probe, finds, inclusion = population
+    rates, generator = rates_of(probe, finds), np.random.default_rng(7)
 
     drawn = [generator.choice(len(probe), 300, p=inclusion / inclusion.sum()) for _ in range(draws)]
-    failures = sum(exceeded(Drawn(probe[c], student[c], 1 / inclusion[c]), rates) for c in drawn)
-    unweighted = sum(exceeded(Drawn(probe[c], student[c]), rates) for c in drawn)
+    failures = sum(exceeded(Drawn(probe[c], finds[c], 1 / inclusion[c]), rates) for c in drawn)
+    unweighted = sum(exceeded(Drawn(probe[c], finds[c]), rates) for c in drawn)
 
     assert failures / draws <= most_failures(draws) < unweighted / draws  # without the weights it would be
 
@@ -183,7 +175,7 @@ def test_weighted_articles_certify_where_there_are_enough() -> None:
     generator = np.random.default_rng(1)
     weights = generator.choice([1.0, 4.0], 400)
 
-    certificate = certify(Drawn(np.full(400, 0.9), np.full(400, 9.0), weights), Wanted(4.0, 0.05, 0.95))
+    certificate = certify(Drawn(np.full(400, 0.9), np.ones(400, bool), weights), Wanted(0.05, 0.95))
 
     assert certificate.threshold == EVEN
 
@@ -191,7 +183,7 @@ def test_weighted_articles_certify_where_there_are_enough() -> None:
 def test_of_weighted_articles_it_is_not_said_how_many_would_certify() -> None:
     weights = np.where(np.arange(59) % 2, 4.0, 1.0)
 
-    found = certify(Drawn(np.full(59, 0.9), np.full(59, 9.0), weights), Wanted(4.0, 0.05, 0.95))
+    found = certify(Drawn(np.full(59, 0.9), np.ones(59, bool), weights), Wanted(0.05, 0.95))
 
     assert (found.threshold, found.positives_needed) == (None, None)
     assert "59 articles" in found.statement()
@@ -200,8 +192,8 @@ def test_of_weighted_articles_it_is_not_said_how_many_would_certify() -> None:
 
 
 def test_a_weight_that_the_draw_happens_not_to_hold_makes_the_bound_wider() -> None:
-    drawn = Drawn(np.full(200, 0.9), np.full(200, 9.0), np.where(np.arange(200) % 2, 2.0, 1.0))
-    wanted = Wanted(4.0, 0.05, 0.95)
+    drawn = Drawn(np.full(200, 0.9), np.ones(200, bool), np.where(np.arange(200) % 2, 2.0, 1.0))
+    wanted = Wanted(0.05, 0.95)
 
     alone, of_a_wider_source = certify(drawn, wanted), certify(replace(drawn, most=20.0), wanted)
 
@@ -212,16 +204,15 @@ def test_the_share_below_counts_articles_by_their_weight() -> None:
     probe = np.array([0.0] * 100 + [0.9] * 300)
     weights = np.array([3.0] * 100 + [1.0] * 300)
 
-    certificate = certify(Drawn(probe, 10 * probe, weights), Wanted(4.0, 0.2, 0.95))
+    certificate = certify(Drawn(probe, probe > 0.4, weights), Wanted(0.2, 0.95))
 
     assert certificate.share_below == pytest.approx(0.5)
 
 
 def test_the_curve_has_every_threshold_with_what_it_saves_and_may_miss() -> None:
     probe = np.concatenate([np.full(95, 0.7), np.full(5, 0.2), np.full(100, 0.0001)])
-    student = np.concatenate([np.full(100, FOUND), np.full(100, PASSED_OVER)])
 
-    rows = curve(Drawn(probe, student), Wanted(4.0, 0.05, 0.95))
+    rows = curve(Drawn(probe, np.arange(200) < 100), Wanted(0.05, 0.95))
 
     assert [row["threshold"] for row in rows] == list(LADDER)
     below, above = rows[26], rows[27]  # log odds of -1.5 and -1.25: chances of 0.18 and 0.22
@@ -233,7 +224,7 @@ def test_the_curve_has_every_threshold_with_what_it_saves_and_may_miss() -> None
 def test_the_curve_says_how_many_positives_would_certify_and_where_none_would() -> None:
     probe = np.concatenate([np.full(95, 0.7), np.full(5, 0.2)])
 
-    rows = curve(Drawn(probe, np.full(100, FOUND)), Wanted(4.0, 0.05, 0.95))
+    rows = curve(Drawn(probe, np.ones(100, bool)), Wanted(0.05, 0.95))
 
     assert (rows[0]["positives_planned"], rows[-1]["positives_planned"]) == (59, None)
 
@@ -256,10 +247,10 @@ def test_each_judge_has_a_sentence_of_its_own_that_is_true(student: str, oracle:
     for name, case in (("student", student), ("oracle", oracle)):
         finds = JUDGED[case][0]
         others = 50 if not len(finds) else 1
-        judge = np.concatenate([np.full(len(finds), FOUND), np.full(others, PASSED_OVER)])
-        drawn[name] = Drawn(np.concatenate([finds, np.full(others, 0.0001)]), judge)
+        chances = np.concatenate([finds, np.full(others, 0.0001)])
+        drawn[name] = Drawn(chances, np.arange(len(chances)) < len(finds))
 
-    record = certificate(drawn, Wanted(4.0, 0.05, 0.95), "calibration")
+    record = certificate(drawn, Wanted(0.05, 0.95), "calibration")
 
     own, other, both = str(record["statement"]), str(record["oracle"]["statement"]), statements(record)
     finds = {"student": own, "oracle": other}
@@ -278,3 +269,35 @@ def test_each_judge_has_a_sentence_of_its_own_that_is_true(student: str, oracle:
     if answers and NEVER not in other:
         higher = record["threshold"] > record["oracle"]["threshold"]
         assert ("it may drop more" in both, "holds for it too" in both) == (higher, not higher)
+
+
+@FEW
+@given(st.integers(0, 10_000), st.sampled_from([None, *LADDER[::4]]))
+def test_what_is_found_and_lost_end_to_end_adds_up_to_the_oracles_finds(seed: int, threshold: float | None) -> None:
+    generator = np.random.default_rng(seed)
+    chances = generator.uniform(0, 0.6, 80)
+    oracle, student = generator.uniform(size=(2, 80)) < 0.3
+
+    found = found_by(threshold, Drawn(chances, student), Drawn(chances, oracle))
+
+    kept = sum(
+        t and s and (threshold is None or c >= threshold) for t, s, c in zip(oracle, student, chances, strict=True)
+    )
+    assert (found["positives"], found["selected"]) == (oracle.sum(), kept)
+    assert kept <= found["by_student"] == np.sum(oracle & student)
+    low, high = found["interval"]
+    assert low <= kept / max(1, oracle.sum()) <= high
+    words = statements(
+        certificate({"student": Drawn(chances, student)}, Wanted(0.05, 0.95), "folds") | {"found": found}
+    )
+    lost = re.search(r"selects (\d+) .*; (\d+) are lost to the probe, (\d+) to the student", words)
+    assert lost
+    assert sum(map(int, lost.groups())) == oracle.sum()
+
+
+def test_of_no_find_of_the_oracle_nothing_is_said_to_be_found() -> None:
+    none, chances = np.zeros(30, bool), np.full(30, 0.2)
+
+    found = found_by(0.1, Drawn(chances, ~none), Drawn(chances, none))
+
+    assert (found["positives"], found["selected"], found["interval"]) == (0, 0, None)
