@@ -14,8 +14,10 @@ from distillery_exporter.graphs.gemma import build_gemma_regressor
 from distillery_exporter.graphs.weights import Checkpoint, MergedCheckpoint
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
-from distillery_runtime.spec.calibration import identity
+from distillery_runtime.spec.calibration import ReadOut, identity
 from distillery_runtime.tokens.window import TokenIds, pad
+
+CLIPS = ReadOut(identity("abc"), identity("abc"))
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -69,9 +71,9 @@ def rewrite(root: Path, change: Callable[[Tensors], Tensors]) -> None:
 
 def built(root: Path) -> dict[str, NDArray[np.float32]]:
     checkpoint = MergedCheckpoint(Checkpoint(root / "base"), root / "adapter")
-    build_gemma_regressor(root / "gemma.onnx", checkpoint, 3, identity("abc"), max_tokens=64)
+    build_gemma_regressor(root / "gemma.onnx", checkpoint, 3, CLIPS, max_tokens=64)
     ids, mask = batch()
-    graph = Graph(root / "gemma.onnx", ["input_ids", "attention_mask"], ["raw", "scores"], "cpu", 1)
+    graph = Graph(root / "gemma.onnx", ["input_ids", "attention_mask"], ["raw", "expected", "scores"], "cpu", 1)
     return graph.run({"input_ids": ids, "attention_mask": mask})
 
 

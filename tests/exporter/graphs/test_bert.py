@@ -12,9 +12,11 @@ from distillery_exporter.graphs.bert import build_bert_encoder, build_bert_regre
 from distillery_exporter.graphs.weights import Checkpoint
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
-from distillery_runtime.spec.calibration import identity
+from distillery_runtime.spec.calibration import ReadOut, identity
 from distillery_runtime.tokens.window import TokenIds, pad
 from distillery_trainer.models.sentence_models import Pooling
+
+CLIPS = ReadOut(identity("abc"), identity("abc"))
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -153,10 +155,10 @@ def test_a_regressor_is_a_linear_head_on_the_pooled_state(
     rng = np.random.default_rng(0)
     weight, bias = rng.standard_normal((3, 32)) / 4, np.array([2.0, 4.0, 6.0])
     path = tmp_path / "regressor.onnx"
-    build_bert_regressor(path, Checkpoint(folder), pooling, weight, bias, identity("abc"))
+    build_bert_regressor(path, Checkpoint(folder), pooling, weight, bias, CLIPS)
     ids, mask = batch([21, 60])
 
-    found = run(path, ids, mask, "raw", "scores")
+    found = run(path, ids, mask, "raw", "expected", "scores")
 
     expected = reference(model, pooling, ids, mask) @ weight.T + bias
     np.testing.assert_allclose(found["raw"], expected, atol=PARITY)
@@ -193,6 +195,4 @@ def test_what_is_not_supported_is_refused_by_name(
 
 def test_a_head_of_another_width_is_refused(tmp_path: Path, encoder: tuple[Any, Path]) -> None:
     with pytest.raises(InputError, match=r"head: weight: shape \(3, 31\), expected \(3, 32\)"):
-        build_bert_regressor(
-            tmp_path / "r.onnx", Checkpoint(encoder[1]), "mean", np.zeros((3, 31)), np.zeros(3), identity("abc")
-        )
+        build_bert_regressor(tmp_path / "r.onnx", Checkpoint(encoder[1]), "mean", np.zeros((3, 31)), np.zeros(3), CLIPS)

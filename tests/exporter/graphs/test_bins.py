@@ -15,12 +15,14 @@ from distillery_exporter.graphs.weights import Checkpoint
 from distillery_exporter.variants import models
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
-from distillery_runtime.spec.calibration import identity
+from distillery_runtime.spec.calibration import ReadOut, identity
 from distillery_runtime.spec.model import StudentSettings, Window
 from distillery_runtime.tokens.window import TokenIds, pad
 from distillery_trainer.models import hl_gauss
 from distillery_trainer.models.choose import import_torch_side
 from distillery_trainer.models.protocol import FitData
+
+CLIPS = ReadOut(identity("abc"), identity("abc"))
 
 # Fused operators add up in another order than PyTorch.
 PARITY = 5e-5
@@ -42,7 +44,7 @@ def batch() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def run(path: Path, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-    return Graph(path, TOKENS, ["raw", "scores"], "cpu", 1).run({"input_ids": ids, "attention_mask": mask})
+    return Graph(path, TOKENS, ["raw", "expected", "scores"], "cpu", 1).run({"input_ids": ids, "attention_mask": mask})
 
 
 def test_the_expectation_equals_numpy_and_large_logits_stay_finite(tmp_path: Path) -> None:
@@ -68,7 +70,7 @@ def test_a_fitted_student_of_bins_answers_alike_as_a_graph_in_fp32(
     spec: Any = SimpleNamespace(student=settings, dimensions=(0, 1))  # Any: what the exporter reads of a spec
 
     model = models.student(spec, tmp_path / "student", models.Texts(list, tmp_path))
-    model.write(tmp_path / "s.onnx", "cpu-fp32", identity("ab"))
+    model.write(tmp_path / "s.onnx", "cpu-fp32", ReadOut(identity("ab"), identity("ab")))
 
     rows = student.window.encode(data.train_texts)
     found = run(tmp_path / "s.onnx", *pad(rows))
@@ -105,7 +107,7 @@ def test_a_traced_decoder_of_bins_gives_what_its_logits_expect(tmp_path: Path) -
     model.save_pretrained(tmp_path)
     ids, mask = batch()
 
-    build_traced_decoder_regressor(tmp_path / "t.onnx", Checkpoint(tmp_path), 3, identity("abc"), 64, CENTRES)
+    build_traced_decoder_regressor(tmp_path / "t.onnx", Checkpoint(tmp_path), 3, CLIPS, 64, CENTRES)
 
     with torch.inference_mode():
         states = model.model(torch.from_numpy(ids), torch.from_numpy(mask)).last_hidden_state
@@ -123,7 +125,7 @@ def test_a_traced_encoder_of_bins_gives_what_its_logits_expect(tmp_path: Path) -
     head = rng.normal(size=(count, 32)).astype(np.float32), rng.normal(size=count).astype(np.float32)
     ids, mask = batch()
 
-    build_traced_encoder_regressor(tmp_path / "t.onnx", Checkpoint(tmp_path), "cls", *head, identity("abc"), CENTRES)
+    build_traced_encoder_regressor(tmp_path / "t.onnx", Checkpoint(tmp_path), "cls", *head, CLIPS, CENTRES)
 
     with torch.inference_mode():
         states = model(torch.from_numpy(ids), torch.from_numpy(mask)).last_hidden_state[:, 0].numpy()
@@ -142,4 +144,4 @@ def test_a_head_without_its_bins_is_refused(encoder_base: Path, tmp_path: Path) 
     model = models.student(spec, tmp_path / "student", models.Texts(list, tmp_path))
 
     with pytest.raises(InputError, match=r"52 outputs, expected 2, one for each calibration map"):
-        model.write(tmp_path / "s.onnx", "cpu-fp32", identity("ab"))
+        model.write(tmp_path / "s.onnx", "cpu-fp32", ReadOut(identity("ab"), identity("ab")))

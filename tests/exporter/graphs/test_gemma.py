@@ -19,8 +19,10 @@ from distillery_exporter.graphs.watching import RESIDUAL, Grams, Maxima, Watcher
 from distillery_exporter.graphs.weights import Checkpoint
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
-from distillery_runtime.spec.calibration import identity
+from distillery_runtime.spec.calibration import ReadOut, identity
 from distillery_runtime.tokens.window import TokenIds, pad
+
+CLIPS = ReadOut(identity("abc"), identity("abc"))
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -74,7 +76,7 @@ def reference(model: Any, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> ND
 
 
 def run(
-    path: Path, ids: NDArray[np.int64], mask: NDArray[np.int64], outputs: Sequence[str] = ("raw", "scores")
+    path: Path, ids: NDArray[np.int64], mask: NDArray[np.int64], outputs: Sequence[str] = ("raw", "expected", "scores")
 ) -> dict[str, NDArray[np.float32]]:
     graph = Graph(path, ["input_ids", "attention_mask"], outputs, "cpu", 1)
     return graph.run({"input_ids": ids, "attention_mask": mask})
@@ -95,7 +97,7 @@ def run(
 )
 def test_a_regressor_gives_what_transformers_gives(tmp_path: Path, changes: dict[str, object]) -> None:
     model = tiny(tmp_path, **changes)
-    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, identity("abc"), max_tokens=100)
+    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, CLIPS, max_tokens=100)
 
     for lengths in LENGTHS:
         ids, mask = batch(lengths)
@@ -107,7 +109,7 @@ def test_a_regressor_gives_what_transformers_gives(tmp_path: Path, changes: dict
 
 def test_a_graph_for_texts_within_the_window_is_as_exact(tmp_path: Path) -> None:
     model = tiny(tmp_path)
-    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, identity("abc"), max_tokens=WINDOW)
+    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, CLIPS, max_tokens=WINDOW)
     ids, mask = batch([WINDOW, 5, 9])
 
     found = run(tmp_path / "gemma.onnx", ids, mask)
@@ -117,7 +119,7 @@ def test_a_graph_for_texts_within_the_window_is_as_exact(tmp_path: Path) -> None
 
 def test_texts_answer_the_same_alone_and_in_a_padded_batch(tmp_path: Path) -> None:
     tiny(tmp_path)
-    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, identity("abc"), max_tokens=100)
+    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, CLIPS, max_tokens=100)
     ids, mask = batch([40, 27])
 
     together = run(tmp_path / "gemma.onnx", ids, mask)["raw"]
@@ -128,7 +130,7 @@ def test_texts_answer_the_same_alone_and_in_a_padded_batch(tmp_path: Path) -> No
 
 def test_a_real_token_with_the_padding_id_is_read(tmp_path: Path) -> None:
     tiny(tmp_path)
-    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, identity("abc"), max_tokens=100)
+    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, CLIPS, max_tokens=100)
     ids = np.array([[5, 7, 0, 0]])
 
     whole = run(tmp_path / "gemma.onnx", ids, np.array([[1, 1, 1, 0]]))["raw"]
@@ -150,7 +152,7 @@ def test_a_config_in_the_older_form_means_the_same(tmp_path: Path) -> None:
         config.pop(key, None)
     (tmp_path / "config.json").write_text(json.dumps(config | older))
     model = transformers.Gemma3TextForSequenceClassification.from_pretrained(tmp_path).eval()
-    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, identity("abc"), max_tokens=100)
+    build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, CLIPS, max_tokens=100)
     ids, mask = batch([60, 13])
 
     found = run(tmp_path / "gemma.onnx", ids, mask)
@@ -181,7 +183,7 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, changes: dict[
     (tmp_path / "config.json").write_text(json.dumps(config | changes))
 
     with pytest.raises(InputError, match=message):
-        build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, identity("abc"), max_tokens=100)
+        build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), 3, CLIPS, max_tokens=100)
 
 
 @pytest.mark.parametrize(("dimensions", "max_tokens"), [(2, 100), (3, 129), (3, 0)])
@@ -189,7 +191,7 @@ def test_arguments_that_do_not_fit_the_model_are_refused(tmp_path: Path, dimensi
     tiny(tmp_path)
 
     with pytest.raises(InputError):
-        build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), dimensions, identity("abc"), max_tokens)
+        build_gemma_regressor(tmp_path / "gemma.onnx", Checkpoint(tmp_path), dimensions, CLIPS, max_tokens)
 
 
 # float32 sums in another order.
@@ -200,7 +202,7 @@ ROWS = [TokenIds(np.random.default_rng(i).integers(1, 99, 20 + i), False) for i 
 def build(folder: Path, name: str, source: object = None, precision: Precision | None = None, scale: float = 1) -> Path:
     path = folder / f"{name}.onnx"
     checkpoint = source or Checkpoint(folder)
-    build_gemma_regressor(path, checkpoint, 3, identity("abc"), 100, precision, scale)  # type: ignore[arg-type]
+    build_gemma_regressor(path, checkpoint, 3, CLIPS, 100, precision, scale)  # type: ignore[arg-type]
     return path
 
 

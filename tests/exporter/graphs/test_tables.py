@@ -10,17 +10,23 @@ from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.ports import save_scorer
 from distillery_exporter.graphs.tables import replace_calibration
 from distillery_runtime.models.session import Graph
-from distillery_runtime.spec.calibration import Calibration, CalibrationMap, identity
+from distillery_runtime.spec.calibration import Calibration, CalibrationMap, ReadOut, identity
 
 # The graph's float32 output is within half a unit in the last place of a float64 score of at most 10.
 TOLERANCE = 1e-6
+OUTPUTS = ("raw", "expected", "scores")
 KINDS = ("plain", "duplicates", "steps", "single", "float32")
 
 
-def scores(path: Path, calibration: Calibration, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+def answers(path: Path, calibration: Calibration, raw: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     g = GraphBuilder(path)
-    save_scorer(g, [Port("x", np.float32, ("batch", len(calibration.maps)))], "x", calibration)
-    return Graph(path, ["x"], ["raw", "scores"], "cpu", 1).run({"x": raw})["scores"]
+    names = [one.dimension for one in calibration.maps]
+    save_scorer(g, [Port("x", np.float32, ("batch", len(names)))], "x", ReadOut(calibration, identity(names)))
+    return Graph(path, ["x"], OUTPUTS, "cpu", 1).run({"x": raw})
+
+
+def means(path: Path, calibration: Calibration, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    return answers(path, calibration, raw)["expected"]
 
 
 def random_map(rng: np.random.Generator, kind: str) -> CalibrationMap:
@@ -57,7 +63,7 @@ def test_a_graph_follows_interp_for_random_calibrators(tmp_path: Path, kind: str
     for _ in range(12):
         calibration = Calibration(tuple(random_map(rng, kind) for _ in range(int(rng.integers(1, 10)))))
         raw = telling_values(rng, calibration)
-        found = scores(tmp_path / "scores.onnx", calibration, raw)
+        found = means(tmp_path / "scores.onnx", calibration, raw)
         exact = np.stack([np.interp(raw[:, i].astype(np.float64), m.x, m.y) for i, m in enumerate(calibration.maps)], 1)
         worst = max(worst, float(np.abs(found - exact).max()))
         assert found.min() >= 0
@@ -69,7 +75,7 @@ def test_a_graph_follows_interp_for_random_calibrators(tmp_path: Path, kind: str
 def test_identity_clips_to_the_range_of_scores(tmp_path: Path) -> None:
     raw = np.array([[-3.0], [0.0], [4.25], [10.0], [11.0]], dtype=np.float32)
 
-    found = scores(tmp_path / "scores.onnx", identity(["d"]), raw)
+    found = means(tmp_path / "scores.onnx", identity(["d"]), raw)
 
     np.testing.assert_allclose(found[:, 0], [0, 0, 4.25, 10, 10], atol=TOLERANCE)
 
@@ -78,7 +84,7 @@ def test_a_step_is_exact_on_both_sides(tmp_path: Path) -> None:
     step = CalibrationMap(dimension="d", method="isotonic", x=(0.0, 5.0, 5.0, 9.0), y=(1.0, 2.0, 8.0, 9.0))
     below = np.nextafter(np.float32(5), np.float32(0))
 
-    found = scores(tmp_path / "scores.onnx", Calibration((step,)), np.array([[below], [5.0]], dtype=np.float32))
+    found = means(tmp_path / "scores.onnx", Calibration((step,)), np.array([[below], [5.0]], dtype=np.float32))
 
     np.testing.assert_allclose(found[:, 0], [2, 8], atol=TOLERANCE)
 
@@ -86,33 +92,34 @@ def test_a_step_is_exact_on_both_sides(tmp_path: Path) -> None:
 def test_knots_too_close_for_a_slope_give_no_nan(tmp_path: Path) -> None:
     close = CalibrationMap(dimension="d", method="isotonic", x=(0.0, 5e-324), y=(1.0, 9.0))
 
-    found = scores(tmp_path / "scores.onnx", Calibration((close,)), np.array([[-1.0], [0.0], [1.0]], dtype=np.float32))
+    found = means(tmp_path / "scores.onnx", Calibration((close,)), np.array([[-1.0], [0.0], [1.0]], dtype=np.float32))
 
     np.testing.assert_allclose(found[:, 0], [1, 1, 9], atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_raw_output_that_is_not_finite_never_becomes_a_score(tmp_path: Path, value: float) -> None:
-    found = scores(tmp_path / "scores.onnx", identity(["d"]), np.array([[value]], dtype=np.float32))
+    found = answers(tmp_path / "scores.onnx", identity(["d"]), np.array([[value]], dtype=np.float32))
 
-    assert np.isnan(found).all()
+    assert np.isnan(found["expected"]).all()
+    assert np.isnan(found["scores"]).all()
 
 
 def test_a_written_graph_takes_another_calibration_of_as_many_knots(tmp_path: Path) -> None:
     old = CalibrationMap(dimension="d", method="isotonic", x=(0.0, 5.0, 9.0), y=(1.0, 2.0, 9.0))
     new = Calibration((CalibrationMap(dimension="d", method="isotonic", x=(1.0, 4.0, 8.0), y=(0.0, 3.0, 7.0)),))
     raw = np.linspace(-1, 10, 23, dtype=np.float32)[:, None]
-    before = scores(tmp_path / "scores.onnx", Calibration((old,)), raw)
+    before = means(tmp_path / "scores.onnx", Calibration((old,)), raw)
 
     replace_calibration(tmp_path / "scores.onnx", new)
 
-    after = Graph(tmp_path / "scores.onnx", ["x"], ["raw", "scores"], "cpu", 1).run({"x": raw})["scores"]
+    after = Graph(tmp_path / "scores.onnx", ["x"], OUTPUTS, "cpu", 1).run({"x": raw})["expected"]
     np.testing.assert_allclose(after, new.apply(raw), atol=TOLERANCE)
     assert not np.allclose(after, before)
 
 
 def test_a_calibration_of_other_knots_is_not_put_into_a_written_graph(tmp_path: Path) -> None:
-    scores(tmp_path / "scores.onnx", identity(["d"]), np.zeros((1, 1), dtype=np.float32))
+    means(tmp_path / "scores.onnx", identity(["d"]), np.zeros((1, 1), dtype=np.float32))
     other = CalibrationMap(dimension="d", method="isotonic", x=(0.0, 5.0, 9.0), y=(1.0, 2.0, 9.0))
     written = (tmp_path / "scores.onnx").read_bytes()
 

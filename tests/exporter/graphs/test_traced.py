@@ -21,8 +21,10 @@ from distillery_exporter.graphs.traced import (
 from distillery_exporter.graphs.weights import Checkpoint, MergedCheckpoint
 from distillery_runtime.errors import InputError, ProviderError
 from distillery_runtime.models.session import Graph
-from distillery_runtime.spec.calibration import identity
+from distillery_runtime.spec.calibration import ReadOut, identity
 from distillery_runtime.tokens.window import TokenIds, pad
+
+CLIPS = ReadOut(identity("abc"), identity("abc"))
 
 # torch folds and orders sums in its own way.
 PARITY = 2e-5
@@ -100,7 +102,7 @@ def check_decoder(path: Path, model: Any, layers: Any) -> None:
         last = states(layers, ids, mask)[np.arange(len(ids)), mask.sum(1) - 1]
         expected = last @ weight.detach().numpy().T
 
-        found = run(path, lengths, "raw", "scores")
+        found = run(path, lengths, "raw", "expected", "scores")
 
         np.testing.assert_allclose(found["raw"], expected, atol=PARITY)
         np.testing.assert_allclose(found["scores"], np.clip(expected, 0, 10), atol=PARITY)
@@ -110,7 +112,7 @@ def check_decoder(path: Path, model: Any, layers: Any) -> None:
 def test_a_llama_gives_what_transformers_gives(tmp_path: Path) -> None:
     model = tiny("llama", tmp_path, num_hidden_layers=1)
 
-    files = build_traced_decoder_regressor(tmp_path / "t.onnx", Checkpoint(tmp_path), 3, identity("abc"), 64)
+    files = build_traced_decoder_regressor(tmp_path / "t.onnx", Checkpoint(tmp_path), 3, CLIPS, 64)
 
     assert files == (tmp_path / "t.onnx",)
     assert list(tmp_path.glob(".trace-*")) == []
@@ -130,7 +132,7 @@ def test_a_decoder_with_a_merged_adapter_gives_what_peft_gives(tmp_path: Path, k
     model.save_pretrained(tmp_path / "adapter")
     merged = MergedCheckpoint(Checkpoint(tmp_path / "base"), tmp_path / "adapter")
 
-    build_traced_decoder_regressor(tmp_path / "t.onnx", merged, 3, identity("abc"), 64)
+    build_traced_decoder_regressor(tmp_path / "t.onnx", merged, 3, CLIPS, 64)
 
     check_decoder(tmp_path / "t.onnx", model, model.get_base_model().model)
 
@@ -140,7 +142,7 @@ def test_a_decoder_with_a_merged_adapter_gives_what_peft_gives(tmp_path: Path, k
 def test_an_encoder_pools_what_transformers_pools(tmp_path: Path, kind: str) -> None:
     model, checkpoint = tiny(kind, tmp_path), Checkpoint(tmp_path)
     build_traced_encoder(tmp_path / "e.onnx", checkpoint, "mean", normalise=True)
-    build_traced_encoder_regressor(tmp_path / "r.onnx", checkpoint, "cls", *HEAD, identity("abc"))
+    build_traced_encoder_regressor(tmp_path / "r.onnx", checkpoint, "cls", *HEAD, CLIPS)
 
     for lengths in LENGTHS:
         ids, mask = batch(lengths)
@@ -148,7 +150,9 @@ def test_an_encoder_pools_what_transformers_pools(tmp_path: Path, kind: str) -> 
         pooled = mean(values, mask)
         raw = values[:, 0] @ HEAD[0].T + HEAD[1]
 
-        found = run(tmp_path / "e.onnx", lengths, "pooled") | run(tmp_path / "r.onnx", lengths, "raw", "scores")
+        found = run(tmp_path / "e.onnx", lengths, "pooled") | run(
+            tmp_path / "r.onnx", lengths, "raw", "expected", "scores"
+        )
 
         np.testing.assert_allclose(found["pooled"], pooled / np.linalg.norm(pooled, axis=1, keepdims=True), atol=PARITY)
         np.testing.assert_allclose(found["raw"], raw, atol=PARITY)
@@ -176,7 +180,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     tiny("llama", tmp_path, num_hidden_layers=1)
 
     for name in ("a.onnx", "b.onnx"):
-        build_traced_decoder_regressor(tmp_path / name, Checkpoint(tmp_path), 3, identity("abc"), 64)
+        build_traced_decoder_regressor(tmp_path / name, Checkpoint(tmp_path), 3, CLIPS, 64)
 
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
@@ -186,7 +190,7 @@ def test_a_model_whose_steps_depend_on_the_length_is_refused(tmp_path: Path) -> 
     tiny("llama", tmp_path, num_hidden_layers=1, rope_parameters=rope)
 
     with pytest.raises(InputError, match=r"model_type llama cannot be traced .*expected a model whose steps"):
-        build_traced_decoder_regressor(tmp_path / "t.onnx", Checkpoint(tmp_path), 3, identity("abc"), 64)
+        build_traced_decoder_regressor(tmp_path / "t.onnx", Checkpoint(tmp_path), 3, CLIPS, 64)
 
 
 def test_an_encoder_is_no_decoder_nor_the_other_way_round(tmp_path: Path) -> None:
@@ -194,7 +198,7 @@ def test_an_encoder_is_no_decoder_nor_the_other_way_round(tmp_path: Path) -> Non
     tiny("llama", tmp_path / "decoder")
 
     with pytest.raises(InputError, match="model_type modernbert, expected a text decoder"):
-        build_traced_decoder_regressor(tmp_path / "t.onnx", Checkpoint(tmp_path / "encoder"), 3, identity("abc"), 64)
+        build_traced_decoder_regressor(tmp_path / "t.onnx", Checkpoint(tmp_path / "encoder"), 3, CLIPS, 64)
     with pytest.raises(InputError, match="model_type llama, expected an encoder"):
         build_traced_encoder(tmp_path / "t.onnx", Checkpoint(tmp_path / "decoder"), "mean", normalise=True)
 
@@ -204,9 +208,7 @@ def test_arguments_that_do_not_fit_the_model_are_refused(tmp_path: Path, dimensi
     tiny("llama", tmp_path)
 
     with pytest.raises(InputError):
-        build_traced_decoder_regressor(
-            tmp_path / "t.onnx", Checkpoint(tmp_path), dimensions, identity("abc"), max_tokens
-        )
+        build_traced_decoder_regressor(tmp_path / "t.onnx", Checkpoint(tmp_path), dimensions, CLIPS, max_tokens)
 
 
 @pytest.mark.parametrize("package", ["onnxscript", "torch", "transformers"])
