@@ -14,6 +14,7 @@ import yaml
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.reading import parse_spec
 from distillery_trainer.evaluate.evaluation import (
+    MEASURES,
     CascadeUse,
     Evaluation,
     Missed,
@@ -46,17 +47,21 @@ def spec() -> FilterSpec:
 
 @pytest.fixture
 def figures() -> SystemFigures:
-    """A system's figures on 1,500 articles: MAE 0.7 to 0.9, recall 0.6 to 1 of 1,000 positives at medium."""
+    """A system's figures on 1,500 articles: MAE 0.7 to 0.9, recall 0.6 to 1 of 1,000 finds."""
     errors = Errors(mae=0.8, rmse=1.0, bias=0.0, spearman=0.9)
+    decisions = Decisions(positives=1000, predicted=1000, precision=0.8, recall=0.8, f1=0.8)
     return SystemFigures(
         n=1500,
+        finds=decisions,
+        average_precision=0.8,
+        slope=0.7,
         mae=0.8,
         rmse=1.0,
         overall=errors,
         dimensions={"relevance": errors, "evidence_quality": errors},
-        tiers={"medium": Decisions(positives=1000, predicted=1000, precision=0.8, recall=0.8, f1=0.8)},
+        tiers={"medium": decisions},
         recall_at=Ranking(RecallAt(1000, 0.8), RecallAt(150, 0.15)),
-        intervals={"mae": (0.7, 0.9), "recall_medium": (0.6, 1.0), "spearman": (0.8, 1.0)},
+        intervals=dict.fromkeys(MEASURES, (0.6, 1.0)) | {"mae": (0.7, 0.9), "spearman": (0.8, 1.0)},
     )
 
 

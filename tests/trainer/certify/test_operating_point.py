@@ -9,10 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillery_runtime.spec.model import FilterSpec, OperatingPoint
+from distillery_runtime.spec.routing import ChanceModel, Routing
 from distillery_runtime.spec.selection import MAX_POINTS, CurvePoint, best_point, f1, precision
+from distillery_runtime.spec.verdict import overalls
 from distillery_trainer.certify.operating_point import (
     choose_selection,
     curve,
+    handed_on,
     nested,
     read_selection,
     selected,
@@ -164,3 +167,34 @@ def test_articles_are_selected_by_chance_where_one_is_chosen_and_else_by_tier(sp
     found = selected(answers, np.array([0.6, 0.6, np.nan, np.nan]), spec)
 
     assert found.tolist() == [False, True, True, False]
+
+
+@FEW
+@given(SEEDS, st.floats(0, 10))
+def test_of_a_bundle_without_a_chance_model_the_probe_answers_exactly_the_articles_below_an_overall(
+    spec: FilterSpec, seed: int, threshold: float
+) -> None:
+    scores = np.repeat(np.random.default_rng(seed).integers(6, 21, size=(30, 1)) / 2, 2, axis=1)  # no gatekeeper fires
+    probe = Answers(scores, scores, np.zeros(30))
+
+    found = handed_on(probe, Routing(threshold), np.full(30, np.nan), spec)
+
+    assert found.tolist() == (scores[:, 0] >= threshold).tolist()
+
+
+@FEW
+@given(SEEDS, st.sampled_from([None, 0.05, 0.3]), st.sampled_from([np.nan, 0.1, 0.6]))
+def test_nothing_that_the_probe_selects_or_places_at_the_operating_tier_stops_there(
+    spec: FilterSpec, seed: int, threshold: float | None, at: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    scores = generator.uniform(0, 10, (40, 2)).round(4)
+    probe = Answers(scores, scores, generator.uniform(size=40).round(6))
+    selects_from = np.full(40, at)
+
+    handed = handed_on(probe, Routing(threshold, ChanceModel((0.6, 0.4), -4.0)), selects_from, spec)
+
+    by_tier = overalls(scores, spec) >= spec.operating_overall
+    assert np.all(handed[by_tier | selected(probe, selects_from, spec)])
+    assert threshold is None or np.all(probe.chance[~handed] < threshold)
+    assert threshold is not None or handed.all()

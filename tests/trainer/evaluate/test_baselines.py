@@ -1,5 +1,7 @@
 """Baselines: the training mean, and a bag of words with ridge regression."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,6 +30,40 @@ def test_the_constant_is_the_training_mean_for_every_text(seed: int, count: int)
     found = baselines.constant(data, ["text"] * count)
 
     assert found == pytest.approx(np.array([labels.mean(axis=0)] * count), abs=1e-6)
+
+
+def test_the_best_constant_answers_with_medians_knows_the_share_of_finds_and_selects_nothing() -> None:
+    labels = np.array([[0.0], [0.0], [0.0], [9.0]], dtype=np.float32)
+    data = FitData(["a"] * 4, labels, [], labels[:0], find_of=is_high)
+
+    found = baselines.constant_decided(data, ["text"] * 2)
+
+    assert found.answers.expected.tolist() == [[2.25]] * 2
+    assert found.answers.scores.tolist() == [[0.0]] * 2
+    assert found.answers.chance.tolist() == [0.25] * 2
+    assert not found.selected.any()
+
+
+def is_high(labels: np.ndarray) -> np.ndarray:
+    """Finds: a first label of 5 and above."""
+    high: np.ndarray = labels[:, 0] >= 5
+    return high
+
+
+def test_a_word_that_tells_a_find_is_learned_by_the_finds_own_regression() -> None:
+    data = replace(worded(2), find_of=is_high)
+
+    found = baselines.tfidf_ridge(data, ["solar after under", "football after under"])
+
+    assert found.shape == (2, 3)
+    assert found[0, 2] > 0 > found[1, 2]
+
+
+@pytest.mark.parametrize("finds", [0, 4, 36, 40])
+def test_of_too_few_finds_or_others_no_regression_is_made(finds: int) -> None:
+    data = replace(worded(), find_of=lambda labels: np.arange(len(labels)) < finds)
+
+    assert baselines.tfidf_ridge(data, ["solar"]).shape == (1, 1)
 
 
 @pytest.mark.parametrize("dimensions", [1, 3])

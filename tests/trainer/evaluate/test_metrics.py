@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from sklearn.metrics import f1_score, mean_absolute_error, precision_score, recall_score, root_mean_squared_error
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    mean_absolute_error,
+    precision_score,
+    recall_score,
+    root_mean_squared_error,
+)
 
 from distillery_runtime.spec.model import FilterSpec
 from distillery_runtime.spec.verdict import overalls
@@ -157,20 +164,46 @@ def test_the_interval_is_wider_by_group_than_for_duplicates_taken_as_articles(se
 
 
 def test_a_statistic_undefined_in_most_resamples_has_no_interval() -> None:
-    recall = metrics.weighted_recall(np.array([9.0, 1.0, 1.0]), np.array([1.0, 1.0, 1.0]), 4.0)
+    recall = metrics.weighted_recall(np.array([True, False, False]), np.zeros(3, bool))
 
     assert metrics.group_interval(recall, ["a", "b", "c"], 0) is None
 
 
 @FEW
 @given(SEEDS)
-def test_recall_under_equal_weights_is_recall(seed: int) -> None:
-    predicted, labels = scores(seed)
-    said, true = predicted[:, 0], labels[:, 0]
+def test_under_equal_weights_recall_precision_and_f1_are_those_of_scikit_learn(seed: int) -> None:
+    selected, true = (part[:, 0] >= 5 for part in scores(seed))
 
-    found = metrics.weighted_recall(said, true, 5.0)(np.ones(40))
+    found = [f(selected, true)(np.ones(40)) for f in
+             (metrics.weighted_recall, metrics.weighted_precision, metrics.weighted_f1)]  # fmt: skip
 
-    assert found == pytest.approx(recall_score(true >= 5, said >= 5))
+    assert found == pytest.approx([f(true, selected) for f in (recall_score, precision_score, f1_score)])
+
+
+@FEW
+@given(SEEDS)
+def test_average_precision_under_weights_is_that_of_the_articles_repeated_ties_found_together(seed: int) -> None:
+    ranking, labels = scores(seed)
+    ranking, true = ranking[:, 0], labels[:, 0] >= 5
+    weights = np.random.default_rng(seed).multinomial(40, np.full(40, 1 / 40))
+
+    found = metrics.weighted_average_precision(ranking, true)(weights.astype(float))
+
+    repeated = np.repeat(true, weights)
+    expected = average_precision_score(repeated, np.repeat(ranking, weights)) if repeated.any() else np.nan
+    assert found == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+@FEW
+@given(SEEDS)
+def test_the_slope_is_that_of_least_squares(seed: int) -> None:
+    said, true = (part[:, 0] for part in scores(seed))
+
+    assert metrics.slope(said, true) == pytest.approx(np.polyfit(true, said, 1)[0])
+
+
+def test_of_labels_that_are_all_the_same_no_slope_is_known() -> None:
+    assert metrics.slope(np.array([1.0, 2.0]), np.array([3.0, 3.0])) is None
 
 
 @FEW
@@ -196,11 +229,11 @@ def test_spearman_under_weights_is_undefined_where_only_equal_values_are_drawn()
 def test_a_difference_of_recalls_is_that_of_two_recalls(seed: int) -> None:
     (one, labels), (other, _) = scores(seed), scores(seed + 1)
     weights = np.random.default_rng(seed).multinomial(40, np.full(40, 1 / 40)).astype(float)
-    columns = (one[:, 0], other[:, 0], labels[:, 0])
+    one, other, true = (part[:, 0] >= 5 for part in (one, other, labels))
 
-    found = metrics.weighted_recall_difference(*columns, 5.0)(weights)
+    found = metrics.weighted_recall_difference(one, other, true)(weights)
 
-    first, second = (metrics.weighted_recall(c, columns[2], 5.0)(weights) for c in columns[:2])
+    first, second = (metrics.weighted_recall(part, true)(weights) for part in (one, other))
     assert found == pytest.approx(first - second)
 
 
