@@ -244,9 +244,13 @@ class FrozenSettings(StrictModel):
 
 
 class ProbeSettings(FrozenSettings):
-    """Stage 1: an encoder, frozen unless it is `static`, and a small head on its pooled embedding."""
+    """Stage 1: an encoder, frozen unless it is `static`, and a small head on its pooled embedding.
+
+    `tune`: of a static one, as in `StaticSettings`.
+    """
 
     window: Window = Window()
+    tune: bool = True
 
 
 class Cascade(StrictModel):
@@ -287,10 +291,15 @@ class EncoderSettings(StrictModel):
 
 
 class StaticSettings(StrictModel):
-    """A small token table, mean pooled, with a head: neither torch nor a download."""
+    """A small token table, pooled, with a head: neither torch nor a download.
+
+    With `tune` the table may learn together with its head, where that is better; without, it stays as it comes, and
+    bundles of several filters can share it.
+    """
 
     hidden: tuple[Count, ...] = (256, 128)
     training: HeadTraining = HeadTraining()
+    tune: bool = True
 
 
 class StudentSettings(StrictModel):

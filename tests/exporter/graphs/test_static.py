@@ -20,9 +20,12 @@ TOLERANCE = 1e-6
 
 
 def expected_pooled(table: NDArray[np.int8]) -> NDArray[np.float64]:
-    rows = (table.astype(np.float64) * SCALE[:, None])[IDS] * MASK[..., None]
-    mean = rows.sum(1) / MASK.sum(1, keepdims=True)
-    return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+    rows = (table.astype(np.float64) * SCALE[:, None])[IDS]
+    count = MASK.sum(1, keepdims=True)
+    mean = (rows * MASK[..., None]).sum(1) / count
+    unit = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+    top = np.where(MASK[..., None] == 1, rows, -np.inf).max(1)
+    return np.concatenate([unit, mean, top, np.log1p(count)], axis=1)
 
 
 def pooled(path: Path, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -30,7 +33,7 @@ def pooled(path: Path, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArr
     return graph.run({"input_ids": ids, "attention_mask": mask})["pooled"]
 
 
-def test_a_pooled_state_is_the_unit_mean_of_the_real_tokens_rows(tmp_path: Path) -> None:
+def test_a_pooled_state_is_mean_maximum_and_count_of_the_real_tokens_rows(tmp_path: Path) -> None:
     build_static_encoder(tmp_path / "static.onnx", TABLE, SCALE)
 
     found = pooled(tmp_path / "static.onnx", IDS, MASK)
@@ -47,10 +50,10 @@ def test_padding_changes_nothing(tmp_path: Path) -> None:
     np.testing.assert_allclose(together[1:2], alone, atol=TOLERANCE)
 
 
-def test_a_text_of_zero_rows_or_of_no_tokens_stays_zero(tmp_path: Path) -> None:
-    table = TABLE.copy()
-    table[4] = 0
-    build_static_encoder(tmp_path / "static.onnx", table, SCALE)
+def test_a_text_of_unknown_or_of_no_tokens_stays_zero(tmp_path: Path) -> None:
+    scale = SCALE.copy()
+    scale[4] = 0
+    build_static_encoder(tmp_path / "static.onnx", TABLE, scale)
 
     found = pooled(tmp_path / "static.onnx", np.array([[4, 4], [7, 7]]), np.array([[1, 1], [0, 0]]))
 

@@ -40,8 +40,8 @@ def data() -> FitData:
 
 @settings(max_examples=25)
 @given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=60), min_size=1, max_size=4))
-def test_an_embedding_has_unit_length_or_is_zero(embedder: StaticEmbedder, texts: list[str]) -> None:
-    lengths = np.linalg.norm(embedder.embed(texts), axis=1)
+def test_a_direction_has_unit_length_or_is_zero(embedder: StaticEmbedder, texts: list[str]) -> None:
+    lengths = np.linalg.norm(embedder.directions(texts), axis=1)
 
     assert np.all((np.abs(lengths - 1) < FLOAT32) | (lengths == 0))
 
@@ -57,13 +57,13 @@ def test_the_embedding_of_a_text_does_not_depend_on_those_beside_it(embedder: St
 
 
 def test_the_order_of_words_does_not_matter_to_a_mean(embedder: StaticEmbedder) -> None:
-    a, b = embedder.embed(["wind turns the mill", "mill the turns wind"])
+    a, b = embedder.directions(["wind turns the mill", "mill the turns wind"])
 
     assert a @ b > 0.9  # not equal: a word at the beginning may be another token
 
 
 def test_words_of_one_topic_lie_closer_than_words_of_another(embedder: StaticEmbedder) -> None:
-    solar, panel, football = embedder.embed(["solar power plant", "photovoltaic panels", "football match result"])
+    solar, panel, football = embedder.directions(["solar power plant", "photovoltaic panels", "football match result"])
 
     assert solar @ panel > solar @ football
 
@@ -137,3 +137,11 @@ def test_a_missing_torch_names_the_extra_to_install(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(ProviderError, match=r"torch is not installed.*distillery-trainer\[torch\].*--backend static"):
         import_torch_side("distillery_trainer.neural.embedder")
+
+
+def test_the_longer_text_has_the_higher_maximum_and_count(embedder: StaticEmbedder) -> None:
+    width = embedder.table.shape[1]
+    short, long = embedder.embed(["wind turns the mill", "wind turns the mill and the sun shines on panels"])
+
+    assert np.all(long[2 * width :] >= short[2 * width :])
+    assert long[-1] > short[-1]

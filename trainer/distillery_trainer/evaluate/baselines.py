@@ -30,7 +30,7 @@ def constant(data: FitData, texts: Sequence[str]) -> Matrix:
 def constant_decided(data: FitData, texts: Sequence[str]) -> Decided:
     """The best constant answers: means as `expected`, medians as `scores`, no article selected."""
     medians = np.tile(np.median(np.asarray(data.train_labels, np.float64), axis=0), (len(texts), 1))
-    finds = data.find_of(data.train_labels) if data.find_of else np.zeros(len(data.train_labels), bool)
+    finds = _finds(data)
     chance = np.full(len(texts), float(finds.mean()))
     return Decided(Answers(constant(data, texts), medians, chance), np.zeros(len(texts), bool))
 
@@ -54,7 +54,7 @@ def tfidf_ridge(data: FitData, texts: Sequence[str]) -> Matrix:
     chosen = models[simplest([absolute_errors(model.predict(val), data.val_labels) for model in models])]
     predicted = chosen.predict(vectorizer.transform(texts)).reshape(len(texts), -1)
     clipped: Matrix = np.clip(predicted, 0, 10).astype(np.float64)
-    finds = data.find_of(data.train_labels) if data.find_of else np.zeros(len(data.train_labels), bool)
+    finds = _finds(data)
     if min(int(finds.sum()), int((~finds).sum())) < FEWEST_FINDS:
         return clipped
     logistic = LogisticRegression(C=LOGISTIC_STRENGTH, class_weight="balanced", max_iter=1000).fit(train, finds)
@@ -75,6 +75,12 @@ def static(data: FitData, texts: Sequence[str], seed: int) -> Matrix:
     raw = head.predict(embedder.embed(texts)).astype(np.float64)
     count = data.train_labels.shape[1]
     return np.concatenate([np.clip(raw[:, :count], 0, 10), raw[:, count:]], axis=1)
+
+
+def _finds(data: FitData) -> NDArray[np.bool_]:
+    """Which training articles are finds; none where that is not told."""
+    count = len(data.train_labels)
+    return data.find_of(data.train_labels) >= 0 if data.find_of else np.zeros(count, np.bool_)
 
 
 def _vectorizer(texts: Sequence[str]) -> TfidfVectorizer | None:

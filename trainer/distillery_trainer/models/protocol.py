@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from distillery_runtime.tokens.window import TokenWindow
 
-FindOf = Callable[[NDArray[np.floating]], NDArray[np.bool_]]  # labels (N, D) to (N,): which articles are finds
+# Labels (N, D) to (N,): by how much each article's overall is above where finds begin; a find has 0 or more.
+FindOf = Callable[[NDArray[np.floating]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class FitData:
     `train_texts`, `val_texts`: composed texts. `train_labels`, `val_labels`: (N, D) float32 in [0, 10], columns in
     spec.dimensions order. `train_weights`, `val_weights`: (N, D) float32, what each label counts in the loss and in the
     validation's mean error: 0 where there is none, and the value in its place does not matter; None where all count
-    alike. `find_of` tells finds by their labels, for a find head; None for none. `plan`: how heads are fitted where
-    there is no validation article.
+    alike. `find_of` tells by labels how far articles are from being finds, for a find head; None for none. `plan`: how
+    heads are fitted where there is no validation article.
     """
 
     train_texts: Sequence[str]

@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 
 from distillery_runtime.spec.model import ProbeSettings, StaticSettings, Window
 from distillery_runtime.tokens.window import TokenWindow
-from distillery_trainer.models.heads import Head, absolute_errors, fit_find, fit_head, load_head, save_head
+from distillery_trainer.models.heads import (
+    Head,
+    HeadData,
+    absolute_errors,
+    fit_find,
+    fit_head,
+    load_head,
+    save_head,
+    standardised,
+)
 from distillery_trainer.models.protocol import FitData, HeadPlan, Progress
 from distillery_trainer.models.selection import is_better
 from distillery_trainer.models.static_embedder import StaticEmbedder, copy_table, save_table
@@ -46,44 +55,54 @@ def fit(
 ) -> None:
     """Writes table, tokenizer and head into `folder`: the simplest of three that none is clearly better than.
 
-    A ridge, an MLP head on the table as it comes, and a table that was trained together with an MLP (`selection`). With
-    a plan only the kind of the plan is fitted.
+    A ridge, an MLP head on the table as it comes, and a table that was trained together with an MLP (`selection`), the
+    last only if the settings say `tune`. With a plan only the kind of the plan is fitted.
     """
     copy_table(folder)
+    as_it_comes = None
+    if not data.plan or data.plan.kind != TUNED:
+        rows = _embedded(folder, window, data)
+        as_it_comes = fit_head(rows, settings.hidden, settings.training, seed, progress)
+        if data.plan or not settings.tune:
+            _write(folder, as_it_comes.head, as_it_comes.val_mae, as_it_comes.plan)
+            return
+        untrained = absolute_errors(as_it_comes.head.scores(rows.val_x), data.val_labels)
     embedder = StaticEmbedder(window, folder)
-    words = _words(embedder, data)
-    if data.plan and data.plan.kind != TUNED:
-        fitted = fit_head(words.pooled(embedder.rows), settings.hidden, settings.training, seed, progress)
-        _write(folder, fitted.head, fitted.val_mae, fitted.plan)
-        return
-    tuned = tune(embedder.rows, words, settings.hidden, settings.training, seed, progress)
+    tuned = tune(embedder.rows, _words(embedder, data), settings.hidden, settings.training, seed, progress)
     save_table(tuned.table, folder)
-    tuned_head = _with_find(tuned.head, words, StaticEmbedder(window, folder).rows)
-    if data.plan:
-        _write(folder, tuned_head, {}, data.plan)
+    rows = _embedded(folder, window, data)
+    head = _widened(tuned.head, rows)
+    if as_it_comes is None:
+        _write(folder, head, {}, data.plan or HeadPlan(TUNED, 1.0, tuned.epochs))
         return
-    fitted = fit_head(words.pooled(embedder.rows), settings.hidden, settings.training, seed, progress)
-    own = words.pooled(StaticEmbedder(window, folder).rows)
-    errors = absolute_errors(tuned_head.scores(own.val_x), data.val_labels)
-    untrained = absolute_errors(fitted.head.scores(words.pooled(embedder.rows).val_x), data.val_labels)
-    val_mae = fitted.val_mae | {TUNED: round(float(errors.mean()), 6)}
+    errors = absolute_errors(head.scores(rows.val_x), data.val_labels)
+    val_mae = as_it_comes.val_mae | {TUNED: round(float(errors.mean()), 6)}
     if is_better(errors, untrained):
-        _write(folder, tuned_head, val_mae, replace(fitted.plan, kind=TUNED, epochs=tuned.epochs))
+        _write(folder, head, val_mae, replace(as_it_comes.plan, kind=TUNED, epochs=tuned.epochs))
     else:
         copy_table(folder)
-        _write(folder, fitted.head, val_mae, fitted.plan)
+        _write(folder, as_it_comes.head, val_mae, as_it_comes.plan)
+
+
+def _embedded(folder: Path, window: Window, data: FitData) -> HeadData:
+    embedder = StaticEmbedder(window, folder)
+    return HeadData.of(data, embedder.embed(data.train_texts), embedder.embed(data.val_texts))
+
+
+def _widened(head: Head, rows: HeadData) -> Head:
+    """A head on means at unit length, as a tuned table has one, on all that the embedder gives; with a find head."""
+    mean, scale, standard = standardised(rows)
+    used = len(head.mean)
+    (weight, bias), *others = head.layers
+    wide = np.pad(weight, ((0, 0), (0, len(mean) - used)))
+    mean[:used], scale[:used] = head.mean, head.scale
+    standard = replace(standard, train_x=(rows.train_x - mean) / scale)
+    return Head(mean, scale, ((wide, bias), *others), fit_find(standard))
 
 
 def _write(folder: Path, head: Head, val_mae: dict[str, float], plan: HeadPlan) -> None:
     save_head(head, folder / "head.safetensors")
     write_json(folder / "head.json", {"val_mae": val_mae, **asdict(plan)})
-
-
-def _with_find(head: Head, words: Words, rows: NDArray[np.float32]) -> Head:
-    """A head with a find head beside it, fitted on the embeddings by the table's rows as `head` standardises them."""
-    data = words.pooled(rows)
-    standard = replace(data, train_x=(data.train_x - head.mean) / head.scale)
-    return replace(head, find=fit_find(standard))
 
 
 def load(folder: Path, window: Window) -> StaticStudent:

@@ -1,4 +1,4 @@
-"""The static embedder: a token table, mean pooled and brought to unit length. Neither torch nor a download."""
+"""The static embedder: a token table, pooled over a text's tokens in three ways. Neither torch nor a download."""
 
 import shutil
 from collections.abc import Sequence
@@ -36,7 +36,8 @@ def save_table(rows: NDArray[np.float32], folder: Path) -> None:
 class StaticEmbedder:
     """Embeds texts by a token table in a folder (`table.safetensors`, `tokenizer.json`).
 
-    `table`: (V, H) int8 and `scale`: (V,) float32; row i of the embedding matrix is table[i] * scale[i].
+    `table`: (V, H) int8 and `scale`: (V,) float32; row i of the embedding matrix is table[i] * scale[i]. A row of zeros
+    is of a token that the table does not know.
     """
 
     def __init__(self, window: Window, folder: Path = TABLE_FOLDER) -> None:
@@ -50,14 +51,27 @@ class StaticEmbedder:
         return self.table.astype(np.float32) * self.scale[:, None]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(N, H) float32 rows of unit length; a text without a known token gives a zero row."""
-        return np.stack([self._pool(row.ids) for row in self.window.encode(texts)])
+        """What heads read: (N, 3 H + 1) float32.
+
+        Of the known tokens' rows the mean at unit length, the mean as it is and the maximum; and log(1 + how many there
+        are). The mean says what a text is about, the maximum what it speaks of at all. Zeros without a known token.
+        """
+        width = self.table.shape[1]
+        pooled = [self._pool(row.ids) for row in self.window.encode(texts)]
+        return np.stack(pooled) if pooled else np.zeros((0, 3 * width + 1), np.float32)
+
+    def directions(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """For cosines: (N, H) float32, the means at unit length; a text without a known token gives a zero row."""
+        return self.embed(texts)[:, : self.table.shape[1]]
 
     def _pool(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        rows = self.table[ids].astype(np.float32) * self.scale[ids, None]
-        pooled = rows.sum(axis=0) / max(len(ids), 1)
-        unit: NDArray[np.float32] = (pooled / max(float(np.linalg.norm(pooled)), MIN_NORM)).astype(np.float32)
-        return unit
+        known = ids[self.scale[ids] > 0]
+        if not len(known):
+            return np.zeros(3 * self.table.shape[1] + 1, np.float32)
+        rows = self.table[known].astype(np.float32) * self.scale[known, None]
+        mean = rows.mean(axis=0)
+        unit = mean / max(float(np.linalg.norm(mean)), MIN_NORM)
+        return np.concatenate([unit, mean, rows.max(axis=0), [np.log1p(len(known))]]).astype(np.float32)
 
 
 @lru_cache(maxsize=2)

@@ -39,7 +39,7 @@ class Words:
     val: csr_array
     val_labels: Matrix
     train_weights: Matrix
-    train_finds: NDArray[np.bool_] | None = None
+    train_finds: NDArray[np.float64] | None = None
     plan: HeadPlan | None = None
 
     def pooled(self, table: Matrix) -> HeadData:

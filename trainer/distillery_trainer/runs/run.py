@@ -140,13 +140,15 @@ class Run:
         labelled = self.articles()
         train, val = labelled.select(places.train), labelled.select(places.val)
         labels = val.labels() if places.val else train.labels()[:0]
-        return FitData(
-            train.texts, train.labels(), val.texts, labels, train.weights(), find_of=self.are_finds, plan=plan
-        )
+        return FitData(train.texts, train.labels(), val.texts, labels, train.weights(), find_of=self.margins, plan=plan)
+
+    def margins(self, labels: NDArray[np.floating]) -> NDArray[np.float64]:
+        """By how much (N, D) labels make an overall above where the operating tier begins: (N,)."""
+        return overalls(np.clip(labels, 0, 10), self.spec) - self.spec.operating_overall
 
     def are_finds(self, labels: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Which of (N, D) labels the oracle places at the operating tier or above: (N,)."""
-        return overalls(np.clip(labels, 0, 10), self.spec) >= self.spec.operating_overall
+        return self.margins(labels) >= 0
 
     @cached_property
     def examples(self) -> LabelledSet | None:
