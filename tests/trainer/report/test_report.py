@@ -218,7 +218,7 @@ def test_titles_sources_and_links_are_left_out_on_demand(copied: Path, tmp_path:
 def test_the_worst_article_stands_first(copied: Path, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (copied / "predictions.jsonl").read_text().splitlines()]
     lines[3] |= {"id": "the-worst", "labels": dict.fromkeys(lines[3]["labels"], 10.0)}
-    lines[3]["student"] = dict.fromkeys(lines[3]["student"], 0.0)
+    lines[3]["student"]["scores"] = dict.fromkeys(lines[3]["labels"], 0.0)
     (copied / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     table = report(copied, tmp_path / "report.html").split("The twelve worst articles")[1]
@@ -342,8 +342,8 @@ def system(mae: float, recall: float, positives: int = 100, low: float | None = 
     """A system's numbers: intervals of 0.1 around the error, and from `low` up for the recall."""
     return {
         "mae": mae,
-        "tiers": {"medium": Decisions(positives, predicted=10, precision=0.5, recall=recall, f1=0.5)},
-        "intervals": {"mae": (mae - 0.1, mae + 0.1), "recall_medium": (recall if low is None else low, 1.0)},
+        "finds": Decisions(positives, predicted=10, precision=0.5, recall=recall, f1=0.5),
+        "intervals": {"mae": (mae - 0.1, mae + 0.1), "recall": (recall if low is None else low, 1.0)},
     }
 
 

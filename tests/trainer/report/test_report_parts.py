@@ -46,7 +46,7 @@ def test_the_operating_point_lies_on_the_curve(rows: list[tuple[float, bool]]) -
 def of_few(figures: SystemFigures, decisions: Decisions) -> SystemFigures:
     """The figures with these decisions, whose recall resampling leaves as it is."""
     recall = decisions.recall or 0.0
-    return replace(figures, tiers={"medium": decisions}, intervals={"recall_medium": (recall, recall)})
+    return replace(figures, finds=decisions, intervals={**figures.intervals, "recall": (recall, recall)})
 
 
 @pytest.mark.parametrize(("found", "positives", "low", "high"), [(2, 2, 0.158, 1.0), (0, 2, 0.0, 0.842)])
@@ -55,7 +55,7 @@ def test_a_recall_of_few_articles_never_has_an_interval_without_width(
 ) -> None:
     few = of_few(figures, Decisions(positives, 4, 0.5, found / positives, 0.5))
 
-    assert recall_interval(few, "medium") == pytest.approx((low, high), abs=0.001)
+    assert recall_interval(few) == pytest.approx((low, high), abs=0.001)
 
 
 def test_the_decisions_table_states_the_intervals_of_the_terminal(
@@ -63,7 +63,7 @@ def test_the_decisions_table_states_the_intervals_of_the_terminal(
 ) -> None:
     few = of_few(figures, Decisions(positives=2, predicted=4, precision=0.5, recall=1.0, f1=2 / 3))
 
-    table = _decisions(replace(evaluation.total, student=few), "medium")
+    table = _decisions(replace(evaluation.total, student=few))
 
     assert "100 % to 100 %" not in table.replace("\u00a0", " ")
     assert "16 % to 100 %" in table.replace("\u00a0", " ")

@@ -100,8 +100,8 @@ def test_the_summary_says_what_each_system_finds_and_how_much_of_what_it_announc
 
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     total = json.loads((made / "second" / "eval.json").read_text())["parts"]["total"]
-    for system in ("tfidf_ridge", "static", "probe", "student", "cascade"):
-        found = total[system]["tiers"]["medium"]
+    for system in ("constant", "tfidf_ridge", "static", "probe", "student", "cascade"):
+        found = total[system]["finds"]
         hits = str(round(found["positives"] * (found["recall"] or 0)))
         row = next(line for line in lines if line[:1] == [system])
         assert row[1:4] == [hits, "of", str(found["positives"])]
@@ -121,9 +121,9 @@ def test_slices_that_are_left_out_are_named(made: Path, spec: FilterSpec) -> Non
 
 def test_without_a_positive_the_summary_says_that_it_cannot_be_told(made: Path, spec: FilterSpec) -> None:
     run = open_run(made / "first")
-    nothing = {"medium": Decisions(positives=0, predicted=0, precision=None, recall=None, f1=None)}
+    nothing = Decisions(positives=0, predicted=0, precision=None, recall=None, f1=None)
     systems = {
-        name: replace(system, tiers=nothing, intervals={**system.intervals, "recall_medium": None})
+        name: replace(system, finds=nothing, intervals={**system.intervals, "recall": None})
         for name, system in run.evaluation.total.by_name().items()
     }
 
@@ -139,7 +139,7 @@ def test_other_labelled_articles_can_be_scored(made: Path, tmp_path: Path, capsy
     assert main(["evaluate", str(made / "first"), "--labels", str(other), "--json"]) == 0
 
     found = json.loads(capsys.readouterr().out)
-    assert found["split_sizes"] == {"train": 48, "val": 12, "test": 30}
+    assert found["split_sizes"] == {"train": 48, "val": 12, "test": 30, "folds": 0}
     assert found["parts"]["total"]["student"]["mae"] < 0.7 * found["parts"]["total"]["constant"]["mae"]
 
 

@@ -11,10 +11,13 @@ import pytest
 import yaml
 
 from distillery_runtime.errors import InputError
+from distillery_runtime.spec.calibration import ReadOut, identity
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.data.predictions import Predictions, write_predictions
+from distillery_runtime.spec.routing import ChanceModel
+from distillery_trainer.certify.read_out import StageReadOut, write_read_out
+from distillery_trainer.data.predictions import Answers, Decided, Predictions, write_predictions
 from distillery_trainer.data.split import Assignment, Split, write_splits
-from distillery_trainer.evaluate.paired import finds_differ
+from distillery_trainer.evaluate.paired import Oracle, finds_differ
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.runs.compare import combined, compare, outcome_of
 from distillery_trainer.runs.opening import open_run
@@ -23,6 +26,16 @@ from distillery_trainer.store.files import digest, tree_digest, write_json
 
 MakeRun = Callable[..., Run]
 ARTICLES = 60
+
+
+def answers(scores: np.ndarray) -> Answers:
+    """One read-out for both, and a chance of a quarter for every article."""
+    return Answers(scores, scores, np.full(len(scores), 0.25))
+
+
+def chosen(scores: np.ndarray) -> Decided:
+    """Decisions that select what scores 4 and above."""
+    return Decided(answers(scores), scores.mean(axis=1) >= 4)
 
 
 @pytest.fixture
@@ -48,14 +61,16 @@ def make_run(tmp_path: Path, spec: FilterSpec) -> MakeRun:
             truncated=[i % 3 == 0 for i in range(ARTICLES)],
             characters=[100 + 40 * i for i in range(ARTICLES)],
             labels=labels,
-            probe=np.clip(labels + probe, 0, 10),
-            student=student,
+            probe=answers(np.clip(labels + probe, 0, 10)),
+            student=answers(student),
             student_raw=student,
+            selects_from=np.full(ARTICLES, np.nan),  # by the tier
         )
         write_predictions(folder / "predictions.jsonl", made.select(places), spec.dimension_names)
         write_splits(folder / "splits.jsonl", [Assignment(f"a{i}", split(i), made.groups[i]) for i in range(ARTICLES)])
-        router = {"weights": dict.fromkeys(spec.dimension_names, 0.0), "intercept": -1.0}
-        write_json(folder / "certificate.json", {"threshold": threshold, "router": router})
+        no_maps = ReadOut(identity(spec.dimension_names), identity(spec.dimension_names))
+        write_read_out(folder / "probe" / "calibration.json", StageReadOut(no_maps, ChanceModel((0.0, 0.0), -1.0)))
+        write_json(folder / "certificate.json", {"threshold": threshold})
         return _finish(folder, spec)
 
     return make
@@ -193,18 +208,20 @@ def test_finding_less_is_worse_however_small_the_error(make_run: MakeRun) -> Non
 
 
 @pytest.mark.parametrize(("lost", "sure"), [(1, False), (5, False), (6, True)])
-def test_a_handful_of_finds_proves_nothing(spec: FilterSpec, lost: int, sure: bool) -> None:
+def test_a_handful_of_finds_proves_nothing(lost: int, sure: bool) -> None:
     labels = np.full((60, 2), 2.0)
     labels[:lost] = 8.0
     missed = np.full((60, 2), 2.0)
 
-    assert finds_differ(spec, missed, labels, labels, [str(i) for i in range(60)]) is sure
+    oracle = Oracle(labels, labels[:, 0] >= 4, [str(i) for i in range(60)])
+    assert finds_differ(chosen(missed), chosen(labels), oracle) is sure
 
 
-def test_copies_of_one_find_count_once(spec: FilterSpec) -> None:
+def test_copies_of_one_find_count_once() -> None:
     labels = np.full((60, 2), 8.0)
 
-    assert not finds_differ(spec, np.full((60, 2), 2.0), labels, labels, ["one"] * 60)
+    oracle = Oracle(labels, np.ones(60, bool), ["one"] * 60)
+    assert not finds_differ(chosen(np.full((60, 2), 2.0)), chosen(labels), oracle)
 
 
 def test_only_articles_of_both_test_splits_count(make_run: MakeRun) -> None:

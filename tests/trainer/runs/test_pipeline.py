@@ -19,16 +19,19 @@ Overrides = dict[str, object]
 Rows = Callable[[int], list[dict[str, Any]]]
 Write = Callable[..., Path]
 
-ALL = {"split", "fit", "calibrate", "probe", "certify", "predict", "evaluate", "report"}
+AFTER = {"certify", "predict", "evaluate", "report"}
+ALL = {"split", "fit", "calibrate", "probe", "select"} | AFTER
 DEPENDS = [
     ({"cascade.target_miss_rate": 0.2}, {"certify", "evaluate", "report"}),
-    ({"operating_tier": "high"}, {"certify", "evaluate", "report"}),
+    ({"operating_tier": "high"}, ALL - {"split"}),  # a find head learns what the tier makes a find
+    ({"oracle.step": 0.5}, ALL - {"split"}),
+    ({"operating_point": {"min_recall": 0.8}}, {"select"} | AFTER),
     ({"evaluation.slices": [{"name": "dutch", "field": "language", "includes": "nl"}]}, {"evaluate", "report"}),
     ({"prefilter": [{"name": "deals", "words": ["deal"]}]}, {"certify", "evaluate", "report"}),
     ({"text.max_unknown_share": 0.5}, {"certify", "evaluate", "report"}),
-    ({"cascade.probe.hidden": [7]}, {"probe", "certify", "predict", "evaluate", "report"}),
-    ({"student.static.hidden": [7]}, {"fit", "calibrate", "certify", "predict", "evaluate", "report"}),
-    ({"student.window.max_tokens": 64}, {"fit", "calibrate", "certify", "predict", "evaluate", "report"}),
+    ({"cascade.probe.hidden": [7]}, {"probe"} | AFTER),
+    ({"student.static.hidden": [7]}, {"fit", "calibrate", "select"} | AFTER),
+    ({"student.window.max_tokens": 64}, {"fit", "calibrate", "select"} | AFTER),
     ({"student.encoder.training.epochs": 9}, set()),
     ({"summary": "Other words."}, {"report"}),
     ({"oracle.model": "another"}, set()),
@@ -112,7 +115,7 @@ def test_the_certificate_counts_each_near_duplicate_group_once(
     folder = labels.parent / "run"
     chain = Pipeline(Run(folder, static, 0, lambda: read_labels([labels], static)))
 
-    for task in chain.tasks()[:5]:
+    for task in chain.tasks()[:6]:
         task.make(folder / task.output)
 
     certificate = json.loads((folder / "certificate.json").read_text())
