@@ -15,6 +15,13 @@ from distillery_trainer.report.svg import Axis, Plot, Point, shares
 Array = NDArray[np.float64]
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
 
+# What a certificate rests on, in words.
+DRAWN_FROM = {
+    "calibration": "the calibration articles",
+    "folds": "the labelled articles, each out of fold",
+    "unlabelled": "the articles without labels",
+}
+
 
 def section(facts: Facts) -> str:
     """Precision-recall curves of student and probe at each tier, the operating point marked."""
@@ -102,8 +109,7 @@ def cascade_section(facts: Facts) -> str:
     said = page.paragraph(str(facts.certificate["statement"]))
     if not rows:
         return page.section(title, said, page.absent("No picture: certificate.json has no curve of thresholds."))
-    is_labelled = facts.certificate["drawn_from"] == "calibration"
-    whose = "the calibration articles" if is_labelled else "the articles without labels"
+    whose = DRAWN_FROM[facts.certificate["drawn_from"]]
     target, chosen = facts.certificate["target_miss_rate"], facts.certificate["threshold"]
     x, y = shares("share of articles that goes on to the student"), _up_to(rows, target)
     alt = "Certified bound on the miss rate against the share that goes on to the student: " + "; ".join(

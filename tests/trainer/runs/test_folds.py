@@ -1,0 +1,198 @@
+"""A fit in folds: all labels judge and certify out of fold, all labels train what ships, and a kill costs one fold."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from distillery_runtime.errors import InputError
+from distillery_trainer.certify.operating_point import curve, selected
+from distillery_trainer.data.split import given_splits
+from distillery_trainer.evaluate import metrics
+from distillery_trainer.filters.scaffold import init_filter
+from distillery_trainer.models.heads import common_plan, load_head
+from distillery_trainer.models.protocol import HeadPlan
+from distillery_trainer.report.decisions import cascade_section
+from distillery_trainer.runs.assessment import facts_of
+from distillery_trainer.runs.fit import FitRequest, fit
+from distillery_trainer.runs.opening import open_run
+from distillery_trainer.runs.pipeline import Pipeline
+from distillery_trainer.runs.run import Run
+
+ARTICLES, FOLDS = 60, 3
+OUTPUTS = ("held_out", "student", "calibration.json", "probe", "selection.json", "certificate.json",
+           "predictions.jsonl", "eval.json", "report.html")  # fmt: skip
+
+Articles = Callable[..., list[dict[str, Any]]]
+
+
+def silent(line: str) -> None:
+    """Takes a fit's progress messages and drops them."""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a run's outputs, by its path."""
+    inside = [path for name in OUTPUTS for path in (folder / name, *(folder / name).rglob("*"))]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in inside if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def request_in_folds(
+    quick: dict[str, object], articles: Articles, tmp_path_factory: pytest.TempPathFactory
+) -> FitRequest:
+    """A finished fit of 60 articles, two of them the same news, in three folds."""
+    folder = tmp_path_factory.mktemp("folds")
+    rows = articles(ARTICLES, seed=1, evidence=4.0)  # every other is a find
+    rows[1]["text"] = rows[3]["text"]
+    labels = folder / "labels.jsonl"
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILLERY_FILTERS", str(folder / "filters"))
+        patch.setattr(metrics, "RESAMPLES", 50)
+        request = FitRequest(init_filter("topic"), [labels], quick, run_dir=folder / "run", folds=FOLDS)
+        fit(request, silent)
+    return request
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "RESAMPLES", 50)  # as in the fit, so that bytes can be compared
+
+
+@pytest.fixture
+def run(request_in_folds: FitRequest) -> Run:
+    assert request_in_folds.run_dir
+    return open_run(request_in_folds.run_dir)
+
+
+def test_every_article_is_tested_once_by_models_that_neither_learnt_nor_tuned_on_its_group(run: Run) -> None:
+    rounds = run.rounds()
+
+    assert sorted(place for own in rounds for place in own.test) == list(range(ARTICLES))
+    for own in rounds:
+        assert sorted([*own.train, *own.val, *own.test]) == list(range(ARTICLES))
+        groups = [{run.groups[place] for place in part} for part in (own.train, own.val, own.test)]
+        assert sum(map(len, groups)) == len(set(run.groups))
+
+
+def test_the_evaluation_is_on_all_articles_and_says_so(run: Run) -> None:
+    sizes = run.evaluation.split_sizes
+
+    assert (sizes.train, sizes.val, sizes.test, sizes.folds) == (ARTICLES, 0, ARTICLES, FOLDS)
+    assert {system.n for system in run.evaluation.total.by_name().values()} == {ARTICLES}
+    assert run.predictions.ids == [article.id for article in run.articles().articles]
+
+
+def test_predictions_are_the_folds_own_raw_outputs_read_out_by_the_other_folds(run: Run) -> None:
+    raw = np.zeros((ARTICLES, 2))
+    for fold, own in zip(run.folds, run.rounds(), strict=True):
+        raw[own.test] = load_file(run.folder / "held_out" / f"{fold}.safetensors")["student"][:, :2]
+
+    np.testing.assert_array_equal(run.predictions.student_raw, raw.round(4))
+    for own in run.rounds():
+        assert len(set(run.predictions.selects_from[own.test].tolist())) == 1
+
+
+def test_the_models_that_ship_are_fitted_on_all_articles_as_the_folds_chose(run: Run) -> None:
+    for stage in ("probe", "student"):
+        folds = [json.loads((run.folder / "held_out" / f"{fold}.json").read_text())[stage] for fold in run.folds]
+        shipped = json.loads((run.folder / stage / "head.json").read_text())
+
+        plan = common_plan([HeadPlan(f["kind"], f["alpha"], f["epochs"]) for f in folds])
+        assert (shipped["kind"], shipped["alpha"], shipped["epochs"]) == (plan.kind, plan.alpha, plan.epochs)
+        assert shipped["val_mae"] == {}
+        assert load_head(run.folder / stage / "head.safetensors").find is not None
+
+
+def test_the_certificate_rests_on_one_article_of_each_group_out_of_fold_and_adds_up(run: Run) -> None:
+    found = run.certificate["found"]
+
+    first = sorted({group: place for place, group in reversed(list(enumerate(run.groups)))}.values())
+    finds = run.are_finds(run.articles().select(first).labels())
+    assert (run.certificate["drawn_from"], run.certificate["articles"]) == ("folds", len(first))
+    assert len(first) == ARTICLES - 1
+    assert found["positives"] == finds.sum()
+    made = run.predictions.select(first)
+    assert found["by_student"] == np.sum(finds & selected(made.student, made.selects_from, run.spec))
+    assert found["selected"] <= found["by_student"]
+
+
+def test_the_operating_point_lies_on_the_curve_of_all_articles_out_of_fold(run: Run) -> None:
+    made, chosen = run.predictions, run.selection
+
+    assert (chosen.articles, chosen.positives) == (ARTICLES, run.are_finds(made.labels).sum())
+    assert chosen.curve == curve(made.student.chance, run.are_finds(made.labels))
+    assert chosen.chance in [point.chance for point in chosen.curve]
+
+
+def test_the_report_does_not_call_labelled_articles_unlabelled(run: Run) -> None:
+    page = cascade_section(facts_of(run, (), True))
+
+    assert "without labels" not in page
+
+
+def test_an_identical_call_makes_nothing_again(request_in_folds: FitRequest) -> None:
+    said: list[str] = []
+
+    fit(request_in_folds, said.append)
+
+    assert "hold_out: done before" in said
+    assert not [line for line in said if line.endswith(" ...")]
+
+
+def test_a_fit_that_was_killed_between_two_folds_goes_on_with_the_next_to_the_same_bytes(
+    request_in_folds: FitRequest, tmp_path: Path
+) -> None:
+    done = request_in_folds.run_dir
+    assert done
+    killed = Path(shutil.copytree(done, tmp_path / "run"))
+    key = json.loads((killed / "stages" / "hold_out.json").read_text())["key"]
+    for name in OUTPUTS[1:]:
+        shutil.rmtree(killed / name) if (killed / name).is_dir() else (killed / name).unlink()
+    shutil.rmtree(killed / "stages")
+    (killed / "work" / f"hold_out-{key[:16]}").mkdir(parents=True)
+    half_done = (killed / "held_out").rename(killed / "work" / f"hold_out-{key[:16]}" / "held_out")
+    for suffix in ("json", "safetensors"):
+        (half_done / f"fold-2.{suffix}").unlink()
+    kept = (half_done / "fold-1.safetensors").stat().st_mtime_ns
+
+    fit(replace(request_in_folds, run_dir=killed), silent)
+
+    assert contents(killed) == contents(done)
+    assert (killed / "held_out" / "fold-1.safetensors").stat().st_mtime_ns == kept
+
+
+def test_a_file_of_folds_asks_for_them_as_the_option_does(run: Run) -> None:
+    splits = given_splits(run.folder / "splits.jsonl", run.predictions.ids)
+
+    by_file, by_option = (Pipeline(run, **asked).tasks() for asked in ({"splits": splits}, {"folds": FOLDS}))
+
+    assert [task.name for task in by_file] == [task.name for task in by_option]
+    assert by_file[1].name == "hold_out"
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"folds": 1}, "--folds: 1, expected at least 2"),
+        ({"splits": Path("splits.jsonl")}, "--splits: 3 folds"),
+        ({"overrides": {"student.backend": "encoder"}}, "--backend encoder: 3 folds"),
+        ({"limit": 20, "folds": 21}, "fewer folds"),
+    ],
+)
+def test_folds_that_cannot_be_had_are_refused(
+    request_in_folds: FitRequest, tmp_path: Path, changes: dict[str, Any], found: str
+) -> None:
+    done = request_in_folds.run_dir
+    assert done
+    splits = done / "splits.jsonl" if "splits" in changes else None
+    request = replace(request_in_folds, **{"run_dir": tmp_path / "run", **changes, "splits": splits})
+
+    with pytest.raises(InputError, match=found):
+        fit(request, silent)
