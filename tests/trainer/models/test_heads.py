@@ -1,6 +1,7 @@
 """Heads: a ridge or an MLP on embeddings, whichever is better on validation, the same after a round trip."""
 
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,19 @@ from sklearn.neural_network import MLPRegressor
 
 from distillery_runtime.spec.model import HeadTraining
 from distillery_trainer.models import heads
-from distillery_trainer.models.heads import FittedHead, Head, HeadData, fit_head, load_head, save_head
+from distillery_trainer.models.heads import (
+    FEWEST_FINDS,
+    FittedHead,
+    Head,
+    HeadData,
+    common_plan,
+    fit_find,
+    fit_head,
+    load_head,
+    save_head,
+    standardised,
+)
+from distillery_trainer.models.protocol import HeadPlan
 
 FLOAT32 = 2e-4  # on scores up to 10: scikit-learn trains in another precision than the head keeps
 QUICK = HeadTraining(epochs=4, patience=4, batch_size=32)
@@ -198,3 +211,69 @@ def test_either_head_answers_with_the_weighted_mean_where_embeddings_say_nothing
     fitted = fit_head(data, (4,), HeadTraining(epochs=60, learning_rate=0.05), 0)
 
     assert max(fitted.val_mae.values()) < 0.4 < 7.4 - 5
+
+
+@pytest.mark.parametrize("data", [linear_data(), folded_data(900)], ids=["ridge", "mlp"])
+def test_a_head_fitted_by_the_plan_of_another_fit_is_that_fits_head(data: HeadData) -> None:
+    training = HeadTraining(epochs=12, patience=2, learning_rate=0.02)
+    chosen = fit_head(data, (16,), training, 0)
+    planned = replace(data, val_x=data.val_x[:0], val_y=data.val_y[:0], plan=chosen.plan)
+
+    found = fit_head(planned, (16,), training, 0)
+
+    assert found.plan == chosen.plan
+    assert found.head.scores(data.val_x).tobytes() == chosen.head.scores(data.val_x).tobytes()
+
+
+def plans(*kinds: str) -> list[HeadPlan]:
+    """Plans of these kinds, with penalties of 1, 2, 3 ... and epochs of 10, 20, 30 ..."""
+    return [HeadPlan(kind, float(i), 10 * i) for i, kind in enumerate(kinds, 1)]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (("ridge", "mlp", "mlp"), HeadPlan("mlp", 2.0, 25)),
+        (("tuned", "ridge", "tuned"), HeadPlan("tuned", 2.0, 20)),
+        (("mlp", "ridge"), HeadPlan("ridge", 1.5, 20)),
+        (("tuned", "mlp", "ridge"), HeadPlan("ridge", 2.0, 30)),
+    ],
+)
+def test_a_common_plan_is_what_most_chose_and_of_equals_the_simplest(
+    kinds: tuple[str, ...], expected: HeadPlan
+) -> None:
+    assert common_plan(plans(*kinds)) == expected
+
+
+def with_finds(data: HeadData) -> HeadData:
+    """The data, a tenth of it finds: those with the highest first label."""
+    return replace(data, train_finds=data.train_y[:, 0] > np.quantile(data.train_y[:, 0], 0.9))
+
+
+def test_a_find_heads_logit_stands_after_the_scores_and_changes_none_of_them() -> None:
+    data = linear_data()
+
+    plain, finding = (fit_head(one, (4,), QUICK, 0).head for one in (data, with_finds(data)))
+
+    raw = finding.predict(data.val_x)
+    assert raw.shape == (60, 3)
+    assert raw[:, :2].tobytes() == plain.predict(data.val_x).tobytes() == finding.scores(data.val_x).tobytes()
+    order = np.argsort(-raw[:, 2])
+    assert data.val_y[order[:6], 0].min() > np.median(data.val_y[:, 0])
+
+
+@pytest.mark.parametrize("finds", [0, FEWEST_FINDS - 1, FEWEST_FINDS, 200 - FEWEST_FINDS, 201 - FEWEST_FINDS])
+def test_a_find_head_needs_five_finds_and_five_others(finds: int) -> None:
+    data = replace(linear_data(), train_finds=np.arange(200) < finds)
+    _, _, standard = standardised(data)
+
+    assert (fit_find(standard) is None) == (min(finds, 200 - finds) < FEWEST_FINDS)
+
+
+def test_a_saved_find_head_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    data = with_finds(linear_data())
+    head = fit_head(data, (4,), QUICK, 0).head
+
+    save_head(head, tmp_path / "head.safetensors")
+
+    assert load_head(tmp_path / "head.safetensors").predict(data.val_x).tobytes() == head.predict(data.val_x).tobytes()

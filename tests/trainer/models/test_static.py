@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from distillery_runtime.spec.model import FilterSpec, HeadTraining, ProbeSetting
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.models import static
 from distillery_trainer.models.choose import fit_student, import_torch_side, load_student, open_embedder
-from distillery_trainer.models.protocol import FitData
+from distillery_trainer.models.protocol import FitData, HeadPlan
 from distillery_trainer.models.static_embedder import StaticEmbedder
 
 FLOAT32 = 1e-5  # unit vectors and scores of a few units in float32
@@ -114,6 +115,38 @@ def test_a_student_is_whole_in_its_folder(data: FitData, tmp_path: Path) -> None
         "head.json", "head.safetensors", "table.safetensors", "tokenizer.json"
     }  # fmt: skip
     assert json.loads((tmp_path / "head.json").read_text())["kind"] in {"ridge", "mlp", "tuned"}
+
+
+@pytest.mark.parametrize("kind", ["ridge", "mlp", "tuned"])
+def test_a_planned_student_has_the_kind_of_its_plan_and_a_find_head(data: FitData, tmp_path: Path, kind: str) -> None:
+    whole = replace(data, val_texts=[], val_labels=data.val_labels[:0], plan=HeadPlan(kind, 10.0, 2), find_of=is_green)
+
+    static.fit(SETTINGS, WINDOW, whole, tmp_path, 0, None)
+
+    record = json.loads((tmp_path / "head.json").read_text())
+    raw = static.load(tmp_path, WINDOW).predict(data.val_texts)
+    assert (record["kind"], record["alpha"], record["epochs"], record["val_mae"]) == (kind, 10.0, 2, {})
+    assert raw.shape == (20, 3)
+    green = is_green(data.val_labels)
+    assert raw[green, 2].min() > raw[~green, 2].max()
+
+
+def is_green(labels: np.ndarray) -> np.ndarray:
+    """Finds: a first label of 5 and above."""
+    high: np.ndarray = labels[:, 0] >= 5
+    return high
+
+
+def test_the_plan_of_a_fit_makes_its_student_again_without_validation_articles(data: FitData, tmp_path: Path) -> None:
+    static.fit(SETTINGS, WINDOW, data, tmp_path / "chosen", 0, None)
+    record = json.loads((tmp_path / "chosen" / "head.json").read_text())
+    plan = HeadPlan(record["kind"], record["alpha"], record["epochs"])
+
+    whole = replace(data, val_texts=[], val_labels=data.val_labels[:0], plan=plan)
+    static.fit(SETTINGS, WINDOW, whole, tmp_path / "planned", 0, None)
+
+    for name in ("table.safetensors", "head.safetensors"):
+        assert (tmp_path / "planned" / name).read_bytes() == (tmp_path / "chosen" / name).read_bytes()
 
 
 def test_the_spec_chooses_the_static_backend(spec: FilterSpec, data: FitData, tmp_path: Path) -> None:

@@ -12,9 +12,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from distillery_runtime.errors import InputError
+from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.certify.operating_point import curve, selected
+from distillery_trainer.data.labels import read_labels
 from distillery_trainer.data.split import given_splits
 from distillery_trainer.evaluate import metrics
+from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.filters.scaffold import init_filter
 from distillery_trainer.models.heads import common_plan, load_head
 from distillery_trainer.models.protocol import HeadPlan
@@ -196,3 +199,22 @@ def test_folds_that_cannot_be_had_are_refused(
 
     with pytest.raises(InputError, match=found):
         fit(request, silent)
+
+
+def test_where_no_fold_had_finds_enough_for_a_find_head_none_is_shipped(
+    quick: dict[str, object], spec: FilterSpec, articles: Articles, tmp_path: Path
+) -> None:
+    rows = articles(ARTICLES, seed=1, evidence=4.0)
+    for row in rows[13:]:  # leaves six finds, four for each fold's models, and a find head is fitted from five on
+        row["labels"]["relevance"] = 2.0
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    static = apply_overrides(spec, quick)
+    run = Run(tmp_path / "run", static, 0, lambda: read_labels([labels], static))
+
+    for task in Pipeline(run, folds=FOLDS).tasks()[:4]:
+        task.make(run.folder / task.output)
+
+    assert task.name == "calibrate"
+    assert run.answers("student", ["some words"]).chance.shape == (1,)
+    assert load_head(run.folder / "student" / "head.safetensors").find is None

@@ -181,8 +181,7 @@ class Pipeline:
         Raises:
             InputError: a run to learn from does not suit.
         """
-        plan = self._plan(STUDENT) if self._in_folds else None
-        data, source = self.run.fit_data(plan=plan), self.distillation
+        data, source = self._as_in_folds(self.run.fit_data(), STUDENT), self.distillation
         if source is None:
             return data
         source.check(self.spec, self.run.splits, self.labelled)
@@ -236,10 +235,17 @@ class Pipeline:
         alike = own == {name: getattr(probe, name) for name in own}
         return student.backend == STATIC == probe.embedder and self.share is None and alike
 
-    def _plan(self, stage: str) -> HeadPlan:
-        """How the models that ship are fitted: as the folds' validation articles chose."""
+    def _as_in_folds(self, data: FitData, stage: str) -> FitData:
+        """The data of a model that ships: fitted as the folds' validation articles chose, with a find head as theirs.
+
+        Of a find head that no fold had, with too few finds for one, no held-out article says what it is worth.
+        """
+        if not self._in_folds:
+            return data
         found = [read_json(self.run.folder / HELD_OUT / f"{fold}.json")[stage] for fold in self.run.folds]
-        return common_plan([HeadPlan(str(f["kind"]), float(f["alpha"]), int(f["epochs"])) for f in found])
+        plan = common_plan([HeadPlan(str(f["kind"]), float(f["alpha"]), int(f["epochs"])) for f in found])
+        has_find = self.run.held_out(stage).raw.shape[1] > len(self.spec.dimensions)
+        return replace(data, plan=plan, find_of=self.run.margins if has_find else None)
 
     def _calibrate(self, output: Path) -> None:
         write_read_out(output, fit_read_out(self.run.held_out(STUDENT), self.spec, self.run.seed))
@@ -253,9 +259,7 @@ class Pipeline:
         write_selection(output, found)
 
     def _probe(self, output: Path) -> None:
-        run, data = self.run, self.student_data
-        if self._in_folds:
-            data = replace(data, plan=self._plan(PROBE))
+        run, data = self.run, self._as_in_folds(self.student_data, PROBE)
         embedder = self._fit_probe(data, output, run.folder / STUDENT, "probe")
         held_out = run.held_out(PROBE) if run.folds else self._held_out_by(load_head(output / HEAD), embedder)
         write_read_out(output / CALIBRATION, fit_read_out(held_out, self.spec, run.seed))

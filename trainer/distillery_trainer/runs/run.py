@@ -42,7 +42,7 @@ from distillery_trainer.models.choose import (
 )
 from distillery_trainer.models.frozen import FrozenStudent, prefix_of
 from distillery_trainer.models.heads import load_head
-from distillery_trainer.models.protocol import FitData, HeadPlan, Student
+from distillery_trainer.models.protocol import FitData, Student
 from distillery_trainer.models.records import BaseRecord, base_folder
 from distillery_trainer.models.static_embedder import StaticEmbedder
 from distillery_trainer.runs.tasks import TaskFolder
@@ -134,13 +134,13 @@ class Run:
         """What is learnt from and judged in turn: each fold once, or the splits."""
         return rounds_of(list(self.assignments.values()), self.seed)
 
-    def fit_data(self, round_: Round | None = None, plan: HeadPlan | None = None) -> FitData:
+    def fit_data(self, round_: Round | None = None) -> FitData:
         """The training and validation articles: of a round, or of the whole run. Errors as in `articles`."""
         places = round_ or Round(self.places("train"), self.places("val"), [])
         labelled = self.articles()
         train, val = labelled.select(places.train), labelled.select(places.val)
         labels = val.labels() if places.val else train.labels()[:0]
-        return FitData(train.texts, train.labels(), val.texts, labels, train.weights(), find_of=self.margins, plan=plan)
+        return FitData(train.texts, train.labels(), val.texts, labels, train.weights(), find_of=self.margins)
 
     def margins(self, labels: NDArray[np.floating]) -> NDArray[np.float64]:
         """By how much (N, D) labels make an overall above where the operating tier begins: (N,)."""
