@@ -1,13 +1,23 @@
 """Splits: whole near-duplicate groups, shares kept, the best articles everywhere, chosen by seed and id."""
 
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillery_trainer.data.split import SHARES, Assignment, limit_articles, split_by_group
+from distillery_runtime.errors import InputError
+from distillery_trainer.data.split import (
+    SHARES,
+    Assignment,
+    folds_by_group,
+    given_splits,
+    limit_articles,
+    split_by_group,
+    write_splits,
+)
 from distillery_trainer.runs.fit import MIN_ARTICLES
 
 RNG = np.random.default_rng(5)
@@ -125,3 +135,49 @@ def test_a_limit_gives_so_many_articles_in_file_order() -> None:
 
     assert chosen == sorted(set(chosen))
     assert len(chosen) == 100
+
+
+@FEW
+@given(st.lists(st.integers(0, 25), min_size=8, max_size=120), st.integers(2, 5), st.integers(0, 5))
+def test_folds_never_divide_a_group_and_name_every_article_in_its_place(
+    groups: list[int], folds: int, seed: int
+) -> None:
+    ids, names = [str(place) for place in range(len(groups))], [f"g{group}" for group in groups]
+
+    assigned = folds_by_group(ids, names, np.random.default_rng(seed).uniform(0, 10, len(groups)), folds, seed)
+
+    assert [(one.id, one.group) for one in assigned] == list(zip(ids, names, strict=True))
+    assert len({(one.group, one.split) for one in assigned}) == len(set(names))
+    assert len({one.split for one in assigned}) == min(folds, len(set(names)))
+
+
+@FEW
+@given(st.integers(0, 1000), st.integers(2, 6), st.floats(1, 9))
+def test_finds_are_spread_over_folds_as_evenly_as_can_be(seed: int, folds: int, operating: float) -> None:
+    overalls = np.random.default_rng(seed).gamma(1.5, 1.5, size=90).clip(0, 10)
+
+    assigned = folds_by_group(IDS[:90], IDS[:90], overalls, folds, seed)
+
+    finds, sizes = Counter(), Counter(one.split for one in assigned)
+    finds.update(one.split for one, overall in zip(assigned, overalls, strict=True) if overall >= operating)
+    for counts in ([finds[fold] for fold in sizes], list(sizes.values())):
+        assert max(counts) - min(counts) <= 1
+
+
+def test_folds_depend_on_the_seed_and_not_on_the_order_of_articles() -> None:
+    first, again, other = (splits(folds_by_group(IDS, IDS, OVERALLS, 5, seed)) for seed in (1, 1, 2))
+    turned = splits(folds_by_group(IDS[::-1], IDS[::-1], OVERALLS[::-1], 5, 1))
+
+    assert first == again == turned != other
+
+
+def test_a_file_of_folds_is_read_and_one_of_folds_and_parts_is_refused(tmp_path: Path) -> None:
+    assigned = folds_by_group(IDS[:30], IDS[:30], OVERALLS[:30], 3, 0)
+    write_splits(tmp_path / "folds.jsonl", assigned)
+    write_splits(tmp_path / "mixed.jsonl", [*assigned[:-1], Assignment(IDS[29], "test", IDS[29])])
+    write_splits(tmp_path / "one.jsonl", folds_by_group(IDS[:30], IDS[:30], OVERALLS[:30], 1, 0))
+
+    assert given_splits(tmp_path / "folds.jsonl", IDS[:30]) == assigned
+    for name in ("mixed", "one"):
+        with pytest.raises(InputError):
+            given_splits(tmp_path / f"{name}.jsonl", IDS[:30])
