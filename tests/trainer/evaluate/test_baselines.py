@@ -46,8 +46,8 @@ def test_the_best_constant_answers_with_medians_knows_the_share_of_finds_and_sel
 
 def is_high(labels: np.ndarray) -> np.ndarray:
     """Finds: a first label of 5 and above."""
-    high: np.ndarray = labels[:, 0] >= 5
-    return high
+    margins: np.ndarray = labels[:, 0].astype(np.float64) - 5
+    return margins
 
 
 def test_a_word_that_tells_a_find_is_learned_by_the_finds_own_regression() -> None:
@@ -61,7 +61,7 @@ def test_a_word_that_tells_a_find_is_learned_by_the_finds_own_regression() -> No
 
 @pytest.mark.parametrize("finds", [0, 4, 36, 40])
 def test_of_too_few_finds_or_others_no_regression_is_made(finds: int) -> None:
-    data = replace(worded(), find_of=lambda labels: np.arange(len(labels)) < finds)
+    data = replace(worded(), find_of=lambda labels: np.where(np.arange(len(labels)) < finds, 1.0, -2.0))
 
     assert baselines.tfidf_ridge(data, ["solar"]).shape == (1, 1)
 

@@ -247,7 +247,7 @@ def test_a_common_plan_is_what_most_chose_and_of_equals_the_simplest(
 
 def with_finds(data: HeadData) -> HeadData:
     """The data, a tenth of it finds: those with the highest first label."""
-    return replace(data, train_finds=data.train_y[:, 0] > np.quantile(data.train_y[:, 0], 0.9))
+    return replace(data, train_finds=data.train_y[:, 0] - np.quantile(data.train_y[:, 0], 0.9))
 
 
 def test_a_find_heads_logit_stands_after_the_scores_and_changes_none_of_them() -> None:
@@ -264,7 +264,7 @@ def test_a_find_heads_logit_stands_after_the_scores_and_changes_none_of_them() -
 
 @pytest.mark.parametrize("finds", [0, FEWEST_FINDS - 1, FEWEST_FINDS, 200 - FEWEST_FINDS, 201 - FEWEST_FINDS])
 def test_a_find_head_needs_five_finds_and_five_others(finds: int) -> None:
-    data = replace(linear_data(), train_finds=np.arange(200) < finds)
+    data = replace(linear_data(), train_finds=np.where(np.arange(200) < finds, 1.0, -2.0))
     _, _, standard = standardised(data)
 
     assert (fit_find(standard) is None) == (min(finds, 200 - finds) < FEWEST_FINDS)

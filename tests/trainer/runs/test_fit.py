@@ -100,7 +100,7 @@ def test_an_identical_call_says_that_every_task_was_done_before(finished: FitReq
 
     fit(finished, said.append)
 
-    assert said[-8:] == [
+    assert said[-9:] == [
         f"{name}: done before"
         for name in ("split", "fit", "calibrate", "probe", "select", "certify", "predict", "evaluate", "report")
     ]

@@ -20,7 +20,7 @@ Layers = tuple[tuple[Matrix, Matrix], ...]
 
 # The strongest penalty is the simplest head.
 RIDGE_ALPHAS = (100000.0, 30000.0, 10000.0, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 1.0, 0.1)
-FIND_STRENGTH = 0.003  # of the find head's penalty, as its inverse
+FIND_STRENGTH = 10.0  # of the find head's penalty, as its inverse, for an embedding of one column
 FEWEST_FINDS = 5
 FIND_BARS = (-1.0, -0.5, 0.0, 0.5)  # score points from where finds begin
 KINDS = ("ridge", "mlp", "tuned")  # of a head, the simplest first
@@ -150,8 +150,9 @@ def fit_find(standard: HeadData) -> tuple[Matrix, Matrix] | None:
     if margins is None or not _has_both(margins >= 0):
         return None
     x, weights = standard.train_x.astype(np.float64), standard.article_weights
+    strength = FIND_STRENGTH / x.shape[1]
     models = [
-        LogisticRegression(C=FIND_STRENGTH, class_weight="balanced", max_iter=3000).fit(x, margins >= bar, weights)
+        LogisticRegression(C=strength, class_weight="balanced", max_iter=3000).fit(x, margins >= bar, weights)
         for bar in FIND_BARS
         if _has_both(margins >= bar)
     ]
