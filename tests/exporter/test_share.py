@@ -17,6 +17,12 @@ ARTICLES = [{"id": str(i), "title": "Wind", "text": text} for i, text in enumera
 
 
 @pytest.fixture
+def bundle(repository: Path, tmp_path: Path) -> Path:
+    """A copy of the fixture bundle of format 2."""
+    return Path(shutil.copytree(repository / "tests" / "fixtures" / "bundle-v2", tmp_path / "bundle"))
+
+
+@pytest.fixture
 def sibling(bundle: Path, tmp_path: Path) -> Path:
     """Another filter's bundle, with the fixture's models."""
     folder = Path(shutil.copytree(bundle, tmp_path / "sibling"))
@@ -29,9 +35,10 @@ def sibling(bundle: Path, tmp_path: Path) -> Path:
 
 def reseal(folder: Path, spec: FilterSpec) -> None:
     """Lists a bundle's files as they are now."""
-    stages = read_manifest(folder)[0].stages
+    manifest = read_manifest(folder)[0]
+    assert manifest.selection is not None
     (folder / "bundle.json").unlink()
-    write_manifest(folder, spec, stages, {"oracle": "none"})
+    write_manifest(folder, spec, manifest.stages, manifest.selection, {"oracle": "none"})
 
 
 def test_each_bundle_of_a_set_is_the_bundle_that_it_was(bundle: Path, sibling: Path, tmp_path: Path) -> None:
@@ -129,4 +136,4 @@ def test_the_command_says_what_was_saved(
 ) -> None:
     assert exporter(["share", str(bundle), str(sibling), "--out", str(tmp_path / "set")]) == 0
 
-    assert "shares 5 files" in capsys.readouterr().out
+    assert "shares 6 files" in capsys.readouterr().out
