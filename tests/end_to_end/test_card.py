@@ -18,7 +18,7 @@ from distillery_trainer.runs.opening import open_run
 from distillery_trainer.store.files import digest
 
 STATED = ["--set", "card.license=apache-2.0", "--set", "card.language=[en, nl]"]
-QUICK = ["--epochs", "2", "--set", "cascade.probe.training.epochs=2"]
+QUICK = ["--folds", "0", "--epochs", "2", "--set", "cascade.probe.training.epochs=2"]
 
 
 def make(filter_folder: Path, labels: Path, folder: Path, settings: list[str]) -> Path:
