@@ -230,7 +230,18 @@ def test_results_go_to_stdout_and_news_to_stderr(
     run = tmp_path / "run"
 
     code = exit_code(
-        "fit", "--filter", "topic", "--labels", labels, "--backend", "static", "--run-dir", str(run), *settings
+        "fit",
+        "--filter",
+        "topic",
+        "--labels",
+        labels,
+        "--backend",
+        "static",
+        "--folds",
+        "0",
+        "--run-dir",
+        str(run),
+        *settings,
     )
 
     captured = capsys.readouterr()

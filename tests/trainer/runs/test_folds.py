@@ -22,7 +22,7 @@ from distillery_trainer.filters.scaffold import init_filter
 from distillery_trainer.models.heads import common_plan, load_head
 from distillery_trainer.models.protocol import HeadPlan
 from distillery_trainer.report.decisions import cascade_section
-from distillery_trainer.runs.assessment import facts_of
+from distillery_trainer.runs.assessment import evaluate_on, facts_of
 from distillery_trainer.runs.fit import FitRequest, fit
 from distillery_trainer.runs.opening import open_run
 from distillery_trainer.runs.pipeline import Pipeline
@@ -184,9 +184,12 @@ def test_a_file_of_folds_asks_for_them_as_the_option_does(run: Run) -> None:
     ("changes", "found"),
     [
         ({"folds": 1}, "--folds: 1, expected at least 2"),
-        ({"splits": Path("splits.jsonl")}, "--splits: 3 folds"),
+        ({"splits": "own"}, "--splits: 3 folds"),
         ({"overrides": {"student.backend": "encoder"}}, "--backend encoder: 3 folds"),
+        ({"overrides": {"student.backend": "encoder"}, "splits": "own", "folds": 0}, "--backend encoder: 3 folds"),
         ({"limit": 20, "folds": 21}, "fewer folds"),
+        ({"distil_from": "own", "pool": "own"}, "--distil-from: 3 folds"),
+        ({"distil_from": "own", "pool": "own", "splits": "own", "folds": 0}, "--distil-from: 3 folds"),
     ],
 )
 def test_folds_that_cannot_be_had_are_refused(
@@ -194,11 +197,29 @@ def test_folds_that_cannot_be_had_are_refused(
 ) -> None:
     done = request_in_folds.run_dir
     assert done
-    splits = done / "splits.jsonl" if "splits" in changes else None
-    request = replace(request_in_folds, **{"run_dir": tmp_path / "run", **changes, "splits": splits})
+    own = {"splits": done / "splits.jsonl", "distil_from": [done], "pool": request_in_folds.labels}
+    asked = {name: own[name] if value == "own" else value for name, value in changes.items()}
+    request = replace(request_in_folds, run_dir=tmp_path / "run", **asked)
 
     with pytest.raises(InputError, match=found):
         fit(request, silent)
+
+
+def test_other_labelled_articles_are_judged_by_the_models_that_ship(
+    run: Run, articles: Articles, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps(row) + "\n" for row in articles(30, seed=2, evidence=4.0)))
+
+    found = evaluate_on(run, [other])
+
+    assert (found.split_sizes.train, found.split_sizes.test, found.total.student.n) == (ARTICLES, 30, 30)
+    assert found.total.student.mae < found.total.constant.mae
+
+
+def test_none_of_its_own_articles_is_another_one(run: Run, request_in_folds: FitRequest) -> None:
+    with pytest.raises(InputError, match=f"{ARTICLES} that the run was made with"):
+        evaluate_on(run, request_in_folds.labels)
 
 
 def test_where_no_fold_had_finds_enough_for_a_find_head_none_is_shipped(

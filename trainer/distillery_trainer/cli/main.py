@@ -178,7 +178,7 @@ def _fit(options: argparse.Namespace) -> int:
 
 def _fit_joint(options: argparse.Namespace) -> int:
     given = {"--seeds": options.seeds, "--distil-from": options.distil_from, "--pool": options.pool,
-             "--splits": options.splits}  # fmt: skip
+             "--splits": options.splits, "--folds": options.folds}  # fmt: skip
     problems = [Problem(name, "given with --joint", "not with --joint") for name, value in given.items() if value]
     files: dict[str, list[Path]] = {name: [] for name in options.filters}
     for text in options.labels:

@@ -163,7 +163,9 @@ def _chosen(request: FitRequest) -> tuple[FitRequest, Choice | None]:
         request = replace(request, overrides={**request.overrides, **choice.settings})
     if request.folds is None:
         backend = choice.settings[BACKEND] if choice else spec.student.backend
-        request = replace(request, folds=FOLDS if backend in FOLDED and not request.splits else 0)
+        request = replace(
+            request, folds=FOLDS if backend in FOLDED and not (request.splits or request.distil_from) else 0
+        )
     return request, choice
 
 
@@ -228,15 +230,17 @@ def _folds(request: FitRequest, spec: FilterSpec, splits: Sequence[Assignment]) 
     Raises:
         InputError: folds do not go with what else is asked for.
     """
-    given, backend = len(fold_names(splits)), spec.student.backend
-    if not request.folds and not given:
+    count = request.folds or len(fold_names(splits))
+    if not count:
         return None
-    found = f"{request.folds or given} folds"
-    problems = [Problem("--folds", str(request.folds), "at least 2")] if request.folds and request.folds < 2 else []
+    found, backend = f"{count} folds", spec.student.backend
+    problems = [Problem("--folds", str(count), "at least 2")] if count < 2 else []
     if backend not in FOLDED:
         problems.append(Problem(f"--backend {backend}", found, f"one of {', '.join(FOLDED)}, whose fits take minutes"))
     if request.splits and request.folds:
         problems.append(Problem("--splits", found, "a file of folds alone, or --folds alone"))
+    if request.distil_from:
+        problems.append(Problem("--distil-from", found, "--folds 0: a run to learn from may know what a fold tests"))
     if problems:
         raise InputError("trainer fit", problems)
     return request.folds or None
