@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.data.labels import MAX_LISTED, files_digest, label_notes, read_labels
+from distillery_trainer.data.labels import MAX_LISTED, files_digest, label_notes, oracle_step, read_labels
 
 Row = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
@@ -271,3 +271,18 @@ def test_several_oracles_and_two_labels_of_one_text_are_noted(
     assert "'a' and 'b'" in notes[0]
     assert "not stated, x" in label_notes(read_labels([write_rows("mixed.jsonl", mixed)], spec))[0]
     assert label_notes(read_labels([write_rows("one.jsonl", rows[:1])], spec)) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "step"),
+    [
+        ([0, 1, 5, 10], 1.0),
+        ([0, 1.5, 5, 10], 0.5),
+        ([0, 1.25, 5.1, 9.9], None),
+        ([3.0] * 98 + [2.7], 1.0),  # a mean of repeated answers lies between two steps
+        ([3.5] * 98 + [2.7], 0.5),
+        ([3.0] * 30 + [2.7], None),
+    ],
+)
+def test_the_oracles_step_is_that_of_nearly_all_labels(labels: list[float], step: float | None) -> None:
+    assert oracle_step(np.array(labels, np.float32)[:, None]) == step

@@ -10,8 +10,17 @@ import pytest
 
 from distillery_trainer.cli.main import main
 
+IN_PARTS = ("--backend", "static", "--folds", "0")
 SMALL = ("student.static.hidden=[4]", "cascade.probe.hidden=[4]", "cascade.probe.training.epochs=2")
-QUICK = ("--backend", "static", "--epochs", "2", *(part for setting in SMALL for part in ("--set", setting)))
+QUICK = (
+    "--backend",
+    "static",
+    "--folds",
+    "0",
+    "--epochs",
+    "2",
+    *(part for setting in SMALL for part in ("--set", setting)),
+)
 
 Rows = Callable[[int], list[dict[str, Any]]]
 Write = Callable[..., Path]
