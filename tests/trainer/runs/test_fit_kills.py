@@ -17,9 +17,9 @@ QUICK = ["student.static.training.epochs=3", "cascade.probe.training.epochs=3", 
 pytestmark = pytest.mark.slow  # test_tasks kills a chain of tasks within its process
 
 KILLED = ["before_each_output", "before_every_rename", "before_the_first_file", "from_outside"]
-OUTPUTS = {"splits.jsonl", "student", "calibration.json", "probe", "certificate.json", "predictions.jsonl", "eval.json",
-           "report.html"}  # fmt: skip
-STAGES = ("split", "fit", "calibrate", "probe", "certify", "predict", "evaluate", "report")
+OUTPUTS = {"splits.jsonl", "held_out", "student", "calibration.json", "probe", "selection.json", "certificate.json",
+           "predictions.jsonl", "eval.json", "report.html"}  # fmt: skip
+STAGES = ("split", "hold_out", "fit", "calibrate", "probe", "select", "certify", "predict", "evaluate", "report")
 
 
 class Worker:
@@ -59,7 +59,8 @@ def worker(tmp_path_factory: pytest.TempPathFactory, topic_rows: Callable[[int],
         topic = init_filter("topic")
     labels = folder / "labels.jsonl"
     labels.write_text("".join(json.dumps(row) + "\n" for row in topic_rows(80)), encoding="utf-8")
-    arguments = ["fit", "--filter", str(topic), "--labels", str(labels), "--backend", "static"]
+    arguments = ["fit", "--filter", str(topic), "--labels", str(labels), "--backend", "static",
+                 "--folds", "2"]  # fmt: skip
     for setting in QUICK:
         arguments += ["--set", setting]
     return Worker(folder, arguments)
