@@ -237,6 +237,7 @@ def test_the_bundles_verify_and_name_each_other(made: Path) -> None:
     [
         (["--seeds", "1", "2"], "--seeds: given with --joint"),
         (["--splits", "splits.jsonl"], "--splits: given with --joint"),
+        (["--folds", "3"], "--folds: given with --joint"),
         (["--labels", "labels.jsonl"], "'labels.jsonl', expected FILTER=FILE"),
         (["--filter", "sustainability_technology"], "none for sustainability_technology"),
         (["--backend", "static"], "student.backend: static"),

@@ -171,6 +171,27 @@ def test_a_fit_that_was_killed_between_two_folds_goes_on_with_the_next_to_the_sa
     assert (killed / "held_out" / "fold-1.safetensors").stat().st_mtime_ns == kept
 
 
+def test_unlabelled_articles_certify_the_models_that_ship_while_the_oracle_judges_out_of_fold(
+    request_in_folds: FitRequest, articles: Articles, tmp_path: Path
+) -> None:
+    done = request_in_folds.run_dir
+    assert done
+    copied = Path(shutil.copytree(done, tmp_path / "run"))
+    pool = tmp_path / "pool.jsonl"
+    rows = [{k: v for k, v in row.items() if k != "labels"} for row in articles(90, seed=7, evidence=4.0)]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    run = open_run(fit(replace(request_in_folds, run_dir=copied, certify_on=[pool]), silent))
+
+    before, after = open_run(done).certificate, run.certificate
+    made = run.answers("student", [row["text"] for row in rows])
+    chance = run.selection.chance
+    assert (after["drawn_from"], after["articles"]) == ("unlabelled", 90)
+    assert after["positives"] == selected(made, np.full(90, np.nan if chance is None else chance), run.spec).sum()
+    assert after["oracle"] | {"threshold": None} == before["oracle"] | {"threshold": None}
+    assert after["found"]["positives"] == before["found"]["positives"]
+
+
 def test_a_file_of_folds_asks_for_them_as_the_option_does(run: Run) -> None:
     splits = given_splits(run.folder / "splits.jsonl", run.predictions.ids)
 
