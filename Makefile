@@ -1,7 +1,7 @@
 # Two commands: `make demo` shows the whole of it in a few minutes, `make test` proves it.
 PYTHON ?= python3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-FILTER = filters/sustainability_technology/v3
+FILTER = filters/sustainability_technology/v4
 PYTHONS = 3.11 3.12 3.13
 PYTEST = python -m pytest -n auto --dist loadfile
 INSTALLS = pyproject.toml trainer/pyproject.toml exporter/pyproject.toml
@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE  # a hundred processes of the tests would each 
 
 ## score with the starter, then fit -> build -> score on what the repository ships: no torch, no download of a model, no GPU
 demo: .venv-demo/.installed
-	.venv-demo/bin/distillery score --format table docs/demo-articles.jsonl
+	.venv-demo/bin/distillery score --filters all --format table docs/demo-articles.jsonl
 	.venv-demo/bin/trainer fit --filter $(FILTER) --labels $(FILTER)/examples/*.jsonl --backend static \
 	  --set cascade.target_miss_rate=0.3 --run-dir .demo/run
 	.venv-demo/bin/exporter build .demo/run --out .demo/bundle

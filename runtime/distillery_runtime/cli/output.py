@@ -36,14 +36,14 @@ class Table:
         self._short = abbreviations(spec.dimension_names)
         self._names = spec.dimension_names
         self._tier_width = max(len(tier.name) for tier in spec.tiers)
-        fixed = 9 + 9 + 8 + self._tier_width + sum(max(len(s), 4) + 1 for s in self._short) + 4
+        fixed = 9 + 9 + 13 + 8 + self._tier_width + sum(max(len(s), 4) + 1 for s in self._short) + 4
         self._title_width = max(24, min(60, shutil.get_terminal_size((140, 24)).columns - fixed))
         self._legend = "   ".join(f"{s} = {n}" for s, n in zip(self._short, self._names, strict=True))
 
     def header(self) -> str:
         """The first lines: what the short names mean, and the column names."""
         scores = " ".join(f"{s:>4}" for s in self._short)
-        start = f"{'article':<{self._title_width}}  {'status':<8} {'stage':<8} {'overall':>7}"
+        start = f"{'article':<{self._title_width}}  {'status':<8} {'stage':<8} {'selected':<12}{'overall':>7}"
         return f"{self._legend}\n\n{start}  {'tier':<{self._tier_width}}  {scores}"
 
     def row(self, title: str, scores: Sequence[Score]) -> str:
@@ -55,26 +55,30 @@ class Table:
         values = " ".join(
             f"{score.scores[n]:>{max(len(s), 4)}.1f}" for n, s in zip(self._names, self._short, strict=True)
         )
+        start += f"{_selected(score):<12}"
         capped = f"  capped by {score.gatekeeper}" if score.gatekeeper else ""
         return f"{start}{score.overall:>7.2f}  {score.tier:<{self._tier_width}}  {values}{capped}"
 
 
 class PanelTable:
-    """A table of a panel's results: a row for each article, overall and tier (or status) for each filter."""
+    """A table of a panel's results: a row for each article, overall and tier (or status) for each filter.
+
+    An asterisk stands before those that a filter selects.
+    """
 
     def __init__(self, specs: Sequence[FilterSpec], bundles: Sequence[str]) -> None:
         self._labels = headings(bundles)
-        cells = [max(len("invalid"), *(len(f"10.00 {tier.name}") for tier in spec.tiers)) for spec in specs]
+        cells = [max(len("invalid"), *(len(f"* 10.00 {tier.name}") for tier in spec.tiers)) for spec in specs]
         self._widths = [max(len(label), cell) for label, cell in zip(self._labels, cells, strict=True)]
 
     def header(self) -> str:
         """The column names."""
         labels = "  ".join(f"{label:<{width}}" for label, width in zip(self._labels, self._widths, strict=True))
-        return f"{'article':<{PANEL_TITLE_WIDTH}}  {labels}".rstrip()
+        return f"{'article':<{PANEL_TITLE_WIDTH}}  {labels}".rstrip() + "\n* selected"
 
     def row(self, title: str, scores: Sequence[Score]) -> str:
         """One article's results."""
-        cells = (score.status if score.overall is None else f"{score.overall:>5.2f} {score.tier}" for score in scores)
+        cells = map(_cell, scores)
         shown = "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, self._widths, strict=True))
         return f"{_name(title, scores[0], PANEL_TITLE_WIDTH)}  {shown}".rstrip()
 
@@ -108,6 +112,7 @@ class Tally:
             if score.stage and score.tier:
                 counts["stage", score.stage] += 1
                 counts["tier", score.tier] += 1
+                counts["selected", "yes" if score.selected else "no"] += 1
         if self._shows and time.perf_counter() - self._shown >= PROGRESS_S:
             self._shown = time.perf_counter()
             with suppress(OSError):  # of a terminal that is gone
@@ -138,10 +143,10 @@ class Tally:
         lines = [f"{self.total:,} articles in {seconds:.1f} s ({self._rate():,.1f} articles/s{kept})"]
         for (_, bundle), counts in self._counts.items():
             lines += [bundle] if len(self._counts) > 1 else []
-            for kind in ("status", "stage", "tier"):
+            for kind in ("status", "stage", "selected", "tier"):
                 found = [(value, n) for (k, value), n in sorted(counts.items()) if k == kind]
                 shares = ", ".join(f"{value} {n:,} ({n / self.total:.1%})" for value, n in found)
-                lines += [f"  {kind:<7}{shares}"] if found else []
+                lines += [f"  {kind:<9}{shares}"] if found else []
         if self._shows:
             self._stream.write("\r")
         return lines
@@ -175,6 +180,19 @@ def abbreviations(names: Sequence[str]) -> list[str]:
         numbered = (f"{short}{number}" for number in itertools.count(2))
         found.append(short if short not in found else next(n for n in numbered if n not in (*found, *initials)))
     return found
+
+
+def _selected(score: Score) -> str:
+    """Whether an article is selected, with its chance."""
+    chance = "" if score.chance is None else f" {score.chance:.0%}"
+    return f"{'yes' if score.selected else 'no'}{chance}"
+
+
+def _cell(score: Score) -> str:
+    """A panel's cell."""
+    if score.overall is None:
+        return f"  {score.status}"
+    return f"{'*' if score.selected else ' '} {score.overall:>5.2f} {score.tier}"
 
 
 def _name(title: str, score: Score, width: int) -> str:

@@ -13,7 +13,14 @@ WORDS = (
     ("Probe:", "a much faster model that goes first and may drop what is clearly of no interest."),
     ("Cascade:", "both together, as they are deployed: the probe, and the student where the probe does not drop."),
     ("Overall:", "the weighted mean of an article's scores, capped where a gatekeeper says so; it decides the tier."),
-    ("Tier:", "a named band of the overall. The operating tier is the one from which on an article is announced."),
+    (
+        "Tier:",
+        "a named band of the overall. A find is an article that the oracle places at the operating tier or above.",
+    ),
+    (
+        "Chance:",
+        "the probability, by a model, that an article is such a find; from the operating point on it is selected.",
+    ),
     ("95 % interval:", "where a figure would lie with other articles of the same kind, in 95 of 100 cases."),
 )
 
@@ -26,6 +33,7 @@ def render(facts: Facts) -> str:
         page.paragraph(facts.spec.summary, "under"),
         page.paragraph(_made_of(facts)),
         _answer(facts),
+        decisions.selection_section(facts),
         systems.section(facts),
         decisions.section(facts),
         decisions.cascade_section(facts),

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery_runtime.spec.model import Tier
+from distillery_runtime.spec.selection import Selection
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import legend, multiples, single
 from distillery_trainer.report.facts import Facts, in_words, percent
@@ -23,9 +24,53 @@ DRAWN_FROM = {
 }
 
 
+def selection_section(facts: Facts) -> str:
+    """The precision-recall curve of what is selected by chance, with the operating point and those of other aims."""
+    title = "What is selected?"
+    found, spec = facts.predictions, facts.spec
+    finds = facts.overall[0] >= spec.operating_overall
+    if not finds.any():
+        return page.section(title, page.absent("No picture: the oracle places none of the test articles at the tier."))
+    total, chosen = facts.evaluation.total, facts.selection
+    point = total.student.finds
+    alt = (
+        f"Precision against recall of articles selected by their chance. Today: {point.predicted} selected, recall "
+        f"{_share(point.recall)}, precision {_share(point.precision)}, F1 {point.f1}."
+    )
+    plot = single(alt, shares("found (recall)"), shares("right (precision)"), height=230, legend=True)
+    legend(plot.drawing, [("student", "line", "student"), ("probe", "line", "probe")])
+    for answers, style in ((found.probe, "probe"), (found.student, "student")):
+        plot.line(curve(answers.chance, finds), style)
+    if point.recall is not None and point.precision is not None:
+        plot.dots([(point.recall, point.precision)], "student", 6.5)
+        plot.label(point.recall, point.precision, f"today: F1 {point.f1:.2f}", "start", (10, -9))
+    return page.section(title, page.paragraph(_chosen(chosen)), page.figure(plot.drawing, SELECTION_CAPTION))
+
+
+SELECTION_CAPTION = (
+    "Each model gives the chance that the oracle places an article at the operating tier. Along a line the chance from "
+    "which articles are selected is lowered from left to right: more of the oracle's finds are selected, and more that "
+    "are none. The large dot is where the operating point stands. It can be moved along the line without training "
+    "anything again: distillery score --select min_recall=.9, or min_precision=.7, or chance=.3."
+)
+
+
+def _chosen(selection: Selection) -> str:
+    """The operating point, and what it was chosen on."""
+    basis = f"{selection.articles:,} articles with {selection.positives} finds ({selection.drawn_from})"
+    if selection.chance is None:
+        return f"Articles are selected by their tier, not by their chance. The curve rests on {basis}."
+    chance = percent(selection.chance, 1)
+    return f"Articles are selected from a chance of {chance} on, chosen for {selection.rule} on {basis}."
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else percent(value)
+
+
 def section(facts: Facts) -> str:
-    """Precision-recall curves of student and probe at each tier, the operating point marked."""
-    title = "What is found, what is missed?"
+    """Precision-recall curves of student and probe at each tier, the tiers' own bars marked."""
+    title = "What is found, what is missed by the tiers?"
     label, probe, student = facts.overall
     tiers = [tier for tier in facts.spec.tiers if tier.min_overall > 0]
     drawn = [tier for tier in tiers if np.any(label >= tier.min_overall)]
