@@ -34,7 +34,7 @@ def drawn(seed: int, count: int = 60, levels: int = 25) -> tuple[np.ndarray, np.
     """Chances with many ties, and finds that are likelier where the chance is high: (N,) each."""
     generator = np.random.default_rng(seed)
     chance = (generator.integers(0, levels + 1, count) / levels).round(6)
-    return chance, generator.uniform(size=count) < 0.7 * chance
+    return chance, generator.uniform(size=count) < 0.1 + 0.6 * chance
 
 
 @FEW
