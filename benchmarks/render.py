@@ -17,6 +17,7 @@ if __name__ == "__main__":
 from benchmarks import (
     render_bench,
     render_build,
+    render_finds,
     render_gpu,
     render_parity,
     render_peers,
@@ -102,7 +103,8 @@ def render(results: Results) -> Mapping[str, str]:
     head = HEAD + "## Against the targets\n\n" + targets_table(results)
     charts = render_peers.charts(results) | render_suite.charts(results) | render_stream.charts(results)
     pictures = {f"{PICTURES}/{name}": content for name, content in charts.items()}
-    runs = {name: _tidy(page) for name, page in render_runs.page(results).items()}
+    pages = {**render_finds.page(results), **render_runs.page(results)}
+    runs = {name: _tidy(page) for name, page in pages.items()}
     return {PAGE: _tidy("\n".join([head, *sections])), **runs, **pictures}
 
 

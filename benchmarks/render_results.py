@@ -11,8 +11,8 @@ from distillery_runtime.errors import InputError, Problem
 # Any: JSON of a dozen shapes, each known to the module that renders it.
 Json = Mapping[str, Any]
 
-KINDS = ("parity", "peers", "suite", "bench", "stream", "gpu", "build", "cascade", "quality", "losses", "joint",
-         "kills", "cost")  # fmt: skip
+KINDS = ("parity", "peers", "suite", "bench", "stream", "gpu", "build", "cascade", "quality", "finds", "losses",
+         "joint", "kills", "cost")  # fmt: skip
 SCHEMA_VERSION = 1
 _CASCADE = {"what", "evaluation"}  # files written by hand for whole cascades name no benchmark
 
