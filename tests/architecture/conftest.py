@@ -216,19 +216,25 @@ class Lab:
         student = np.linspace(0, 10, 500)
         probe = 1 / (1 + np.exp(4 - student - np.sin(np.arange(500)) * 2.5))
         cascade = spec.cascade
-        wanted = Wanted(spec.operating_overall, cascade.target_miss_rate, cascade.confidence)
-        found = certify(Drawn(probe, student), wanted)
+        wanted = Wanted(cascade.target_miss_rate, cascade.confidence)
+        found = certify(Drawn(probe, student >= spec.operating_overall), wanted)
         return found.threshold, found.misses, found.share_below
 
     def _certificate(self, spec: FilterSpec) -> object:
         record = self._make("certify", spec)
-        return record["positives"], record["positives_needed"], record["upper_bound"]
+        return [
+            (judge["positives"], judge["positives_needed"], judge["upper_bound"])
+            for judge in (record, record["oracle"])
+        ]
+
+    def _selection(self, spec: FilterSpec) -> object:
+        return self._make("select", spec)["rule"]
 
     def _report(self, spec: FilterSpec) -> object:
         return self._make("evaluate", spec)
 
     def _gate(self, spec: FilterSpec) -> object:
-        return check_targets(spec.targets, open_run(self._fitted_run).evaluation, spec.operating_tier)
+        return check_targets(spec.targets, open_run(self._fitted_run).evaluation)
 
     def _bundle(self, spec: FilterSpec) -> object:
         run = Path(shutil.copytree(self._fitted_run, self._new_folder()))

@@ -286,7 +286,7 @@ def test_a_table_of_several_bundles_shows_tier_or_status_of_each(
 ) -> None:
     main(["score", "--bundle", str(bundle), "--bundle", str(bundle), "--format", "table", str(articles)])
 
-    header, first, second, *_ = capsys.readouterr().out.splitlines()
+    header, _legend, first, second, *_ = capsys.readouterr().out.splitlines()
     assert header.split() == ["article", "fixture-1", "fixture-1"]
     assert first.startswith("Wind ")
     assert second.split() == ["2", "invalid", "invalid"]
