@@ -46,7 +46,8 @@ def build_bert_encoder(
     Args:
         path: the model's file.
         checkpoint: a `bert`, `roberta` or `xlm-roberta` model.
-        pooling: "mean" or "max" over the real tokens' last states, or the first's ("cls") or the last's ("lasttoken").
+        pooling: "mean" or "max" over the real tokens' last states, both ("mean_max"), or the first's ("cls") or the
+            last's ("lasttoken").
         normalise: whether each embedding is divided by its length.
         precision: how products are computed; fp32 by default. Norms and attention are in its `dtype`.
         layers: numbers of the layers whose pooled states are joined, ascending from 1; the last one alone by default.
@@ -130,19 +131,19 @@ class BertEncoder:
         return pooled
 
     def pooled_states(self) -> list[str]:
-        """From token ids to the pooled state of each joined layer, (B, H) float32."""
+        """From token ids to the pooled state of each joined layer, or its two, (B, H) float32."""
         carried, pooled = self.embed(), []
         for index in range(self.layers):
             carried = self.layer(index, carried)
             if index + 1 in self._joined:
-                pooled.append(self._pool(carried[0], index + 1 == self.layers))
+                pooled += self._pool(carried[0], index + 1 == self.layers)
         self._checkpoint.check_complete()
         return pooled
 
-    def _pool(self, layer: str, is_last: bool) -> str:
+    def _pool(self, layer: str, is_last: bool) -> list[str]:
         states = self.g.op("Cast", [layer], to=TensorProto.FLOAT)
         if self._pooling == "cls" and is_last:  # of the last layer only the first token's states were computed
-            return self.g.op("Squeeze", [states, self.g.ints(1)])
+            return [self.g.op("Squeeze", [states, self.g.ints(1)])]
         return pool_states(self.g, states, self._pooling)
 
     @property

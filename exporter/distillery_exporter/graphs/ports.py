@@ -9,7 +9,7 @@ from onnx import TensorProto
 from distillery_exporter.graphs.builder import GraphBuilder, Port
 from distillery_exporter.graphs.tables import add_read_out
 from distillery_runtime.spec.calibration import ReadOut
-from distillery_trainer.models.sentence_models import Pooling
+from distillery_trainer.models.sentence_models import Pooled, Pooling, parts_of
 
 IDS = "input_ids"
 MASK = "attention_mask"
@@ -65,8 +65,12 @@ def weighted_sum(g: GraphBuilder, weights: str, states: str) -> str:
     return g.op("Squeeze", [g.op("MatMul", [row, states]), g.ints(1)])
 
 
-def pool_states(g: GraphBuilder, states: str, pooling: Pooling) -> str:
-    """Token states (B, T, H) float32 of padding on the right as one vector each: (B, H) float32."""
+def pool_states(g: GraphBuilder, states: str, pooling: Pooling) -> list[str]:
+    """Token states (B, T, H) float32 of padding on the right as one vector each, (B, H) float32, or two of them."""
+    return [_pool(g, states, part) for part in parts_of(pooling)]
+
+
+def _pool(g: GraphBuilder, states: str, pooling: Pooled) -> str:
     if pooling == "mean":
         return weighted_sum(g, mean_weights(g, MASK), states)
     if pooling == "cls":

@@ -140,7 +140,7 @@ def _add_pooled(
 ) -> tuple[list[str], int]:
     """An encoder's nodes: the names of the pooled states of each of its joined layers, (B, H) float32, and H."""
     states, width = _add_states(g, path, partial(_torch_side().trace_encoder, checkpoint.where, layers=layers))
-    return [pool_states(g, one, pooling) for one in states], width
+    return [pooled for one in states for pooled in pool_states(g, one, pooling)], width
 
 
 def _add_last(g: GraphBuilder, path: Path, checkpoint: WeightSource, max_tokens: int) -> tuple[str, int]:

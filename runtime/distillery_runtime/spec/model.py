@@ -227,13 +227,13 @@ class FrozenSettings(StrictModel):
 
     `prefix` and `pooling` that are not given are those of the model's own folder. `layers`: numbers of hidden states, 1
     being the first layer's; each is pooled, brought to length 1, and they are joined. Without any, the embedding is as
-    the folder says.
+    the folder says. The pooling `mean_max` gives each layer's mean and maximum, and needs `layers`.
     """
 
     embedder: Text = "intfloat/multilingual-e5-small"
     revision: Text = "main"
     prefix: str | None = None
-    pooling: Literal["mean", "cls", "max", "lasttoken"] | None = None
+    pooling: Literal["mean", "cls", "max", "lasttoken", "mean_max"] | None = None
     layers: Layers = ()
     hidden: tuple[Count, ...] = (256, 128)
     training: HeadTraining = HeadTraining()

@@ -14,7 +14,7 @@ from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
 from distillery_runtime.spec.calibration import ReadOut, identity
 from distillery_runtime.tokens.window import TokenIds, pad
-from distillery_trainer.models.sentence_models import Pooling
+from distillery_trainer.models.sentence_models import Pooling, parts_of
 
 CLIPS = ReadOut(identity("abc"), identity("abc"))
 
@@ -83,7 +83,7 @@ def test_an_encoder_pools_what_transformers_pools(
     np.testing.assert_allclose(found, reference(model, pooling, ids, mask), atol=PARITY)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "mean_max"])
 def test_joined_layers_are_the_pooled_hidden_states_of_transformers(
     tmp_path: Path, encoder: tuple[Any, Path], pooling: Pooling
 ) -> None:
@@ -96,7 +96,8 @@ def test_joined_layers_are_the_pooled_hidden_states_of_transformers(
     padded = torch.from_numpy(np.where(mask == 1, ids, model.config.pad_token_id))
     with torch.inference_mode():
         hidden = model(padded, torch.from_numpy(mask), output_hidden_states=True).hidden_states
-    pooled = [pool(hidden[n], torch.from_numpy(mask), pooling).numpy() for n in (1, 3)]
+    parts = [(n, part) for n in (1, 3) for part in parts_of(pooling)]
+    pooled = [pool(hidden[n], torch.from_numpy(mask), part).numpy() for n, part in parts]
     expected = np.concatenate([one / np.linalg.norm(one, axis=1, keepdims=True) for one in pooled], axis=1)
     np.testing.assert_allclose(found, expected, atol=PARITY)
 

@@ -163,7 +163,7 @@ def test_an_encoder_pools_what_transformers_pools(tmp_path: Path, kind: str) -> 
 @pytest.mark.parametrize("kind", list(ENCODERS))
 def test_joined_layers_are_the_hidden_states_of_transformers(tmp_path: Path, kind: str) -> None:
     torch, model = pytest.importorskip("torch"), tiny(kind, tmp_path)
-    build_traced_encoder(tmp_path / "e.onnx", Checkpoint(tmp_path), "mean", normalise=False, layers=(1, 2))
+    build_traced_encoder(tmp_path / "e.onnx", Checkpoint(tmp_path), "mean_max", normalise=False, layers=(1, 2))
     ids, mask = batch([20, 5])
 
     found = run(tmp_path / "e.onnx", [20, 5], "pooled")["pooled"]
@@ -171,7 +171,9 @@ def test_joined_layers_are_the_hidden_states_of_transformers(tmp_path: Path, kin
     with torch.inference_mode():
         arrays = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         hidden = model(**arrays, output_hidden_states=True).hidden_states
-    expected = [mean(hidden[n].numpy(), mask) for n in (1, 2)]
+    maxima = [np.where(mask[..., None] == 1, hidden[n].numpy(), -np.inf).max(axis=1) for n in (1, 2)]
+    means = [mean(hidden[n].numpy(), mask) for n in (1, 2)]
+    expected = [means[0], maxima[0], means[1], maxima[1]]
     np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=PARITY)
 
 

@@ -197,12 +197,14 @@ def test_a_model_without_normalize_is_not_normalised_but_its_joined_layers_are(t
     assert (read_embedder("m", path).pooling, read_embedder("m", path).normalise) == ("max", False)
     assert read_embedder("m", path, layers=[1, 2]).normalise
     assert read_embedder("m", path, layers=[1, 2]).width(32) == 64
+    assert read_embedder("m", path, pooling="mean_max", layers=[1, 2]).width(32) == 128
 
 
 @pytest.mark.parametrize(
     ("files", "options", "problem"),
     [
         ({}, {"pooling": "mean"}, "pooling by cls, expected mean, as the config says: set pooling: cls"),
+        ({}, {"pooling": "mean_max"}, "pooling: mean_max without layers, expected layers"),
         ({}, {"layers": [4, 8]}, "layers: 4, 8, expected none: this model's Dense reads the last layer"),
         ({"config_sentence_transformers.json": PROMPTED}, {"prefix": ""}, 'set prefix: "query: " in the config'),
         ({"sentence_bert_config.json": {"max_seq_length": 64}}, {"tokens": 65}, "set window.max_tokens: 64"),

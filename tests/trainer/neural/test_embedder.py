@@ -50,6 +50,20 @@ def test_joined_layers_are_embeddings_of_length_one_beside_each_other(encoder_ba
     assert np.array_equal(parts[1], TorchEmbedder(str(encoder_base), "main", WINDOW).embed(texts))
 
 
+def test_mean_and_maximum_of_each_layer_stand_beside_each_other(pooled_by_cls: Path, encoder_base: Path) -> None:
+    texts = ["clean river", "old city sun wind"]
+    parts = [
+        TorchEmbedder(str(encoder_base), "main", WINDOW, pooling=pooling, layers=[n]).embed(texts)
+        for n in (1, 2)
+        for pooling in ("mean", "max")
+    ]
+
+    for folder in (encoder_base, pooled_by_cls):  # whatever a folder says of its own embedding
+        joined = TorchEmbedder(str(folder), "main", WINDOW, pooling="mean_max", layers=[1, 2]).embed(texts)
+
+        np.testing.assert_allclose(joined, np.concatenate(parts, axis=1), atol=TOLERANCE)
+
+
 def test_a_layer_that_a_model_does_not_have_is_refused(encoder_base: Path) -> None:
     with pytest.raises(InputError, match="layers: 3, expected 1 to 2"):
         TorchEmbedder(str(encoder_base), "main", WINDOW, layers=[3])

@@ -24,7 +24,8 @@ PROMPTS = "config_sentence_transformers.json"
 READING = "sentence_bert_config.json"
 TOKENIZER = "tokenizer_config.json"
 
-Pooling = Literal["mean", "cls", "max", "lasttoken"]
+Pooled = Literal["mean", "cls", "max", "lasttoken"]  # one vector of a text's token states
+Pooling = Literal[Pooled, "mean_max"]
 Activation = Literal["Identity", "ReLU", "Sigmoid", "Tanh"]
 Json = Mapping[str, object]
 
@@ -75,7 +76,12 @@ class Reading:
 
     def width(self, hidden: int) -> int:
         """The size of an embedding, of an encoder whose states have `hidden` columns."""
-        return self.dense[-1].width if self.dense else hidden * max(1, len(self.layers))
+        return self.dense[-1].width if self.dense else hidden * max(1, len(self.layers)) * len(parts_of(self.pooling))
+
+
+def parts_of(pooling: Pooling) -> tuple[Pooled, ...]:
+    """The poolings whose vectors are joined."""
+    return ("mean", "max") if pooling == "mean_max" else (pooling,)
 
 
 def read_embedder(
@@ -92,7 +98,8 @@ def read_embedder(
         model: its name, for messages.
         folder: its files.
         prefix: what the config puts before every text; None for the folder's default prompt.
-        pooling: how the config pools token states; None for as the folder says.
+        pooling: how the config pools token states; None for as the folder says. `mean_max` reads hidden layers,
+            whatever the folder says of its own embedding.
         layers: numbers of hidden layers whose pooled states are joined.
         tokens: the most that a text may have.
 
@@ -103,14 +110,18 @@ def read_embedder(
     modules = _modules(folder)
     names = [_name(kind) for kind, _ in modules]
     used_prefix = (_default_prompt(folder) or "") if prefix is None else prefix
-    used: Pooling = pooling or _stated_pooling(folder, modules) or "mean"
+    stated = _stated_pooling(folder, modules)
+    used: Pooling = pooling or stated or "mean"
+    own = (stated or "mean") if used == "mean_max" else used
     problems = [
-        *_check_modules(folder, used, used_prefix, is_frozen=True),
+        *_check_modules(folder, own, used_prefix, is_frozen=True),
         *_check_prompts(folder, used_prefix),
         *_check_reading(folder, tokens),
     ]
     if layers and "Dense" in names:
         problems.append(Problem("layers", ", ".join(map(str, layers)), "none: this model's Dense reads the last layer"))
+    if used == "mean_max" and not layers:
+        problems.append(Problem("pooling", "mean_max without layers", "layers: the numbers of hidden layers"))
     if problems:
         raise InputError(model, problems)
     normalise = not modules or bool(layers) or "Normalize" in names

@@ -14,7 +14,7 @@ from distillery_runtime.spec.model import Window
 from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.models.base_model import check_layers, check_window, resolve
 from distillery_trainer.models.choose import import_torch_side
-from distillery_trainer.models.sentence_models import Pooling, Reading, read_embedder
+from distillery_trainer.models.sentence_models import Pooling, Reading, parts_of, read_embedder
 from distillery_trainer.neural.loading import load_encoder
 from distillery_trainer.neural.running import pool, ready, run_in_batches
 
@@ -28,7 +28,7 @@ class TorchEmbedder:
     Args:
         prefix: what is put before every text; None for the model's default prompt.
         pooling: how token states become one vector; None for as the model says.
-        layers: numbers of the hidden layers whose pooled states, of length 1 each, are joined.
+        layers: numbers of the hidden layers whose pooled states, of length 1 each, are joined, layer by layer.
 
     Raises:
         InputError: the model is not usable, reads fewer tokens than the window may give, or asks for what would be left
@@ -71,19 +71,20 @@ class TorchEmbedder:
         return run_in_batches(self._run, self.window.encode(texts), after_batch=progress)
 
     def _run(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        if not self._reading.layers and self._reading.is_sentence_model:
+        joined = self._reading.layers
+        if not joined and self._reading.is_sentence_model:
             embeddings: Tensor = self._model(input_ids, attention_mask)
             return embeddings
-        joined = self._reading.layers
         outputs = self._encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=bool(joined))
         states = [outputs.hidden_states[n] for n in joined] or [outputs.last_hidden_state]
-        pooled = [pool(one, attention_mask, self._reading.pooling) for one in states]
+        parts = parts_of(self._reading.pooling)
+        pooled = [pool(one, attention_mask, part) for one in states for part in parts]
         return torch.cat([normalize(one, dim=1) for one in pooled], dim=1)
 
 
 def _open(folder: Path, reading: Reading) -> tuple[torch.nn.Module, Any]:  # Any: an encoder's outputs differ
     """A folder's model, ready to answer, and the transformer in it."""
-    if not reading.is_sentence_model:
+    if not reading.is_sentence_model or reading.layers:
         encoder = ready(load_encoder(folder))
         return encoder, encoder
     model = ready(import_torch_side("distillery_trainer.neural.sentence").SentenceModel(folder, reading))

@@ -13,7 +13,7 @@ from distillery_runtime.errors import InputError, ModelError, Problem
 from distillery_runtime.models.cpu import usable_cores
 from distillery_runtime.tokens.window import TokenIds, TokenWindow, pad, token_batches
 from distillery_trainer.models.hl_gauss import Distributions
-from distillery_trainer.models.sentence_models import Pooling
+from distillery_trainer.models.sentence_models import Pooled
 from distillery_trainer.neural.bins import BinsRegressor
 
 PREDICT_TOKENS = 4096
@@ -38,7 +38,7 @@ def ready(model: torch.nn.Module) -> torch.nn.Module:
     return model.to(device()).eval()
 
 
-def pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+def pool(states: Tensor, mask: Tensor, pooling: Pooled) -> Tensor:
     """Makes one vector of a text's token states.
 
     Args:
