@@ -83,7 +83,8 @@ def build_head(
         mean: (H,) subtracted from the pooled state.
         scale: (H,) positive; what is left is divided by it.
         layers: each layer's weights (out, in) and bias (out,), with a ReLU between layers.
-        read_out: D maps of either kind, as many as the last layer has outputs, or sets of bins.
+        read_out: D maps of either kind, as many as the last layer has outputs, or sets of bins. Of one output more the
+            last is a find logit.
         centres: (K,) the middles of the bins whose logits the last layer gives, or None where it gives scores.
         find: weight (1, H) and bias (1,) of a find head on the standardised state, or None.
 
@@ -159,16 +160,20 @@ def _float32(array: Floats) -> NDArray[np.float32]:
 def check_outputs(
     layers: Sequence[Layer], read_out: ReadOut, centres: Floats | None = None, find: Layer | None = None
 ) -> int:
-    """Sees that there is a calibration map for each output, or for each set of bins.
+    """Sees that there is a calibration map for each output, or for each set of bins, but for a find logit.
+
+    The find logit is a find head's, or the last output of a layer of scores.
 
     Returns:
-        How many raw outputs there are: one for each map, and one for a find head.
+        How many raw outputs there are: one for each map, and one for a find logit.
 
     Raises:
         InputError: there is not.
     """
     maps = len(read_out.expected.maps)
     outputs, each = len(layers[-1][1]) if layers else 0, 1 if centres is None else len(centres)
+    if outputs == maps + 1 and centres is None and find is None:
+        return outputs
     if outputs != maps * each:
         expected = f"{maps * each}, {each if each > 1 else 'one'} for each calibration map"
         raise InputError("head", [Problem("layers[-1]", f"{outputs} outputs", expected)])

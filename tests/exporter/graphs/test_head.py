@@ -10,6 +10,7 @@ from distillery_exporter.graphs.head import Layer, build_head
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
 from distillery_runtime.spec.calibration import Calibration, CalibrationMap, ReadOut, identity
+from distillery_trainer.models.heads import Head
 
 RNG = np.random.default_rng(7)
 MEAN, SCALE = RNG.standard_normal(12), RNG.uniform(0.5, 2, 12)
@@ -54,6 +55,17 @@ def test_a_find_heads_logit_is_the_last_raw_output_and_changes_no_score(tmp_path
         np.testing.assert_array_equal(found[output], bare[output])
 
 
+def test_one_output_more_than_maps_is_a_find_logit(tmp_path: Path) -> None:
+    stack = layers(12, 8, 4)
+    head = Head(MEAN, SCALE, tuple(stack))
+    build_head(tmp_path / "head.onnx", MEAN, SCALE, stack, CLIPS)
+
+    found = Graph(tmp_path / "head.onnx", ["pooled"], ["raw", "expected", "scores"], "cpu", 1).run({"pooled": POOLED})
+
+    np.testing.assert_allclose(found["raw"], head.predict(POOLED), atol=1e-5)
+    np.testing.assert_allclose(found["scores"], np.clip(found["raw"][:, :3], 0, 10), atol=1e-5)
+
+
 def test_scores_are_the_steps_of_the_graphs_own_means(tmp_path: Path) -> None:
     x, y = (0.0, 1.0, 2.0, 10.0), (0.0, 0.0, 3.0, 3.0)
     steps = Calibration(tuple(CalibrationMap(dimension=n, method="step_median", x=x, y=y) for n in "abc"))
@@ -75,5 +87,8 @@ def test_a_layer_of_the_wrong_width_and_a_zero_scale_are_listed_together(tmp_pat
 
 
 def test_a_calibration_for_another_number_of_dimensions_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"layers\[-1\]: 3 outputs, expected 2"):
-        build_head(tmp_path / "head.onnx", MEAN, SCALE, layers(12, 3), ReadOut(identity("ab"), identity("ab")))
+    for outputs in (1, 4):
+        with pytest.raises(InputError, match=rf"layers\[-1\]: {outputs} outputs, expected 2"):
+            build_head(
+                tmp_path / "head.onnx", MEAN, SCALE, layers(12, outputs), ReadOut(identity("ab"), identity("ab"))
+            )
