@@ -4,7 +4,7 @@
     python benchmarks/make_folds.py OUT --articles FILE... --filter FOLDER LABELS --filter FOLDER LABELS ...
 
 Every id of a labels file must have its text in one of the articles files; all rows of a file given with `--whole` are
-taken too. A row of the output is {"id", "group", "fold"}: articles that are near-duplicates have one group, the lowest
+taken too. The output is what `trainer fit --splits` reads: articles that are near-duplicates have one group, the lowest
 id of it, and a group is in one fold in whatever file its articles are. Folds share the finds of each filter at each
 `--tiers` value, then its articles, as evenly as whole groups allow.
 """
@@ -23,6 +23,7 @@ from distillery_runtime.articles.article import Article
 from distillery_runtime.articles.text import compose
 from distillery_runtime.spec.model import TextPolicy
 from distillery_trainer.data.duplicates import near_duplicate_groups
+from distillery_trainer.data.split import fold_name
 
 FOLDS = 5
 TIERS = (3.0, 4.0)  # the overalls at which a filter's finds are shared out
@@ -45,7 +46,7 @@ def main() -> None:
     groups = near_duplicate_groups(ids, [_text(articles[name]) for name in ids])
     folds = share_out(groups, _columns(ids, labels, whole))
     rows = (
-        json.dumps({"id": name, "group": group, "fold": int(fold)})
+        json.dumps({"id": name, "split": fold_name(int(fold)), "group": group})
         for name, group, fold in zip(ids, groups, folds, strict=True)
     )
     options.out.write_text("\n".join(rows) + "\n", encoding="utf-8")
