@@ -241,7 +241,9 @@ def test_the_bundles_verify_and_name_each_other(made: Path) -> None:
         (["--labels", "labels.jsonl"], "'labels.jsonl', expected FILTER=FILE"),
         (["--filter", "sustainability_technology"], "none for sustainability_technology"),
         (["--backend", "static"], "student.backend: static"),
-        (["--backend", "frozen"], "student.backend: frozen"),
+        (["--folds", "5"], "--folds: given with --joint"),
+        (["--backend", "frozen", "--set", "student.frozen.training.epochs=9"], "training.epochs: given with --joint"),
+        (["--backend", "frozen", "--folds", "1"], "--folds: 1, expected at least 2"),
     ],
 )
 def test_what_does_not_go_with_joint_is_refused(

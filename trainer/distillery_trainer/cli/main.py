@@ -95,7 +95,8 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
                         "labels/<filter>-<N>.jsonl, or labels.jsonl in the filter's folder, else its examples); with "
                         "--joint FILTER=FILE, FILTER as --filter gives it")  # fmt: skip
     parser.add_argument("--joint", action="store_true",
-                        help="fit several filters whose students share one backbone")  # fmt: skip
+                        help="fit several filters whose students share one backbone or, on a frozen encoder, a layer "
+                        "of their heads")  # fmt: skip
     parser.add_argument("--backend", choices=("auto", "decoder", "encoder", "frozen", "static"),
                         help="the student's kind (default: the config's, which may be auto: the best that is on this "
                         "machine); frozen and static bring a static probe along")  # fmt: skip
@@ -177,8 +178,7 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _fit_joint(options: argparse.Namespace) -> int:
-    given = {"--seeds": options.seeds, "--distil-from": options.distil_from, "--pool": options.pool,
-             "--splits": options.splits, "--folds": options.folds}  # fmt: skip
+    given = {"--seeds": options.seeds, "--distil-from": options.distil_from, "--pool": options.pool}
     problems = [Problem(name, "given with --joint", "not with --joint") for name, value in given.items() if value]
     files: dict[str, list[Path]] = {name: [] for name in options.filters}
     for text in options.labels:
@@ -224,7 +224,7 @@ def _request(options: argparse.Namespace, name: str, labels: Sequence[Path]) -> 
         options.certify_on,
         options.splits,
         not options.no_titles,
-        0 if options.joint else options.folds,
+        options.folds,
     )
 
 

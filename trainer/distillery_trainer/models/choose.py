@@ -19,7 +19,7 @@ from distillery_trainer.models.protocol import FitData, Progress, Student
 from distillery_trainer.models.records import BaseRecord, base_folder
 from distillery_trainer.models.static_embedder import TABLE_FILES, TABLE_FOLDER, StaticEmbedder
 from distillery_trainer.store import processes
-from distillery_trainer.store.files import tree_digest
+from distillery_trainer.store.files import digest, tree_digest
 
 STATIC, FROZEN = "static", "frozen"
 HEADS_ONLY = (STATIC, FROZEN)  # backends whose fit needs no group of processes, as no transformer is trained
@@ -137,6 +137,13 @@ def content_of(model: str) -> object:
     if model == STATIC:
         return table_digest(TABLE_FOLDER)
     return identity(Path(model)) if Path(model).is_dir() else None
+
+
+def embedding_key(settings: ProbeSettings, embedder: Embedder) -> str:
+    """The digest of all that a text's embedding depends on, but for the text."""
+    folder = embedder.folder
+    content = table_digest(folder) if settings.embedder == STATIC else content_of(str(folder))
+    return digest([settings.model_dump(mode="json", exclude={"embedder", "training", "hidden"}), content])
 
 
 def table_digest(folder: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """The frozen student, and a probe of the same kind: a sentence encoder as it comes, and a head on its embedding."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from distillery_runtime.spec.model import FrozenSettings, ProbeSettings, Window
 from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.models.choose import Embedder, open_embedder, reopen_embedder
 from distillery_trainer.models.heads import Head, HeadData, fit_head, load_head, save_head
-from distillery_trainer.models.protocol import FitData, Progress
+from distillery_trainer.models.joint_heads import KIND
+from distillery_trainer.models.protocol import FitData, HeadPlan, Progress
 from distillery_trainer.models.records import BaseRecord, FrozenRecord, base_folder, find_base
 from distillery_trainer.models.sentence_models import read_embedder
 from distillery_trainer.store.files import write_json
@@ -62,6 +63,29 @@ def fit(
         ProviderError: torch is not installed, or the Hub cannot be reached.
     """
     embedder = fit_on(settings.in_window(window), data, folder, seed, progress, embed)
+    _write_reading(settings, embedder, folder)
+
+
+def write_joint(
+    settings: FrozenSettings, embedder: Embedder, heads: Mapping[str, Head], folder: Path, epochs: int
+) -> None:
+    """Writes heads that learnt together, by name, and what `take` needs to make a student of each, into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, head in heads.items():
+        save_head(head, folder / f"{name}.safetensors")
+    find_base(settings.embedder, settings.revision).write(folder / _BASE)
+    write_json(folder / "head.json", {"val_mae": {}, **asdict(HeadPlan(KIND, 0.0, epochs))})
+    _write_reading(settings, embedder, folder)
+
+
+def take(source: Path, name: str, folder: Path) -> None:
+    """Copies what `write_joint` wrote as a student of its own, with the head of this name."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
+    shutil.copyfile(source / f"{name}.safetensors", folder / _HEAD)
+
+
+def _write_reading(settings: FrozenSettings, embedder: Embedder, folder: Path) -> None:
+    """Writes the tokenizer, and what the config says of the embedding."""
     shutil.copyfile(embedder.folder / "tokenizer.json", folder / "tokenizer.json")
     record = FrozenRecord(prefix=settings.prefix, pooling=settings.pooling, layers=settings.layers)
     record.write(folder / _RECORD)

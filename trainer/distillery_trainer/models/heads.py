@@ -31,7 +31,8 @@ class Head:
     """Standardise, then linear layers with ReLU between them.
 
     `mean`, `scale`: (H,) float32. `layers`: weight (out, in) and bias (out,) float32 each. `find`: weight (1, H) and
-    bias (1,) of the find head on the same standardised embedding, if there is one.
+    bias (1,) of the find head on the same standardised embedding, if there is one. A head that learnt with those of
+    other filters (`joint_heads`) has none: the find logit is the last output of its last layer, after D scores.
     """
 
     mean: Matrix
@@ -147,17 +148,25 @@ def fit_find(standard: HeadData) -> tuple[Matrix, Matrix] | None:
         weight (1, H) and bias (1,), or None without finds to learn from, or without others.
     """
     margins = standard.train_finds
-    if margins is None or not _has_both(margins >= 0):
+    if margins is None or not (bars := find_bars(margins)):
         return None
     x, weights = standard.train_x.astype(np.float64), standard.article_weights
     strength = FIND_STRENGTH / x.shape[1]
     models = [
         LogisticRegression(C=strength, class_weight="balanced", max_iter=3000).fit(x, margins >= bar, weights)
-        for bar in FIND_BARS
-        if _has_both(margins >= bar)
+        for bar in bars
     ]
     weight, bias = (np.mean([getattr(model, name) for model in models], axis=0) for name in ("coef_", "intercept_"))
     return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def find_bars(margins: NDArray[np.float64]) -> tuple[float, ...]:
+    """The bars that have articles enough on both sides; none where finds, or others, are too few.
+
+    `margins`: (N,), by how much each article is above where finds begin.
+    """
+    bars = tuple(bar for bar in FIND_BARS if _has_both(margins >= bar))
+    return bars if 0.0 in bars else ()
 
 
 def _has_both(finds: NDArray[np.bool_]) -> bool:
@@ -174,9 +183,14 @@ def fit_linear(data: HeadData) -> tuple[Matrix, Matrix]:
 
 def standardised(data: HeadData) -> tuple[Matrix, Matrix, HeadData]:
     """The training columns' mean and scale, and the data by them."""
-    mean, scale = data.train_x.mean(axis=0), data.train_x.std(axis=0)
-    scale = np.where(scale < 1e-6, 1, scale).astype(np.float32)
+    mean, scale = column_scale(data.train_x)
     return mean, scale, replace(data, train_x=(data.train_x - mean) / scale, val_x=(data.val_x - mean) / scale)
+
+
+def column_scale(x: Matrix) -> tuple[Matrix, Matrix]:
+    """The mean and the standard deviation of (N, H) columns, (H,) each; 1 for a column that never varies."""
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    return mean, np.where(scale < 1e-6, 1, scale).astype(np.float32)
 
 
 def save_head(head: Head, path: Path) -> None:

@@ -25,6 +25,7 @@ from distillery_trainer.models.choose import base_model_of, call_helpers, help_f
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.runs.distil import Distillation
 from distillery_trainer.runs.joint import Joint, Member, Share
+from distillery_trainer.runs.joint_checks import check_options
 from distillery_trainer.runs.pipeline import Pipeline
 from distillery_trainer.runs.run import CONFIG, MANIFEST, METADATA, RUNS_FOLDER, STUDENT, Run
 from distillery_trainer.runs.tasks import TaskFolder
@@ -101,10 +102,11 @@ def fit_seeds(request: FitRequest, seeds: Sequence[int], say: Callable[[str], No
 def fit_joint(requests: Sequence[FitRequest], folder: Path | None, say: Callable[[str], None]) -> list[Path]:
     """Fits several filters whose students share one backbone, and gives their runs' folders.
 
-    Otherwise as `fit`; what a request says of distillation, of a split made before and of its run's folder is not used.
+    Otherwise as `fit`; what a request says of distillation and of its run's folder is not used. Students on a frozen
+    encoder are fitted in folds, and what they share is the encoder and a hidden layer of their heads.
 
     Args:
-        requests: one for each filter, with the same limit and seed.
+        requests: one for each filter, with the same limit, seed, folds and splits.
         folder: of the runs, each in a folder with its filter's name and version, and of the joint training, in `joint`;
             None for those under `runs/`.
 
@@ -112,11 +114,14 @@ def fit_joint(requests: Sequence[FitRequest], folder: Path | None, say: Callable
         InputError: as in `fit`, or the filters cannot share a student.
         SpecError: as in `fit`.
     """
+    asked = requests[0]
     chosen = [_chosen(request) for request in requests]
     requests = [request for request, _ in chosen]
     members = [_member(request) for request in requests]
+    check_options(members[0].spec, asked.overrides, asked.folds, asked.splits)
     name = digest([_run_id(member.spec, request) for member, request in zip(members, requests, strict=True)])[:12]
-    joint = Joint(members, folder / "joint" if folder else RUNS_FOLDER / "joint" / name, requests[0].seed)
+    place = folder / "joint" if folder else RUNS_FOLDER / "joint" / name
+    joint = Joint(members, place, asked.seed, requests[0].folds or 0, asked.splits)
     specs = [member.spec for member in members]
     folders = [folder / spec.label if folder else _runs_of(spec) / f"joint-{name}" for spec in specs]
     own = [replace(request, run_dir=place) for request, place in zip(requests, folders, strict=True)]

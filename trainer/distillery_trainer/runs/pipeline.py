@@ -181,7 +181,10 @@ class Pipeline:
         Raises:
             InputError: a run to learn from does not suit.
         """
-        data, source = self._as_in_folds(self.run.fit_data(), STUDENT), self.distillation
+        data, source = self.run.fit_data(), self.distillation
+        if self.share:
+            return data
+        data = self._as_in_folds(data, STUDENT)
         if source is None:
             return data
         source.check(self.spec, self.run.splits, self.labelled)
@@ -205,18 +208,24 @@ class Pipeline:
                 continue  # an interrupted call's
             work = output.parent / fold
             data, texts = self.run.fit_data(round_), self.labelled.select(round_.test).texts
-            with Bar(f"{fold} student") as bar:
-                fit_student(self.spec, data, work / STUDENT, self.run.seed, bar, self.run.student_embeddings)
+            by_student = self._held_out_by_student(fold, data, texts, work / STUDENT)
             embedder = self._fit_probe(data, work / PROBE, work / STUDENT, f"{fold} probe")
-            raw = {
-                STUDENT: self.run.student_raw(load_student(self.spec, work / STUDENT), texts),
-                PROBE: load_head(work / PROBE / HEAD).predict(self.run.embeddings(texts, embedder)),
-            }
-            plans = {stage: read_json(work / stage / "head.json") for stage in STAGES}
+            by_probe = load_head(work / PROBE / HEAD).predict(self.run.embeddings(texts, embedder))
+            raw = {STUDENT: by_student, PROBE: by_probe}
+            fitted = [stage for stage in STAGES if (work / stage).is_dir()]
+            plans = {stage: read_json(work / stage / "head.json") for stage in fitted}
             with replacing(output / f"{fold}.safetensors") as beside:
                 save_file({name: np.ascontiguousarray(values) for name, values in raw.items()}, beside)
             write_json(output / f"{fold}.json", plans)
             shutil.rmtree(work)
+
+    def _held_out_by_student(self, fold: str, data: FitData, texts: Sequence[str], work: Path) -> NDArray[np.float32]:
+        """A fold's raw outputs by the student of the other folds: of the joint training, or fitted into `work`."""
+        if self.share:
+            return self.share.held_out(fold)
+        with Bar(f"{fold} student") as bar:
+            fit_student(self.spec, data, work, self.run.seed, bar, self.run.student_embeddings)
+        return self.run.student_raw(load_student(self.spec, work), texts)
 
     def _fit_probe(self, data: FitData, output: Path, student: Path, label: str) -> Embedder:
         """Fits the probe; one that is the student again is copied from it."""

@@ -35,10 +35,9 @@ from distillery_trainer.models.choose import (
     FROZEN,
     STATIC,
     Embedder,
-    content_of,
+    embedding_key,
     load_student,
     reopen_embedder,
-    table_digest,
 )
 from distillery_trainer.models.frozen import FrozenStudent, prefix_of
 from distillery_trainer.models.heads import load_head
@@ -47,7 +46,7 @@ from distillery_trainer.models.records import BaseRecord, base_folder
 from distillery_trainer.models.static_embedder import StaticEmbedder
 from distillery_trainer.runs.tasks import TaskFolder
 from distillery_trainer.store.chunk_cache import ChunkCache
-from distillery_trainer.store.files import digest, read_json, tree_digest
+from distillery_trainer.store.files import read_json, tree_digest
 from distillery_trainer.store.progress import Bar
 
 Json = Mapping[str, Any]  # Any: nested JSON of known shape
@@ -296,9 +295,7 @@ class Run:
         return self._embedded(texts, embedder, self.spec.student.frozen.in_window(self.spec.student.window))
 
     def _embedded(self, texts: Sequence[str], used: Embedder, settings: ProbeSettings) -> Scores:
-        content = table_digest(used.folder) if settings.embedder == STATIC else content_of(str(used.folder))
-        key = digest([settings.model_dump(mode="json", exclude={"embedder", "training", "hidden"}), content])
-        return self.kept("embeddings", key, texts, used.embed)
+        return self.kept("embeddings", embedding_key(settings, used), texts, used.embed)
 
     def predict(self, articles: LabelledSet, groups: Sequence[str]) -> Predictions:
         """What both models say of any labelled articles, whose near-duplicate groups these are."""
