@@ -188,6 +188,7 @@ RULES = [
     *frozen_rules("student.frozen", "student", FROZEN),
     Rule("card.license", "mit", ("bundle",)),
     Rule("card.language", ["nl"], ("bundle",)),
+    Rule("card.note", "The rubric changed after labelling.", ("bundle",)),
     Rule("evaluation.slices.*.name", renamed, ("report",)),
     Rule("evaluation.slices.*.field", lambda field: {"source": "language", "language": "source"}[field], ("report",)),
     Rule("evaluation.slices.*.includes", NOWHERE, ("report",)),

@@ -90,16 +90,17 @@ def _use() -> Iterator[str]:
 
 
 def _learnt(run: Run, origins: Sequence[Origin]) -> Iterator[str]:
-    manifest, sizes = run.manifest, run.evaluation.split_sizes
+    manifest = run.manifest
     yield "## What it learnt from"
     yield ""
     yield (
         f"From {manifest['articles']} articles and the scores that an LLM gave them (oracle of these labels: "
-        f"{manifest['oracles']}; oracle meant for this filter: {run.spec.oracle.model}). They were divided by "
-        f"near-duplicate group: {sizes.train} to fit models, {sizes.val} to stop and to calibrate, "
-        f"{sizes.test} to evaluate, the rest to certify{_certified_on(run)}. "
+        f"{manifest['oracles']}; oracle meant for this filter: {run.spec.oracle.model}). {_divided(run)} "
         "Of articles the bundle holds only its golden ones, which are the filter's own examples or generic."
     )
+    if run.spec.card.note:
+        yield ""
+        yield " ".join(run.spec.card.note.split())
     if manifest.get("distil_from"):
         yield "It learnt too from the scores of other runs' students, on these articles and on others without labels."
     if joint := manifest.get("joint"):
@@ -111,6 +112,21 @@ def _learnt(run: Run, origins: Sequence[Origin]) -> Iterator[str]:
     for item in origins:
         yield f"- {item.stage}: stands on {item.name}"
     yield ""
+
+
+def _divided(run: Run) -> str:
+    """How the articles were used."""
+    sizes = run.evaluation.split_sizes
+    if sizes.folds:
+        return (
+            f"They were divided by near-duplicate group into {sizes.folds} folds: models of the other folds judged "
+            f"each article, and chose read-out, operating point and certificate{_certified_on(run)}; the models in "
+            "this bundle are fitted on all of them."
+        )
+    return (
+        f"They were divided by near-duplicate group: {sizes.train} to fit models, {sizes.val} to stop and to "
+        f"calibrate, {sizes.test} to evaluate, the rest to certify{_certified_on(run)}."
+    )
 
 
 def _others(run: Run, filters: Sequence[str]) -> list[str]:

@@ -335,11 +335,13 @@ class CardSettings(StrictModel):
     """What a bundle's model card states that nothing can be computed from.
 
     `license`: under which a bundle is given away, as the Hugging Face Hub names it (`mit`, `apache-2.0`, `gemma`).
-    `language`: of the articles that it is meant for, ISO 639 codes (`en`, `nl`).
+    `language`: of the articles that it is meant for, ISO 639 codes (`en`, `nl`). `note`: what else a reader should know
+    of the labels, in a sentence.
     """
 
     license: Licence | None = None
     language: tuple[Language, ...] = ()
+    note: Text | None = None
 
 
 class Targets(StrictModel):

@@ -147,7 +147,7 @@ def test_a_text_in_two_folds_is_refused(members: list[Member], splits: Path, tmp
             row["split"] = f"fold-{(int(row['split'][-1]) + 1) % FOLDS}"
     (tmp_path / "splits.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
-    with pytest.raises(InputError, match="b30: in fold-., its text in fold-."):
+    with pytest.raises(InputError, match=r"b30: in fold-., its text in fold-."):
         fitted(members, tmp_path / "joint", tmp_path / "splits.jsonl")
 
 

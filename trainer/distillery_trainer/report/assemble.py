@@ -67,6 +67,12 @@ def _answer(facts: Facts) -> str:
 def _made_of(facts: Facts) -> str:
     sizes = facts.evaluation.split_sizes
     oracles = f"labelled by {facts.labelled.oracles}, " if facts.labelled else ""
+    if sizes.folds:
+        return (
+            f"A student of the kind “{facts.evaluation.backend}” and a probe, {oracles}fitted on all {sizes.train:,} "
+            f"articles. What this report says of each article is by models of the other {sizes.folds - 1} of "
+            f"{sizes.folds} folds, which never saw it."
+        )
     return (
         f"A student of the kind “{facts.evaluation.backend}” and a probe, {oracles}fitted on {sizes.train:,} "
         f"articles, tuned on {sizes.val:,} and judged on {sizes.test:,} others, which are what this report is "
