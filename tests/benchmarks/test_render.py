@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import render_runs
+from benchmarks import render_finds, render_runs
 from benchmarks.render import PAGE, PICTURES, render, write_page
 from benchmarks.render_charts import Bar, Group, Series, bar_chart, line_chart
 from benchmarks.render_results import KINDS, Result, Results, read_results
@@ -46,10 +46,8 @@ def test_the_page_and_its_charts_are_what_the_results_give(repository: Path) -> 
 
     # If this fails: python benchmarks/run.py --render-only
     assert {name: (docs / name).read_text(encoding="utf-8") for name in files if (docs / name).exists()} == files
-    assert {f"{PICTURES}/{path.name}" for path in (docs / PICTURES).glob("*")} == files.keys() - {
-        PAGE,
-        render_runs.PAGE,
-    }
+    pages = {PAGE, render_runs.PAGE, render_finds.PAGE}
+    assert {f"{PICTURES}/{path.name}" for path in (docs / PICTURES).glob("*")} == files.keys() - pages
 
 
 def test_without_results_every_section_says_what_would_measure_it() -> None:

@@ -89,6 +89,7 @@ def _score(options: argparse.Namespace) -> int:
             select=options.select,
         )
         news(*_running(panel.scorers, options.threads or usable_cores()))
+        news(*(f"{scorer.bundle}: {_selects(scorer, options.select)}" for scorer in panel.scorers))
         tally = Tally(sys.stderr)
         bundles = [scorer.bundle for scorer in panel.scorers]
         table = table_of([scorer.spec for scorer in panel.scorers], bundles) if options.format == "table" else None
@@ -127,6 +128,16 @@ def _running(scorers: Iterable[HybridScorer], count: int) -> Iterator[str]:
             why = stage.reason.removeprefix(f"{stage.variant}: ")
             plural = "s" if count > 1 else ""
             yield f"{scorer.bundle} {stage.name}: {stage.variant} on {stage.provider}, {count} thread{plural} ({why})"
+
+
+def _selects(scorer: HybridScorer, select: str | None) -> str:
+    """From where on articles are selected, and what a moved operating point is not covered by."""
+    selection = scorer.selection
+    if selection is None or selection.chance is None:
+        what = f"selects articles of the tier {scorer.spec.operating_tier} or above"
+    else:
+        what = f"selects from a chance of {selection.chance:g}"
+    return what + (f" (--select {select}; the certificate is for the bundle's own point)" if select else "")
 
 
 def _titled(lines: Iterable[object], titles: deque[str]) -> Iterator[object]:

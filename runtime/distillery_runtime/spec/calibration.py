@@ -1,7 +1,7 @@
 """Calibration: per dimension monotone maps from a model's raw output to its two read-outs in [0, 10].
 
-`expected` is the mean of what the oracle would answer: it ranks, routes and certifies. `scores` are `expected` moved to
-the oracle's steps: what a reader sees, and what tiers and gatekeepers are decided on.
+`expected` is the mean of what the oracle would answer: it ranks, and chances are made from it. `scores` are `expected`
+moved to the oracle's steps: what a reader sees, and what tiers and gatekeepers are decided on.
 
 Every kind of map is kept as the knots of a piecewise linear function and applied as
 `numpy.interp` does, flat beyond its ends. The exporter embeds the same knots in the graph.

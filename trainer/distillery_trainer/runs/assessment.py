@@ -124,7 +124,7 @@ def evaluate_run(run: Run) -> Evaluation:
 
 
 def evaluate_on(run: Run, files: Sequence[Path]) -> Evaluation:
-    """The same for other labelled articles. The baselines stay those of the run's training articles.
+    """The same for other labelled articles. The baselines stay those of the run's training articles, or first fold.
 
     Raises:
         InputError: the files cannot be read or hold too few articles, an article (or a near-duplicate of it) was used
