@@ -248,7 +248,7 @@ def test_a_model_without_a_type_as_early_files_have_it_passes() -> None:
 
 @pytest.mark.parametrize("folder", ["trainer", "starter", "tests/fixtures"])
 def test_every_tokenizer_of_this_repository_passes(folder: str) -> None:
-    found = list((REPOSITORY / folder).rglob("tokenizer.json"))
+    found = list((REPOSITORY / folder).rglob("*tokenizer.json"))
 
     for path in found:
         check_tokenizer(path.read_bytes())

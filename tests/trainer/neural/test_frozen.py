@@ -74,7 +74,7 @@ def test_folds_and_refits_of_a_run_embed_no_text_twice(
     for number, part in enumerate((data, fold)):
         folder = tmp_path / "run" / ("student" if number == 0 else "fold")
         frozen.fit(settings, WINDOW, part, folder, 0, None, run.student_embeddings)
-    raw = run.student_raw(data.val_texts)
+    raw = run.raw("student", data.val_texts)
 
     assert sorted(seen) == sorted({*data.train_texts, *data.val_texts})
     np.testing.assert_allclose(raw, run.student.predict(data.val_texts), atol=1e-5)

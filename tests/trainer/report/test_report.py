@@ -156,7 +156,7 @@ def test_every_figure_has_a_caption_and_words_in_its_place(copied: Path, tmp_pat
     page = report(copied, tmp_path / "report.html")
 
     figures = re.findall(r"<figure>(<svg.*?</svg>)\n<figcaption>(.*?)</figcaption></figure>", page, flags=re.DOTALL)
-    assert len(figures) == page.count("<svg ") == 12
+    assert len(figures) == page.count("<svg ") == 13
     for svg, caption in figures:
         assert len(ElementTree.fromstring(svg).attrib["aria-label"]) > 20
         assert len(caption) > 100
@@ -390,7 +390,7 @@ def test_the_answer_stands_first_on_the_page(facts: Callable[..., Facts]) -> Non
 
     page = render(found)
 
-    assert page.index(advise(found).answer) < page.index("How good are the models?") < page.index("<svg ")
+    assert page.index(advise(found).answer) < page.index("What is selected?") < page.index("<svg ")
 
 
 def test_costs_that_are_none_are_refused(run: Path, tmp_path: Path) -> None:
