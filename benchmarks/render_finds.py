@@ -29,8 +29,8 @@ READING = """## How to read this
 - The tier rule compares the model's scores with the tier, as was done before there was an operating point. It misses
   most finds: a model is too careful to give a rare article as much as the oracle does.
 - An operating point can be moved after the fact: `distillery score --select min_recall=.9`.
-- MAE says little where finds are rare: most articles are of no interest, and the best constant answer is nearly right on them. The
-  slope is that of the model's overall on the oracle's: 1 would spread as the oracle does.
+- MAE says little where finds are rare: most articles are of no interest, and the best constant answer is nearly right
+  on them. The slope is that of the model's overall on the oracle's: 1 would spread as the oracle does.
 
 """
 

@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from distillery_exporter.bundle.scripts import covered_scripts
 from distillery_exporter.variants.trials import Trial
 from distillery_runtime.format.variants import REFERENCE
+from distillery_trainer.certify.certificate import statements
 from distillery_trainer.evaluate.evaluation import SystemFigures
 from distillery_trainer.models.records import Origin
 from distillery_trainer.runs.run import Run
@@ -184,7 +185,7 @@ def _variants(trials: Sequence[Trial]) -> Iterator[str]:
     kept = [(t, t.comparison) for t in trials if t.written and t.comparison]
     if not kept:
         return
-    yield "Variants beside cpu-fp32, compared with it on the held-out articles:"
+    yield "Variants beside cpu-fp32, compared with it on articles that no form of it was made from, or in folds on all:"
     yield ""
     yield "| stage | variant | MAE to fp32 | Spearman | label MAE (fp32) | flips (tier, gate, route) | articles |"
     yield "|---|---|---|---|---|---|---|"
@@ -210,9 +211,8 @@ def quality(run: Run) -> Iterator[str]:
     yield "## Quality"
     yield ""
     yield (
-        f"On {evaluation.split_sizes.test} held-out articles (no near-duplicate of a training article among "
-        "them), against the oracle's scores. MAE is the mean over dimensions on the scale of 0 to 10. Brackets: 95 % "
-        f"bootstrap intervals by near-duplicate group. `{ANSWERS}` is what this bundle answers; `constant` and "
+        f"{_judged_on(run)}, against the oracle's scores. MAE is the mean over dimensions on the scale of 0 to 10. "
+        f"Brackets: 95 % bootstrap intervals by near-duplicate group. `{ANSWERS}` is {_answerer(run)}; `constant` and "
         "`tfidf_ridge` are what it has to beat."
     )
     yield from _table("system", evaluation.total.by_name().items(), tier)
@@ -227,12 +227,31 @@ def quality(run: Run) -> Iterator[str]:
     yield ""
 
 
+def _judged_on(run: Run) -> str:
+    """The articles that figures are of, and whose answers they are."""
+    sizes = run.evaluation.split_sizes
+    if sizes.folds:
+        return (
+            f"On all {sizes.test} articles out of fold: each was answered by models fitted like this bundle's on the "
+            f"other {sizes.folds - 1} folds, with the operating point of these (no near-duplicate of it among them)"
+        )
+    return f"On {sizes.test} held-out articles (no near-duplicate of a training article among them)"
+
+
+def _answerer(run: Run) -> str:
+    return "what such models answer together" if run.folds else "what this bundle answers"
+
+
+def _kind_of_articles(run: Run) -> str:
+    return "articles out of fold, by models of the other folds" if run.folds else "held-out articles"
+
+
 def certificate(run: Run) -> Iterator[str]:
     """What the probe may miss, in words."""
     share = run.evaluation.cascade.share_probe
     yield "## Certificate"
     yield ""
-    yield f"The probe answers {share:.1%} of the held-out articles by itself. {run.certificate['statement']}"
+    yield f"The probe answers {share:.1%} of these articles by itself. {statements(run.certificate)}"
     yield ""
     yield (
         "This compares the probe with the student, on articles drawn as those it was certified on. How far the "
@@ -323,7 +342,7 @@ def _results(run: Run, part: str, found: SystemFigures) -> Iterator[EvalResult]:
                 task_type=TASK,
                 task_name="Scores from 0 to 10",
                 dataset_type=run.spec.name,
-                dataset_name=f"held-out articles (oracle: {run.manifest['oracles']})",
+                dataset_name=f"{_kind_of_articles(run)} (oracle: {run.manifest['oracles']})",
                 dataset_config=part,
                 dataset_split="test",
                 dataset_args={"articles": found.n},

@@ -55,7 +55,7 @@ SafePath = Annotated[str, AfterValidator(_is_safe)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Bounded = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]  # sums of them stay finite
 
 
 class FileEntry(StrictModel):
@@ -86,8 +86,8 @@ class VariantEntry(StrictModel):
 class ChanceEntry(StrictModel):
     """A stage's chance model: a weight for each dimension in the spec's order, and for a find head's logit if any."""
 
-    weights: Annotated[tuple[Finite, ...], Field(min_length=1)]
-    intercept: Finite
+    weights: Annotated[tuple[Bounded, ...], Field(min_length=1)]
+    intercept: Bounded
 
     @property
     def model(self) -> ChanceModel:

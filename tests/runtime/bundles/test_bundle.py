@@ -399,3 +399,11 @@ def test_golden_answers_may_differ_by_what_the_form_of_the_variant_allows(bundle
     _reseal(bundle, "golden.jsonl", moved(0.08))
     with pytest.raises(BundleError, match=r"variant cpu-int8: raw outputs differ by 0\.16, expected at most 0\.1"):
         load(bundle, provider="cpu")
+
+
+def test_chances_that_could_be_no_numbers_are_refused(repository: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(repository / "tests" / "fixtures" / "bundle-v2", tmp_path / "bundle"))
+    rewrite(folder, lambda m: m["stages"][1]["chance"].update(weights=[1e308, -1e308, 0.0]))
+
+    with pytest.raises(BundleError, match="weights"):
+        load(folder)

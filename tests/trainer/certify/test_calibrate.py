@@ -252,3 +252,13 @@ def test_a_step_map_that_gains_nothing_is_not_accepted(seed: int) -> None:
     found = fit_steps(labels, labels, alone(200), ["a"], 1.0, seed)
 
     assert found.maps[0].method == "identity"
+
+
+def test_where_half_of_the_lowest_labels_are_at_a_step_no_score_is_below_it() -> None:
+    generator = np.random.default_rng(5)
+    expected = generator.uniform(0, 4, (400, 1))
+    labels = np.where(expected < 2, 2.0, 4.0)
+
+    steps = fit_steps(expected, labels, [str(i) for i in range(400)], ["a"], 1.0, 0)
+
+    assert steps.apply(np.array([[0.0], [0.5]])).ravel().tolist() == [2.0, 2.0]

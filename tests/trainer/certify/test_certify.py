@@ -301,3 +301,14 @@ def test_of_no_find_of_the_oracle_nothing_is_said_to_be_found() -> None:
     found = found_by(0.1, Drawn(chances, ~none), Drawn(chances, none))
 
     assert (found["positives"], found["selected"], found["interval"]) == (0, 0, None)
+
+
+@pytest.mark.parametrize("hits", [0, 3])
+def test_of_all_or_none_found_nobody_is_sure(hits: int) -> None:
+    finds = np.ones(3, np.bool_)
+    cascade = Drawn(np.ones(3), np.arange(3) < hits)
+
+    found = found_by(None, cascade, Drawn(np.ones(3), finds))
+
+    assert found["selected"] == hits
+    assert int(str(found["positives_for_a_tenth"])) > 100

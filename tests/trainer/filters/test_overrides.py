@@ -158,3 +158,11 @@ def test_a_model_folder_is_recorded_so_that_it_is_found_from_anywhere(
     monkeypatch.chdir(tmp_path)
 
     assert named(spec, embedder="model")["cascade.probe.embedder"] == str((tmp_path / "model").resolve())
+
+
+def test_an_embedder_for_auto_is_for_the_student_that_it_may_choose(spec: FilterSpec) -> None:
+    auto = apply_overrides(spec, {"student.backend": "auto"})
+
+    found = named(auto, embedder="owner/model")
+
+    assert found["student.frozen.embedder"] == found["cascade.probe.embedder"] == "owner/model"

@@ -121,10 +121,10 @@ def test_a_missing_embedder_becomes_static_beside_a_student_that_is_fitted_on_a_
     assert f"hf download {HUB_ID}" in found.better[0]
 
 
-def test_an_embedder_that_was_named_is_never_replaced(spec: FilterSpec, hub_cache: Path) -> None:
+def test_a_probe_is_never_dearer_than_its_student(spec: FilterSpec, hub_cache: Path) -> None:
     found = choose(asked(spec, HUB_ID, HUB_ID), HERE, is_embedder_named=True)
 
-    assert found.settings == {BACKEND: "static"}
+    assert found.settings == {BACKEND: "static", EMBEDDER: "static"}
 
 
 def test_a_backend_for_gpus_is_taken_only_where_there_is_one(spec: FilterSpec, model: Path, hub_cache: Path) -> None:

@@ -166,8 +166,11 @@ def _fit_step_median(name: str, expected: Array, labels: Array, step: float) -> 
         if not len(reached):
             break
         last = int(reached[0])
+        if last == 0:  # half of the labels are there from the first mean on
+            y[0] = above * step
+            continue
         knots = model.X_thresholds_
-        at = float(knots[last]) if last == 0 else float((knots[last - 1] + knots[last]) / 2)
+        at = float((knots[last - 1] + knots[last]) / 2)
         x += [max(at, x[-1])] * 2
         y += [y[-1], above * step]
     x.append(max(10.0, x[-1]))

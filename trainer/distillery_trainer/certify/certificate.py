@@ -124,6 +124,8 @@ class Certificate:
         if self.positives_needed is None:
             return f"{self.positives} articles {finds} are too few, or too many of them were missed for {target}."
         plan = f"{self.positives_needed} without a miss would certify {target}"
+        if self.judge == DECIDES:
+            plan += ", of labelled articles or of others, which need no labels (--certify-on FILE)"
         if not self.positives:
             return f"none of {self.articles} articles is one {finds}; {plan}."
         if self.positives < self.positives_needed:
@@ -181,7 +183,7 @@ def found_by(threshold: float | None, cascade: Drawn, oracle: Drawn) -> dict[str
     by_student = oracle.finds & cascade.finds
     kept = by_student if threshold is None else by_student & (np.asarray(cascade.probe) >= threshold)
     hits = int(kept.sum())
-    share = hits / positives if positives else 0.5
+    share = (hits + 2) / (positives + 4)  # of Agresti and Coull (1998): never sure of all or none
     return {
         "positives": positives,
         "by_student": int(by_student.sum()),

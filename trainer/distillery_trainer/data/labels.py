@@ -16,7 +16,7 @@ from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.data.articles import ReceivedArticle, UnusableLine, read_lines
 
 MAX_LISTED = 50
-STEPS, MOST_BETWEEN = (1.0, 0.5), 0.02
+STEPS = (1.0, 0.5)
 MAX_WEIGHT = 1e6
 MAX_COST = 1e6
 MAX_LINK_CHARS = 2_000
@@ -180,13 +180,9 @@ def label_notes(labelled: LabelledSet) -> list[str]:
 
 
 def oracle_step(labels: NDArray[np.floating]) -> float | None:
-    """The distance between an oracle's answers: 1, 0.5, or None where more than one label in fifty is between these.
-
-    Means of repeated answers lie between; a few of them do not hide the step.
-    """
+    """The distance between an oracle's answers: 1, 0.5, or None where a label lies between these."""
     for step in STEPS:
-        off = np.abs(labels / step - np.rint(labels / step)) > 1e-6
-        if off.mean() <= MOST_BETWEEN:
+        if np.all(np.abs(labels / step - np.rint(labels / step)) < 1e-6):
             return step
     return None
 

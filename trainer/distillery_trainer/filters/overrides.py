@@ -104,9 +104,9 @@ def named_overrides(
         raise InputError("--base-model", [Problem(base_model, found_auto, "--backend beside it")])
     if base_model:
         found[f"student.{chosen}.base_model"] = _absolute(base_model)
-    if embedder and chosen == "frozen":
+    if embedder and chosen in ("frozen", "auto") and embedder != "static":
         found["student.frozen.embedder"] = _absolute(embedder)
-    elif embedder:
+    if embedder and chosen != "frozen":
         found["cascade.probe.embedder"] = _absolute(embedder)
     if backend == "frozen" or (backend == "static" and not embedder):
         found["cascade.probe.embedder"] = "static"

@@ -57,7 +57,8 @@ class Choice:
 
     def lines(self) -> Iterator[str]:
         """The choice, as the first lines of a fit show it."""
-        yield f"backend: {self.settings[BACKEND]}, chosen by {AUTO}: {self.reason}"
+        probe = f", behind a probe on the {self.settings[EMBEDDER]} table" if EMBEDDER in self.settings else ""
+        yield f"backend: {self.settings[BACKEND]}{probe}, chosen by {AUTO}: {self.reason}"
         yield from (f"better: {one}" for one in self.better)
 
     def record(self) -> dict[str, object]:
@@ -71,8 +72,8 @@ def choose_backend(
     """What the backend `auto` of a spec means on this machine; None where the spec names a backend.
 
     Args:
-        is_embedder_named: whether the probe's embedder was asked for by name, and so is not replaced where it is
-            missing.
+        is_embedder_named: whether an embedder was asked for by name, and so is not replaced as a decoder's probe where
+            it is missing.
         candidates: from the best to the least; where none can be fitted, it is `static`.
     """
     if spec.student.backend != AUTO:
@@ -88,12 +89,11 @@ def choose_backend(
         break
     settings: dict[str, object] = {BACKEND: backend}
     probe = spec.cascade.probe
-    if probe.embedder != STATIC and not is_embedder_named:
-        lacks = _model(probe.embedder, probe.revision)
-        if lacks or backend in HEADS_ONLY:  # a probe costs less than its student
-            settings[EMBEDDER] = STATIC
-        if lacks and backend not in HEADS_ONLY:
-            better.append(f"a probe on an encoder (needs {'; '.join(lacks)})")
+    if probe.embedder != STATIC and backend in HEADS_ONLY:  # a probe costs less than its student
+        settings[EMBEDDER] = STATIC
+    elif probe.embedder != STATIC and not is_embedder_named and (lacks := _model(probe.embedder, probe.revision)):
+        settings[EMBEDDER] = STATIC
+        better.append(f"a probe on an encoder (needs {'; '.join(lacks)})")
     return Choice(settings, reason, tuple(better))
 
 

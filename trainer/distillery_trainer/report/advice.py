@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from distillery_trainer.certify.bounds import share_interval
+from distillery_trainer.certify.certificate import statements
 from distillery_trainer.evaluate.evaluation import CascadeUse, Evaluation, PrefilterUse, SystemFigures, Systems
 from distillery_trainer.evaluate.metrics import Decisions, Interval
 from distillery_trainer.evaluate.parts import TOTAL
@@ -132,7 +133,7 @@ def _meaning(facts: Facts) -> Iterator[str]:
     )
     yield from _unread(facts.evaluation, is_too_much=False)
     yield _cost(facts.evaluation.cascade)
-    yield f"What is certified: {facts.certificate['statement']}"
+    yield f"What is certified: {statements(facts.certificate)}"
     yield _prefilter(facts.evaluation.prefilter, ours.n)
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from distillery_runtime.spec.model import Tier
 from distillery_runtime.spec.selection import Selection
+from distillery_trainer.certify.certificate import statements
 from distillery_trainer.report import page
 from distillery_trainer.report.charts import legend, multiples, single
 from distillery_trainer.report.facts import Facts, in_words, percent
@@ -151,7 +152,7 @@ def cascade_section(facts: Facts) -> str:
     """The share of articles that goes on to the student against the bound on what is missed, and the certificate."""
     title = "What does the cascade save, and what can it miss?"
     rows = facts.certificate.get("curve")
-    said = page.paragraph(str(facts.certificate["statement"]))
+    said = page.paragraph(statements(facts.certificate))
     if not rows:
         return page.section(title, said, page.absent("No picture: certificate.json has no curve of thresholds."))
     whose = DRAWN_FROM[facts.certificate["drawn_from"]]

@@ -27,7 +27,7 @@ from distillery_trainer.report.assemble import render
 from distillery_trainer.report.facts import Facts, Lesson
 from distillery_trainer.report.learning_curve import Embeddings, Exam, learn
 from distillery_trainer.runs.opening import open_run
-from distillery_trainer.runs.run import Run
+from distillery_trainer.runs.run import PROBE, Run
 
 NAMED = 5
 
@@ -51,7 +51,7 @@ def assess(run: Run, articles: LabelledSet, made: Predictions, is_own: bool = Tr
         articles=articles,
         groups=made.groups,
         baselines=_baselines(run, articles, is_own),
-        probe=Decided(made.probe, selected(made.probe, at, spec)),
+        probe=Decided(made.probe, selected(made.probe, _of_probe(run, made, is_own), spec)),
         student=Decided(made.student, selected(made.student, at, spec)),
         stopped=stopped,
         threshold=run.routing.threshold,
@@ -75,7 +75,7 @@ def _baselines(run: Run, articles: LabelledSet, is_own: bool) -> dict[str, Decid
         constant = [baselines.constant_decided(own, texts) for own, texts in data]
         found = {"constant": _together(constant, order)}
         for name, model in models.items():
-            raw = _padded([model(own, texts) for own, texts in data])[order]
+            raw = _stacked([model(own, texts) for own, texts in data])[order]
             held_out = HeldOutRaw(raw, articles.labels(), run.groups)
             read = nested(held_out, run.fold_numbers, run.spec, run.seed)
             found[name] = Decided(read.answers, selected(read.answers, read.selects_from, run.spec))
@@ -88,6 +88,16 @@ def _baselines(run: Run, articles: LabelledSet, is_own: bool) -> dict[str, Decid
         held_out = HeldOutRaw(raw[: len(groups)], own.val_labels, groups)
         found[name] = _read_out(run, held_out, raw[len(groups) :])
     return found
+
+
+def _of_probe(run: Run, made: Predictions, is_own: bool) -> NDArray[np.float64]:
+    """The probe's own operating point, (N,), as every system is judged at its own."""
+    if run.folds and is_own:
+        return run.folded[0].selects_from
+    held_out = run.held_out(PROBE)
+    chances, finds = run.read_out(PROBE).answers(held_out.raw).chance, run.are_finds(held_out.labels)
+    point = choose_selection(chances, finds, run.spec.operating_point, "held-out articles").chance
+    return np.full(len(made.ids), np.nan if point is None else point)
 
 
 def _read_out(run: Run, held_out: HeldOutRaw, raw: NDArray[np.floating]) -> Decided:
@@ -108,10 +118,10 @@ def _together(parts: Sequence[Decided], order: NDArray[np.integer]) -> Decided:
     return Decided(joined, np.concatenate([part.selected for part in parts])).select(order)
 
 
-def _padded(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Raw outputs below each other; where only some have a find head's logit, 0 in its place."""
-    width = max(part.shape[1] for part in parts)
-    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
+def _stacked(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Raw outputs below each other, with a find head's logit only where all have one."""
+    width = min(part.shape[1] for part in parts)
+    return np.concatenate([part[:, :width] for part in parts])
 
 
 def evaluate_run(run: Run) -> Evaluation:

@@ -54,13 +54,12 @@ class JointHeads:
         }
 
     def fit(self, held_out: Path) -> dict[str, Head]:
-        """Fits heads on all articles, each with a find logit where a fold's head of the same filter had one.
+        """Fits heads on all articles, each with a find logit where every fold's head of the same filter had one.
 
         `held_out`: what `hold_out` wrote.
         """
-        widths = dict.fromkeys(self.filters, 0)
-        for path in held_out.glob("*.safetensors"):
-            widths = {name: max(widths[name], raw.shape[1]) for name, raw in load_file(path).items()}
+        found = [load_file(path) for path in held_out.glob("*.safetensors")]
+        widths = {name: min(raws[name].shape[1] for raws in found) for name in self.filters}
         taught = [
             replace(own, has_find=widths[name] > own.labels.shape[1])
             for name, own in zip(self.filters, self.taught, strict=True)

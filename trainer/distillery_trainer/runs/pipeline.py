@@ -138,12 +138,12 @@ class Pipeline:
             Task("split", SPLITS, (), split, SPLIT_VERSION, self._split),
             *held,
             Task("fit", STUDENT, first, [student, names, counted, seed, finds, *taught], 5, self._fit),
-            Task("calibrate", CALIBRATION, ("fit",), [seed, finds], 3, self._calibrate),
-            Task("probe", PROBE, after, [probe, names, counted, seed, *own], 6, self._probe),
+            Task("calibrate", CALIBRATION, ("fit",), [seed, finds], 4, self._calibrate),
+            Task("probe", PROBE, after, [probe, names, counted, seed, *own], 7, self._probe),
             Task("select", SELECTION, ("calibrate",), [spec["operating_point"]], 1, self._select),
-            Task("certify", CERTIFICATE, ("select", "probe"), certified, 8, self._certify),
-            Task("predict", PREDICTIONS, ("select", "probe"), [], 3, self._predict),
-            Task("evaluate", EVALUATION, ("certify", "predict"), [rubric, slices, repeats], 6, self._evaluate),
+            Task("certify", CERTIFICATE, ("select", "probe"), certified, 9, self._certify),
+            Task("predict", PREDICTIONS, ("select", "probe"), [], 4, self._predict),
+            Task("evaluate", EVALUATION, ("certify", "predict"), [rubric, slices, repeats], 7, self._evaluate),
             Task("report", REPORT, ("evaluate", "predict"), told, 3, self._report),
         )
 
@@ -164,7 +164,7 @@ class Pipeline:
         groups = near_duplicate_groups(ids, self.labelled.texts)
         overall = overalls(self.labelled.labels(), self.spec)
         if self.folds:
-            if (count := len(set(groups))) < self.folds:
+            if (count := len(set(groups))) < 3 * self.folds:  # a round needs groups to learn from and to tune on
                 raise InputError("--folds", [Problem(str(self.folds), f"{count} groups of articles", "fewer folds")])
             return folds_by_group(ids, groups, overall, self.folds, self.run.seed)
         assigned = split_by_group(ids, groups, overall, self.run.seed)

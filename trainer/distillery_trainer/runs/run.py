@@ -240,10 +240,10 @@ class Run:
 
     def _folded_raw(self, stage: str) -> Scores:
         parts = [load_file(self.folder / HELD_OUT / f"{fold}.safetensors")[stage] for fold in self.folds]
-        width = max(part.shape[1] for part in parts)
+        width = min(part.shape[1] for part in parts)  # a find head counts only where each fold has one
         raw = np.zeros((len(self.assignments), width), np.float32)
         for part, round_ in zip(parts, self.rounds(), strict=True):
-            raw[round_.test, : part.shape[1]] = part  # a fold without finds has no find head: even odds
+            raw[round_.test] = part[:, :width]
         return raw
 
     @cached_property
