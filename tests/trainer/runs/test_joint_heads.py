@@ -151,6 +151,30 @@ def test_a_text_in_two_folds_is_refused(members: list[Member], splits: Path, tmp
         fitted(members, tmp_path / "joint", tmp_path / "splits.jsonl")
 
 
+def test_a_group_that_two_filters_have_in_different_folds_is_refused(
+    members: list[Member], splits: Path, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in splits.read_text(encoding="utf-8").splitlines()]
+    shared = {article.text for article in members[0].labelled.articles} & {
+        article.text for article in members[1].labelled.articles
+    }
+    alone = [
+        next(a.id for a in member.labelled.articles if a.text not in shared and fold_of(rows, a.id) == f"fold-{number}")
+        for number, member in enumerate(members[:2])
+    ]
+    for row in rows:
+        if row["id"] in alone:
+            row["group"] = "twins"
+    (tmp_path / "splits.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+
+    with pytest.raises(InputError, match="group twins: in several folds"):
+        fitted(members, tmp_path / "joint", tmp_path / "splits.jsonl")
+
+
+def fold_of(rows: list[dict[str, str]], article: str) -> str:
+    return next(row["split"] for row in rows if row["id"] == article)
+
+
 def test_a_student_that_is_taken_answers_with_its_own_head(members: list[Member], joint: Joint, tmp_path: Path) -> None:
     texts = members[0].labelled.texts[:9]
     for number in (0, 1):

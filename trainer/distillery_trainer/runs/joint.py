@@ -27,6 +27,7 @@ from distillery_trainer.data.split import (
     SHARES,
     SPLIT_VERSION,
     Assignment,
+    divided_groups,
     fold_names,
     folds_by_group,
     given_splits,
@@ -290,6 +291,8 @@ class Joint:
                 first = found.setdefault(place, Assignment(str(place), row.split, row.group))
                 if first.split != row.split:
                     problems.append(Problem(f"{path}: {row.id}", f"in {row.split}, its text in {first.split}", "one"))
+        divided = sorted(divided_groups(list(found.values())))
+        problems += [Problem(f"{path}: group {g}", "in several folds", "in one, over all filters") for g in divided]
         if not fold_names(found.values()):
             problems.append(Problem(str(path), "no folds", "a file of folds, which the backend frozen is fitted in"))
         if problems:
