@@ -90,6 +90,7 @@ def figures(system: Any) -> dict[str, object]:  # Any: SystemFigures
         "spearman": system.overall.spearman,
         "slope": system.slope,
         "intervals": system.intervals,
+        "weighted": system.weighted,
     }
 
 

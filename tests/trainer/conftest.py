@@ -62,6 +62,7 @@ def figures() -> SystemFigures:
         tiers={"medium": decisions},
         recall_at=Ranking(RecallAt(1000, 0.8), RecallAt(150, 0.15)),
         intervals=dict.fromkeys(MEASURES, (0.6, 1.0)) | {"mae": (0.7, 0.9), "spearman": (0.8, 1.0)},
+        weighted={},
     )
 
 

@@ -10,7 +10,7 @@ import unicodedata
 from typing import Annotated, Literal, Self
 
 import re2
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from distillery_runtime.spec.patterns import compile_pattern
 
@@ -183,13 +183,20 @@ class OperatingPoint(StrictModel):
         return f"min_recall={self.min_recall:g}" if self.min_recall else f"min_precision={self.min_precision:g}"
 
 
+def _is_tier(value: object) -> object:
+    if value != "tier":
+        raise ValueError("tier, or one of max: f1, min_recall: R and min_precision: P")
+    return value
+
+
 def _kind_of_rule(value: object) -> str:
     return "(tier)" if isinstance(value, str) else "(aim)"
 
 
 # `tier` selects what reaches the operating tier; an aim selects by chance.
 OperatingRule = Annotated[
-    Annotated[Literal["tier"], Tag("(tier)")] | Annotated[OperatingPoint, Tag("(aim)")], Discriminator(_kind_of_rule)
+    Annotated[Literal["tier"], BeforeValidator(_is_tier), Tag("(tier)")] | Annotated[OperatingPoint, Tag("(aim)")],
+    Discriminator(_kind_of_rule),
 ]
 
 

@@ -101,6 +101,22 @@ def test_the_students_decisions_are_those_counted_by_hand(open_spec: FilterSpec)
     }
 
 
+def test_an_article_that_was_drawn_with_small_odds_stands_for_many(open_spec: FilterSpec) -> None:
+    rare = [replace(a, inclusion=0.25 if i == 2 else 1.0) for i, a in enumerate(articles(both(LABELS)).articles)]
+    groups = [f"a{i}" for i in range(4)]
+
+    found = evaluate(open_spec, seen(LabelledSet(tuple(rare)), groups, both(PROBE), both(STUDENT)), 0).total
+
+    # Errors 1, 1, 2, 0 with the third four times: 10 / 7. Of finds a, c and d the third is the one that is missed.
+    assert found.student.weighted["mae"] == pytest.approx(10 / 7, abs=1e-6)
+    assert found.student.weighted["recall"] == pytest.approx(2 / 6, abs=1e-6)
+    assert found.student.weighted["precision"] == 1.0
+
+
+def test_where_all_articles_stand_for_as_many_nothing_is_weighted(open_spec: FilterSpec) -> None:
+    assert report(open_spec).total.student.weighted == {}
+
+
 def test_a_baselines_error_is_that_of_its_own_scores(open_spec: FilterSpec) -> None:
     found = report(open_spec).total.constant
 

@@ -80,6 +80,11 @@ def _decisions(total: Systems, tier: str) -> Iterator[str]:
             f"{f'{found} of {predicted}':>12}  {with_interval(made.precision, precision):<24}"
             f"{_short(made.f1):>6}{_short(systems[system].average_precision):>7}"
         )
+    if weighted := total.cascade.weighted:
+        yield (
+            "  weighted by the odds of being drawn, the cascade: "
+            + ", ".join(f"{name} {_short(weighted[name])}" for name in ("recall", "precision", "f1"))
+        )
     if not total.student.finds.positives:
         yield "no test article is a positive by its labels: what the models find cannot be told"
 

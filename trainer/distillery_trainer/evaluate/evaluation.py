@@ -43,7 +43,8 @@ class SystemFigures:
     `average_precision`: how well its chance ranks these. `mae`, `overall`, `dimensions` and `tiers` (decisions at each
     tier but the lowest) are of `scores`; `rmse` is of `expected`. `slope`: of the overall on the label's. `intervals`:
     at 95 %, of `mae`, `spearman` (of the overall), `recall`, `precision`, `f1` and `average_precision`; None where most
-    resamples left it undefined.
+    resamples left it undefined. `weighted`: the same but for `spearman`, each article counting as many as it stands for
+    in the source that it was drawn from; empty where all count alike.
     """
 
     n: int
@@ -57,6 +58,7 @@ class SystemFigures:
     tiers: Mapping[str, Decisions]
     recall_at: Ranking
     intervals: Mapping[str, Interval | None]
+    weighted: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,11 @@ class HeldOut:
     sizes: SplitSizes
 
     @property
+    def weights(self) -> Array:
+        """How many articles of the source each stands for, (N,), up to a factor."""
+        return self.articles.sampling_weights()
+
+    @property
     def cascade(self) -> Decided:
         """What both stages decide together."""
         return in_cascade(self.probe.answers, self.student, self.stopped)
@@ -71,12 +76,14 @@ class Compared:
     spec: FilterSpec
     systems: Mapping[str, Decided]
     oracle: Oracle
+    weights: Array
     seed: int
 
     def select(self, places: Sequence[int]) -> "Compared":
         """The articles at these places."""
         systems = {name: system.select(places) for name, system in self.systems.items()}
-        return Compared(self.spec, systems, self.oracle.select(places), self.seed)
+        weights = self.weights[np.asarray(places, np.int64)]
+        return Compared(self.spec, systems, self.oracle.select(places), weights, self.seed)
 
 
 def evaluate(spec: FilterSpec, held_out: HeldOut, seed: int) -> Evaluation:
@@ -84,7 +91,7 @@ def evaluate(spec: FilterSpec, held_out: HeldOut, seed: int) -> Evaluation:
     labels = held_out.articles.labels().astype(np.float64)
     finds = overalls(labels, spec) >= spec.operating_overall
     systems = {**held_out.baselines, "probe": held_out.probe, "student": held_out.student, "cascade": held_out.cascade}
-    compared = Compared(spec, systems, Oracle(labels, finds, held_out.groups), seed)
+    compared = Compared(spec, systems, Oracle(labels, finds, held_out.groups), held_out.weights, seed)
     parts = {name: compared.select(places) for name, places in _parts(spec, held_out).items()}
     stopped = held_out.stopped
     return Evaluation(
@@ -142,7 +149,15 @@ def _system(part: Compared, system: Decided) -> SystemFigures:
         intervals={
             name: metrics.group_interval(statistic, oracle.groups, part.seed) for name, statistic in statistics.items()
         },
+        weighted=_weighted(statistics, part.weights),
     )
+
+
+def _weighted(statistics: Mapping[str, metrics.Statistic], weights: Array) -> dict[str, float | None]:
+    """The statistics that have a meaning for a source, of which articles were drawn with unequal odds."""
+    if not np.ptp(weights):
+        return {}
+    return {n: metrics.rounded(float(statistic(weights))) for n, statistic in statistics.items() if n != "spearman"}
 
 
 def _ranking(chance: Array, finds: NDArray[np.bool_]) -> Ranking:

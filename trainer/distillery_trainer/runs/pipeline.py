@@ -143,7 +143,7 @@ class Pipeline:
             Task("select", SELECTION, ("calibrate",), [spec["operating_point"]], 1, self._select),
             Task("certify", CERTIFICATE, ("select", "probe"), certified, 9, self._certify),
             Task("predict", PREDICTIONS, ("select", "probe"), [], 4, self._predict),
-            Task("evaluate", EVALUATION, ("certify", "predict"), [rubric, slices, repeats], 7, self._evaluate),
+            Task("evaluate", EVALUATION, ("certify", "predict"), [rubric, slices, repeats, drawn], 8, self._evaluate),
             Task("report", REPORT, ("evaluate", "predict"), told, 3, self._report),
         )
 
