@@ -28,6 +28,8 @@ READING = """## How to read this
 
 - The tier rule compares the model's scores with the tier, as was done before there was an operating point. It misses
   most finds: a model is too careful to give a rare article as much as the oracle does.
+- Weighted, each article counts one over the probability with which it was drawn (1 for those that were picked): nearer
+  to what a stream gives, and resting on a few finds that were drawn at random.
 - An operating point can be moved after the fact: `distillery score --select min_recall=.9`.
 - MAE says little where finds are rare: most articles are of no interest, and the best constant answer is nearly right
   on them. The slope is that of the model's overall on the oracle's: 1 would spread as the oracle does.
@@ -57,11 +59,13 @@ def _found(runs: Sequence[Result]) -> Iterator[str]:
                 fixed(row["systems"]["student"]["average_precision"], 2),
                 _point(row["best"]),
                 _point(row["tier_rule"]),
+                _point(row["systems"]["student"].get("weighted") or None, "–"),
             ]
             for row in run.rows
         ]
         columns = ["filter", "finds from", "finds", "recall", "precision", "F1", "AP"]
-        yield table([*columns, "with one threshold for all folds", "by the tier rule"], rows)
+        more = ["with one threshold for all folds", "by the tier rule", "weighted by the odds of being drawn"]
+        yield table([*columns, *more], rows)
         yield ""
 
 
@@ -82,9 +86,9 @@ def _between(interval: Sequence[float] | None, scale: int) -> str:
     return f" ({scale * interval[0]:.{decimals}f} to {scale * interval[1]:.{decimals}f})"
 
 
-def _point(point: Json | None) -> str:
+def _point(point: Json | None, without: str = "nothing is selected") -> str:
     if point is None or point["f1"] is None:
-        return "nothing is selected"
+        return without
     return f"F1 {fixed(point['f1'], 2)} ({percent(point['recall'])} / {percent(point['precision'])})"
 
 
