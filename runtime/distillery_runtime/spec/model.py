@@ -27,7 +27,6 @@ Licence = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=64)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 Loss = Literal["mse", "huber", "hl_gauss"]
 
-
 PATTERN_MEMORY_BYTES = 8 << 20  # RE2's own limit, which keeps a single pattern's program small
 MAX_PHRASE_CHARS = 1_000
 
@@ -173,14 +172,12 @@ class OperatingPoint(StrictModel):
 
     @model_validator(mode="after")
     def _has_one_aim(self) -> Self:
-        if (count := sum(aim is not None for aim in (self.max, self.min_recall, self.min_precision))) != 1:
+        if (count := len(self.model_dump(exclude_none=True))) != 1:
             raise ValueError(f"exactly one of max, min_recall and min_precision, found {count}")
         return self
 
     def __str__(self) -> str:
-        if self.max is not None:
-            return f"max={self.max}"
-        return f"min_recall={self.min_recall:g}" if self.min_recall else f"min_precision={self.min_precision:g}"
+        return next(f"{name}={aim}" for name, aim in self.model_dump(exclude_none=True).items())
 
 
 def _is_tier(value: object) -> object:
