@@ -102,7 +102,7 @@ def _baselines(run: Run) -> dict[str, float] | None:
     data, held_out = run.fit_data(), run.part("test").texts
     answers: dict[str, Callable[[], object]] = {
         "tfidf_ridge": lambda: tfidf_ridge(data, held_out),
-        "static": lambda: static(data, held_out, 0),
+        "static": lambda: static(data, held_out),
     }
     found = {}
     for name, answer in answers.items():

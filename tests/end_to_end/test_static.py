@@ -43,12 +43,11 @@ def test_the_student_beats_the_constant_on_held_out_examples(made: tuple[Path, P
     assert evaluation["student"]["mae"] < 0.97 * evaluation["constant"]["mae"]
 
 
-def test_a_students_table_is_a_file_that_bundles_can_share(made: tuple[Path, Path], tmp_path: Path) -> None:
-    """A static student is a table and a head, as a static probe is."""
+def test_a_static_stage_is_one_graph_whose_tokenizer_bundles_can_share(made: tuple[Path, Path], tmp_path: Path) -> None:
     (shared,) = share([made[1]], tmp_path / "set")
 
     names = {path for stage in shared.manifest.stages for path in stage.variants[0].graphs}
-    assert {"student/cpu-fp32-encoder.onnx", "student/cpu-fp32-head.onnx"} <= names
+    assert names == {"probe/cpu-fp32.onnx", "student/cpu-fp32.onnx"}
     assert {"probe/tokenizer.json", "student/tokenizer.json"} <= set(shared.files.shared)
 
 
@@ -75,7 +74,7 @@ def test_served_scores_are_those_of_the_evaluation(
     records = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     held_out = [record for record in records if record["id"] in test]
     unfiltered = distillery_runtime.HybridScorer(
-        scorer.spec.model_copy(update={"prefilter": ()}), scorer.stages, scorer.bundle
+        scorer.spec.model_copy(update={"prefilter": ()}), scorer.stages, scorer.bundle, scorer.selection
     )
 
     scores = np.array([list((s.scores or {}).values()) for s in unfiltered.score_batch(held_out)])

@@ -1,5 +1,6 @@
-"""The static encoder: a table of token vectors, int8 in the file, pooled over a text's tokens in three ways."""
+"""A static student's graph: word weights, and of a tuned one the mean of a token table's rows with a head on it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,56 +8,61 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from distillery_exporter.graphs.builder import GraphBuilder
-from distillery_exporter.graphs.ports import (
-    IDS,
-    MASK,
-    l2_normalise,
-    save_encoder,
-    weighted_sum,
-)
+from distillery_exporter.graphs.head import add_head
+from distillery_exporter.graphs.ports import IDS, MASK, TOKEN_INPUTS, l2_normalise, save_scorer, weighted_sum
 from distillery_runtime.errors import InputError, Problem
+from distillery_runtime.spec.calibration import ReadOut
+from distillery_trainer.models.heads import Head
+from distillery_trainer.models.word_weights import WordWeights
 
-LOWEST = float(np.finfo(np.float32).min)  # in place of a token that is not known
+Table = tuple[NDArray[np.int8], NDArray[np.float32]]  # rows (V, H) and what each is multiplied by, (V,)
 
 
-def build_static_encoder(path: Path, table_q8: NDArray[np.int8], scale: NDArray[np.float32]) -> tuple[Path, ...]:
-    """Writes the encoder from token ids to a pooled state.
-
-    Inputs: `input_ids` and `attention_mask`, (B, T) int64. Output: `pooled` (B, 3 H + 1) float32: of the known
-    tokens' rows the mean at unit length, the mean and the maximum, and log(1 + how many there are); zeros without a
-    known token. A token with a scale of 0 is not known.
+def build_static_regressor(
+    path: Path, words: WordWeights, read_out: ReadOut, table: Table | None = None, head: Head | None = None
+) -> tuple[Path, ...]:
+    """Writes a static student from token ids to its outputs, which are those of `ports.save_scorer`.
 
     Args:
         path: the model's file.
-        table_q8: (V, H) int8, a row for each token id.
-        scale: (V,) float32, what each row is multiplied by.
+        words: K weights for each token, D of scores and the find column's, if there is one.
+        read_out: D maps of either kind.
+        table: of a tuned student; a token whose scale is 0 is not known.
+        head: of a tuned student, on the mean of the known tokens' rows at unit length; its K outputs are added.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: table and scale do not fit one another.
+        InputError: rows and scales do not fit one another, or the head does not fit them.
     """
     g = GraphBuilder(path)
-    return save_encoder(g, add_static_encoder(g, table_q8, scale), 3 * table_q8.shape[1] + 1)
+    raw = add_word_weights(g, words)
+    if table is not None and head is not None:
+        raw = g.op("Add", [raw, add_head(g, add_mean_direction(g, *table), head.mean, head.scale, head.layers)])
+    return save_scorer(g, TOKEN_INPUTS, raw, read_out, len(words.bias))
 
 
-def add_static_encoder(g: GraphBuilder, table_q8: NDArray[np.int8], scale: NDArray[np.float32]) -> str:
-    """Adds the nodes from token ids to the pooled state: (B, H) float32; arguments and errors as above."""
-    if table_q8.ndim != 2 or table_q8.dtype != np.int8 or scale.shape != table_q8.shape[:1]:
-        found = f"{table_q8.dtype} {table_q8.shape} and scale {scale.shape}"
-        raise InputError("static table", [Problem("table", found, "int8 (V, H) and scale (V,)")])
-    rows = g.op("Cast", [g.op("Gather", [g.init(table_q8), IDS], axis=0)], to=TensorProto.FLOAT)
-    scales = g.op("Gather", [g.init(scale.astype(np.float32)), IDS], axis=0)
-    is_known = g.op("And", [g.op("Greater", [scales, g.floats(0)]), g.op("Cast", [MASK], to=TensorProto.BOOL)])
-    known = g.op("Cast", [is_known], to=TensorProto.FLOAT)
-    count = g.op("ReduceSum", [known, g.ints(1)], keepdims=1)
-    # A row's scale goes into its share of the mean: one product a token instead of one a value.
-    weights = g.op("Mul", [g.op("Div", [known, g.op("Max", [count, g.floats(1)])]), scales])
-    mean = weighted_sum(g, weights, rows)
-    values = g.op("Mul", [rows, g.op("Unsqueeze", [scales, g.ints(2)])])
-    seen = g.op("Where", [g.op("Unsqueeze", [is_known, g.ints(2)]), values, g.floats(LOWEST)])
-    top = g.op("ReduceMax", [seen, g.ints(1)], keepdims=0)
-    top = g.op("Where", [g.op("Greater", [count, g.floats(0)]), top, g.floats(0)])
-    length = g.op("Log", [g.op("Add", [count, g.floats(1)])])
-    return g.op("Concat", [l2_normalise(g, mean), mean, top, length], axis=1)
+def add_word_weights(g: GraphBuilder, words: WordWeights) -> str:
+    """Adds the sum of each real token's weights over the square root of how many there are: (B, K) float32."""
+    rows, scales = _rows(g, words.table, words.scale)
+    real = g.op("Cast", [MASK], to=TensorProto.FLOAT)
+    length = g.op("Sqrt", [g.op("Max", [g.op("ReduceSum", [real, g.ints(1)], keepdims=1), g.floats(1)])])
+    weights = g.op("Mul", [g.op("Div", [real, length]), scales])
+    return g.op("Add", [weighted_sum(g, weights, rows), g.init(words.bias)])
+
+
+def add_mean_direction(g: GraphBuilder, table: NDArray[np.int8], scale: NDArray[np.float32]) -> str:
+    """Adds the mean of the real tokens' rows at unit length: (B, H) float32, zeros without a known token."""
+    rows, scales = _rows(g, table, scale)
+    weights = g.op("Mul", [g.op("Cast", [MASK], to=TensorProto.FLOAT), scales])
+    return l2_normalise(g, weighted_sum(g, weights, rows))
+
+
+def _rows(g: GraphBuilder, table: NDArray[np.int8], scale: NDArray[np.float32]) -> Sequence[str]:
+    """Each token's row, (B, T, K) float32 of whole numbers, and its scale, (B, T): one product a token, later."""
+    if table.ndim != 2 or table.dtype != np.int8 or scale.shape != table.shape[:1]:
+        found = f"{table.dtype} {table.shape} and scale {scale.shape}"
+        raise InputError("static table", [Problem("table", found, "int8 (V, K) and scale (V,)")])
+    rows = g.op("Cast", [g.op("Gather", [g.init(table), IDS], axis=0)], to=TensorProto.FLOAT)
+    return rows, g.op("Gather", [g.init(scale.astype(np.float32)), IDS], axis=0)

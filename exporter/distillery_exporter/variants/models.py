@@ -19,7 +19,7 @@ from distillery_exporter.graphs.head import DenseLayer, Floats
 from distillery_exporter.graphs.precision import GramsOf, Int4, Plain, Precision, RowInt8
 from distillery_exporter.graphs.settings import WEIGHTS_NAME, BertSettings, GemmaSettings, read_settings
 from distillery_exporter.graphs.smoothing import SmoothedGemma
-from distillery_exporter.graphs.token_table import build_static_encoder
+from distillery_exporter.graphs.token_table import build_static_regressor
 from distillery_exporter.graphs.traced import (
     build_traced_decoder,
     build_traced_decoder_regressor,
@@ -33,11 +33,12 @@ from distillery_runtime.bench.figures import Work
 from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.format.variants import FORMS, REFERENCE
 from distillery_runtime.spec.calibration import ReadOut
-from distillery_runtime.spec.model import FilterSpec, ProbeSettings
+from distillery_runtime.spec.model import FilterSpec, ProbeSettings, Window
 from distillery_runtime.tokens.window import TokenIds
+from distillery_trainer.models import static
 from distillery_trainer.models.adapters import normalise_keys
-from distillery_trainer.models.choose import STATIC, Embedder
-from distillery_trainer.models.heads import Head, load_head
+from distillery_trainer.models.choose import Embedder
+from distillery_trainer.models.heads import Head
 from distillery_trainer.models.records import BaseRecord, EncoderRecord, base_folder, read_bins
 from distillery_trainer.models.sentence_models import Dense, Pooling, read_embedder
 
@@ -175,9 +176,7 @@ def _precision(variant: str, add: AddModel, texts: Texts) -> Precision:
 
 
 def frozen_encoder(embedder: Embedder, settings: ProbeSettings, texts: Texts) -> Model:
-    """An encoder as it comes, or a static table: from token ids to an embedding."""
-    if settings.embedder == STATIC:
-        return _static_encoder(embedder.folder)
+    """An encoder as it comes: from token ids to an embedding."""
     folder = embedder.folder
     reading = read_embedder(settings.embedder, folder, settings.prefix, settings.pooling, settings.layers)
     dense = read_dense(folder, reading.dense)
@@ -186,8 +185,6 @@ def frozen_encoder(embedder: Embedder, settings: ProbeSettings, texts: Texts) ->
 
 def backbone(spec: FilterSpec, source: Path, texts: Texts) -> tuple[Model, OutputHead]:
     """A student in two: from token ids to a pooled state, and its head."""
-    if spec.student.backend == STATIC:
-        return _static_encoder(source), OutputHead(load_head(source / "head.safetensors"))
     centres = read_bins(source)
     if spec.student.backend == "encoder":
         head, record = load_file(source / "head.safetensors"), EncoderRecord.read(source / "encoder.json")
@@ -267,10 +264,11 @@ def _linear(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> Head:
     return Head(np.zeros(width, np.float32), np.ones(width, np.float32), ((weight, bias),))
 
 
-def _static_encoder(folder: Path) -> Model:
-    """The encoder of a static embedder: its token table."""
-    table = load_file(folder / "table.safetensors")
-    return Exact(lambda path, _: build_static_encoder(path, table["table"], table["scale"]))
+def static_student(source: Path, window: Window) -> Model:
+    """A static student or probe, from token ids to scores; `source` is the run's folder of it."""
+    found = static.load(source, window)
+    table = (found.embedder.table, found.embedder.scale) if found.embedder else None
+    return Exact(lambda path, maps: build_static_regressor(path, found.words, maps, table, found.head))
 
 
 def _encoder(source: Path, texts: Texts) -> Model:

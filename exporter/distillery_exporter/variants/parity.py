@@ -10,8 +10,8 @@ from distillery_runtime.errors import ModelError
 from distillery_runtime.models.stage import Stage
 from distillery_runtime.spec.calibration import ReadOut
 from distillery_runtime.spec.model import FilterSpec
-from distillery_trainer.models.choose import load_merged_decoder, load_student, reopen_embedder
-from distillery_trainer.models.heads import load_head
+from distillery_trainer.models.choose import load_merged_decoder, load_student
+from distillery_trainer.models.probe import load_probe
 
 RAW_TOLERANCE = 1e-3
 CALIBRATION_TOLERANCE = 1e-6
@@ -55,8 +55,7 @@ def check_stage(stage: Stage, expected: Matrix, texts: Sequence[str], read_out: 
 
 def probe_reference(spec: FilterSpec, run: Path, texts: Sequence[str]) -> Matrix:
     """The trained probe's raw outputs: (N, D) float32."""
-    head = load_head(run / "probe" / "head.safetensors")
-    return head.predict(reopen_embedder(spec.cascade.probe, run / "probe").embed(texts))
+    return load_probe(spec.cascade.probe, run / "probe").predict(texts)
 
 
 def student_reference(spec: FilterSpec, run: Path, texts: Sequence[str]) -> tuple[Matrix, float | None]:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from distillery_exporter.graphs.head import build_head
 from distillery_exporter.graphs.tables import replace_calibration
-from distillery_exporter.variants.models import Model, OutputHead, Texts, backbone, frozen_encoder, student
+from distillery_exporter.variants.models import (
+    Model,
+    OutputHead,
+    Texts,
+    backbone,
+    frozen_encoder,
+    static_student,
+    student,
+)
 from distillery_runtime.format.manifest import ChanceEntry, StageEntry, VariantEntry
 from distillery_runtime.spec.calibration import Calibration, ReadOut
 from distillery_runtime.spec.model import FilterSpec, ProbeSettings, Window
@@ -70,13 +78,21 @@ class StageModel:
 
 def open_probe(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[str], bundle: Path) -> StageModel:
     """The probe of a run, its tokenizer copied to the bundle's folder; arguments as for `open_student`."""
-    return _open_frozen(PROBE, spec.cascade.probe, run, routing, texts, bundle)
+    settings = spec.cascade.probe
+    if settings.embedder == STATIC:
+        return _open_static(PROBE, settings.window, run, routing, bundle)
+    return _open_frozen(PROBE, settings, run, routing, texts, bundle)
+
+
+def _open_static(name: str, window: Window, run: Path, routing: Routing, bundle: Path) -> StageModel:
+    _copy_tokenizer(run / name, bundle / name)
+    return StageModel(name, bundle, window, "", routing, static_student(run / name, window))
 
 
 def _open_frozen(
     name: str, settings: ProbeSettings, run: Path, routing: Routing, texts: Sequence[str], bundle: Path
 ) -> StageModel:
-    """A stage that is an encoder as it comes, or a static table, and a head: two graphs.
+    """A stage that is an encoder as it comes, and a head: two graphs.
 
     The first is the same in the bundles of all filters on this encoder, so that a panel passes an article once.
     """
@@ -92,7 +108,7 @@ def _open_frozen(
 def open_student(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[str], bundle: Path) -> StageModel:
     """The student of a run, its tokenizer copied to the bundle's folder.
 
-    A frozen or static one, and one that shares its backbone with other filters' students, is written in two graphs.
+    A frozen one, and one that shares its backbone with other filters' students, is written in two graphs.
     Where the first is the same in several bundles, they can share it, and a panel passes an article once.
 
     Args:
@@ -105,12 +121,13 @@ def open_student(spec: FilterSpec, run: Path, routing: Routing, texts: Sequence[
     source, window = run / STUDENT, spec.student.window
     if spec.student.backend == FROZEN:
         return _open_frozen(STUDENT, spec.student.frozen.in_window(window), run, routing, texts, bundle)
+    if spec.student.backend == STATIC:
+        return _open_static(STUDENT, window, run, routing, bundle)
     _copy_tokenizer(source, bundle / STUDENT)
     prefix = EncoderRecord.read(source / "encoder.json").prefix if spec.student.backend == "encoder" else ""
     reader = TokenWindow(source / "tokenizer.json", window, prefix)
     read = Texts(lambda: reader.encode(texts), bundle)
-    in_two = spec.student.backend == STATIC or read_joint(source)
-    model, head = backbone(spec, source, read) if in_two else (student(spec, source, read), None)
+    model, head = backbone(spec, source, read) if read_joint(source) else (student(spec, source, read), None)
     return StageModel(STUDENT, bundle, window, prefix, routing, model, head)
 
 

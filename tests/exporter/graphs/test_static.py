@@ -1,4 +1,4 @@
-"""The static encoder's graph equals the same sums in numpy, and keeps its table in int8."""
+"""A static student's graph equals the same sums in numpy, and keeps its tables in int8."""
 
 from pathlib import Path
 
@@ -6,64 +6,87 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distillery_exporter.graphs.token_table import build_static_encoder
+from distillery_exporter.graphs.token_table import Table, build_static_regressor
 from distillery_runtime.errors import InputError
 from distillery_runtime.models.session import Graph
+from distillery_runtime.spec.calibration import ReadOut, identity
+from distillery_trainer.models.heads import Head
+from distillery_trainer.models.word_weights import WordWeights
 
 RNG = np.random.default_rng(3)
-TABLE = RNG.integers(-127, 128, (50, 16)).astype(np.int8)
 SCALE = RNG.uniform(0.001, 0.02, 50).astype(np.float32)
+SCALE[4] = 0  # a token that nobody knows
+TABLE: Table = (RNG.integers(-127, 128, (50, 16)).astype(np.int8), SCALE)
+WORDS = WordWeights(RNG.integers(-127, 128, (50, 3)).astype(np.int8), SCALE, np.array([3, 4, -1], np.float32))
+HEAD = Head(
+    RNG.normal(size=16).astype(np.float32),
+    RNG.uniform(0.5, 2, 16).astype(np.float32),
+    (
+        (RNG.normal(size=(8, 16)).astype(np.float32), RNG.normal(size=8).astype(np.float32)),
+        (RNG.normal(size=(3, 8)).astype(np.float32), RNG.normal(size=3).astype(np.float32)),
+    ),
+)
+AS_IT_IS = ReadOut(identity("ab"), identity("ab"))
 IDS = np.array([[4, 9, 9, 31, 2], [7, 49, 0, 0, 0], [0, 0, 0, 0, 0]])
 MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
-# Unit vectors summed in another order: a few float32 roundings.
-TOLERANCE = 1e-6
+TOLERANCE = 1e-5  # sums of a few units in another order: a few float32 roundings
 
 
-def expected_pooled(table: NDArray[np.int8]) -> NDArray[np.float64]:
-    rows = (table.astype(np.float64) * SCALE[:, None])[IDS]
-    count = MASK.sum(1, keepdims=True)
-    mean = (rows * MASK[..., None]).sum(1) / count
-    unit = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
-    top = np.where(MASK[..., None] == 1, rows, -np.inf).max(1)
-    return np.concatenate([unit, mean, top, np.log1p(count)], axis=1)
+def texts() -> list[NDArray[np.int64]]:
+    return [row[mask == 1] for row, mask in zip(IDS, MASK, strict=True)]
 
 
-def pooled(path: Path, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-    graph = Graph(path, ["input_ids", "attention_mask"], ["pooled"], "cpu", 1)
-    return graph.run({"input_ids": ids, "attention_mask": mask})["pooled"]
+def directions() -> NDArray[np.float32]:
+    """The mean of each text's rows at unit length."""
+    means = [(TABLE[0][own].astype(np.float64) * SCALE[own, None]).mean(axis=0) for own in texts()]
+    return np.stack([mean / max(np.linalg.norm(mean), 1e-12) for mean in means]).astype(np.float32)
 
 
-def test_a_pooled_state_is_mean_maximum_and_count_of_the_real_tokens_rows(tmp_path: Path) -> None:
-    build_static_encoder(tmp_path / "static.onnx", TABLE, SCALE)
-
-    found = pooled(tmp_path / "static.onnx", IDS, MASK)
-
-    np.testing.assert_allclose(found, expected_pooled(TABLE), atol=TOLERANCE)
+def raw(path: Path, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    graph = Graph(path, ["input_ids", "attention_mask"], ["raw", "expected", "scores"], "cpu", 1)
+    return graph.run({"input_ids": ids, "attention_mask": mask})["raw"]
 
 
-def test_padding_changes_nothing(tmp_path: Path) -> None:
-    build_static_encoder(tmp_path / "static.onnx", TABLE, SCALE)
+def test_word_weights_are_summed_over_the_square_root_of_the_tokens(tmp_path: Path) -> None:
+    build_static_regressor(tmp_path / "static.onnx", WORDS, AS_IT_IS)
 
-    together = pooled(tmp_path / "static.onnx", IDS, MASK)
-    alone = pooled(tmp_path / "static.onnx", IDS[1:2, :3], MASK[1:2, :3])
+    rows = WORDS.table.astype(np.float64) * SCALE[:, None]
+    expected = [rows[own].sum(axis=0) / np.sqrt(len(own)) + WORDS.bias for own in texts()]
+    np.testing.assert_allclose(raw(tmp_path / "static.onnx", IDS, MASK), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(WORDS.predict(texts()), expected, atol=TOLERANCE)
+
+
+def test_a_tuned_student_adds_a_head_on_the_mean_direction(tmp_path: Path) -> None:
+    build_static_regressor(tmp_path / "static.onnx", WORDS, AS_IT_IS, TABLE, HEAD)
+
+    found = raw(tmp_path / "static.onnx", IDS, MASK)
+
+    np.testing.assert_allclose(found, WORDS.predict(texts()) + HEAD.predict(directions()), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("tuned", [(), (TABLE, HEAD)])
+def test_padding_changes_nothing(tmp_path: Path, tuned: tuple[Table, Head] | tuple[()]) -> None:
+    build_static_regressor(tmp_path / "static.onnx", WORDS, AS_IT_IS, *tuned)
+
+    together = raw(tmp_path / "static.onnx", IDS, MASK)
+    alone = raw(tmp_path / "static.onnx", IDS[1:2, :3], MASK[1:2, :3])
 
     np.testing.assert_allclose(together[1:2], alone, atol=TOLERANCE)
 
 
-def test_a_text_of_unknown_or_of_no_tokens_stays_zero(tmp_path: Path) -> None:
-    scale = SCALE.copy()
-    scale[4] = 0
-    build_static_encoder(tmp_path / "static.onnx", TABLE, scale)
+def test_a_text_of_no_token_gives_what_all_texts_begin_with(tmp_path: Path) -> None:
+    build_static_regressor(tmp_path / "static.onnx", WORDS, AS_IT_IS)
 
-    found = pooled(tmp_path / "static.onnx", np.array([[4, 4], [7, 7]]), np.array([[1, 1], [0, 0]]))
+    found = raw(tmp_path / "static.onnx", np.array([[4, 4], [7, 7]]), np.array([[1, 1], [0, 0]]))
 
-    np.testing.assert_array_equal(found, 0)
+    np.testing.assert_array_equal(found, np.stack([WORDS.bias, WORDS.bias]))
 
 
 def test_the_table_takes_one_byte_a_value(tmp_path: Path) -> None:
-    table = np.tile(TABLE, (20, 4))
+    table, zeros = np.tile(TABLE[0], (200, 4)), np.zeros(64, np.float32)
+    head = Head(zeros, zeros + 1, ((np.zeros((3, 64), np.float32), np.zeros(3, np.float32)),))
 
-    files = build_static_encoder(tmp_path / "static.onnx", table, np.tile(SCALE, 20))
+    files = build_static_regressor(tmp_path / "static.onnx", WORDS, AS_IT_IS, (table, np.tile(SCALE, 200)), head)
 
     assert files == (tmp_path / "static.onnx",)
     assert table.size < files[0].stat().st_size < 1.2 * table.size
@@ -71,4 +94,4 @@ def test_the_table_takes_one_byte_a_value(tmp_path: Path) -> None:
 
 def test_a_table_and_a_scale_of_different_lengths_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="static table"):
-        build_static_encoder(tmp_path / "static.onnx", TABLE, SCALE[:-1])
+        build_static_regressor(tmp_path / "static.onnx", WORDS, AS_IT_IS, (TABLE[0], SCALE[:-1]), HEAD)

@@ -84,7 +84,7 @@ def test_a_table_is_not_trained_where_labels_say_nothing(tmp_path) -> None:
 
     static.fit(settings, Window(), FitData(texts[:160], labels[:160], texts[160:], labels[160:]), tmp_path, 0, None)
 
-    assert '"kind": "ridge"' in (tmp_path / "head.json").read_text()
+    assert '"kind": "words"' in (tmp_path / "head.json").read_text()
 
 
 def test_equally_good_penalties_leave_word_counts_the_strongest(monkeypatch: pytest.MonkeyPatch) -> None:

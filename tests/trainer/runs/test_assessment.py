@@ -219,7 +219,7 @@ def test_the_gate_takes_the_targets_of_the_filter_as_it_is_now(
     config = (made / "filters" / "topic" / "v1" / "config.yaml").read_text(encoding="utf-8").partition("targets:")[0]
     (tmp_path / "config.yaml").write_text(f"{config}targets: {{mae: 0.001}}\n", encoding="utf-8")
 
-    code = main(["gate", str(made / "first"), "--filter", str(tmp_path)])
+    code = main(["gate", str(made / "second"), "--filter", str(tmp_path)])
 
     out = capsys.readouterr().out
     assert code == 1

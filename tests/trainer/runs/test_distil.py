@@ -134,9 +134,9 @@ def test_scores_of_a_pool_teach_what_too_few_labels_do_not(
     labels = tmp_path / "few.jsonl"
     labels.write_text("".join(json.dumps(row) + "\n" for row in articles(60, seed=3)))
     few = {"student.static.training.epochs": 1}
-    alone = FitRequest(source.filter_folder, [labels], QUICK | few, limit=40, run_dir=tmp_path / "alone")
+    alone = FitRequest(source.filter_folder, [labels], QUICK | few, limit=20, run_dir=tmp_path / "alone")
     pool = pool_file(tmp_path, articles(400, seed=4))
-    taught = FitRequest(source.filter_folder, [labels], QUICK | few, limit=40, run_dir=tmp_path / "taught",
+    taught = FitRequest(source.filter_folder, [labels], QUICK | few, limit=20, run_dir=tmp_path / "taught",
                         distil_from=[source.run_dir], pool=[pool], distil_weight=1.0)  # fmt: skip
 
     errors = [json.loads((fit(r, silent) / "eval.json").read_text())["parts"]["total"]["student"]["rmse"]

@@ -19,8 +19,9 @@ from distillery_trainer.data.split import given_splits
 from distillery_trainer.evaluate import metrics
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.filters.scaffold import init_filter
-from distillery_trainer.models.heads import common_plan, load_head
+from distillery_trainer.models.heads import common_plan
 from distillery_trainer.models.protocol import HeadPlan
+from distillery_trainer.models.word_weights import WordWeights
 from distillery_trainer.report.decisions import cascade_section
 from distillery_trainer.runs.assessment import evaluate_on, facts_of
 from distillery_trainer.runs.fit import FitRequest, fit
@@ -37,6 +38,11 @@ Articles = Callable[..., list[dict[str, Any]]]
 
 def silent(line: str) -> None:
     """Takes a fit's progress messages and drops them."""
+
+
+def load_words(folder: Path) -> WordWeights:
+    """The word weights of a static model."""
+    return WordWeights.load(folder / "words.safetensors")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -110,7 +116,7 @@ def test_the_models_that_ship_are_fitted_on_all_articles_as_the_folds_chose(run:
         plan = common_plan([HeadPlan(f["kind"], f["alpha"], f["epochs"]) for f in folds])
         assert (shipped["kind"], shipped["alpha"], shipped["epochs"]) == (plan.kind, plan.alpha, plan.epochs)
         assert shipped["val_mae"] == {}
-        assert load_head(run.folder / stage / "head.safetensors").find is not None
+        assert len(load_words(run.folder / stage).bias) == len(run.spec.dimensions) + 1
 
 
 def test_the_certificate_rests_on_one_article_of_each_group_out_of_fold_and_adds_up(run: Run) -> None:
@@ -243,11 +249,11 @@ def test_none_of_its_own_articles_is_another_one(run: Run, request_in_folds: Fit
         evaluate_on(run, request_in_folds.labels)
 
 
-def test_where_no_fold_had_finds_enough_for_a_find_head_none_is_shipped(
+def test_where_no_fold_had_finds_enough_for_a_find_column_none_is_shipped(
     quick: dict[str, object], spec: FilterSpec, articles: Articles, tmp_path: Path
 ) -> None:
     rows = articles(ARTICLES, seed=1, evidence=4.0)
-    for row in rows[13:]:  # leaves six finds, four for each fold's models, and a find head is fitted from five on
+    for row in rows[13:]:  # leaves six finds, four for each fold's models, and finds are learnt from five on
         row["labels"]["relevance"] = 2.0
     labels = tmp_path / "labels.jsonl"
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -259,4 +265,4 @@ def test_where_no_fold_had_finds_enough_for_a_find_head_none_is_shipped(
 
     assert task.name == "calibrate"
     assert run.answers("student", ["some words"]).chance.shape == (1,)
-    assert load_head(run.folder / "student" / "head.safetensors").find is None
+    assert len(load_words(run.folder / "student").bias) == len(static.dimensions)

@@ -196,7 +196,7 @@ def check_residuals(
     if len(ids) < MIN_ARTICLES:
         says = f"not checked: fewer than {MIN_ARTICLES} articles"
         return Finding("suspicious_labels", "note", 0, len(ids), says)
-    rows = StaticEmbedder(Window()).directions(texts).astype(np.float64)
+    rows = StaticEmbedder(Window()).embed(texts).astype(np.float64)
     residuals = np.asarray(labels, np.float64) - out_of_fold(rows, np.asarray(labels, np.float64), pairs)
     far = robust_z(residuals)
     worst = np.abs(far).max(axis=1)

@@ -1,4 +1,4 @@
-"""What a student must beat: the training mean, a bag of words with ridge regression, and the static token table."""
+"""What a student must beat: the training mean, a bag of words with ridge regression, and word weights."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,17 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from distillery_runtime.spec.model import HeadTraining, Window
+from distillery_runtime.spec.model import Window
 from distillery_trainer.data.predictions import Answers, Decided
-from distillery_trainer.models.heads import FEWEST_FINDS, HeadData, absolute_errors, fit_head
+from distillery_trainer.models.heads import FEWEST_FINDS, absolute_errors
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.models.selection import simplest
 from distillery_trainer.models.static_embedder import StaticEmbedder
+from distillery_trainer.models.word_weights import fit_words
 
 ALPHAS = (10.0, 3.0, 1.0, 0.3)  # the strongest penalty is the simplest model
 MAX_FEATURES = 100_000
 LOGISTIC_STRENGTH = 1.0  # of the penalty of the find's regression, as its inverse
-HIDDEN = (64,)
 
 Matrix = NDArray[np.float64]
 
@@ -61,18 +61,15 @@ def tfidf_ridge(data: FitData, texts: Sequence[str]) -> Matrix:
     return np.concatenate([clipped, logistic.decision_function(vectorizer.transform(texts))[:, None]], axis=1)
 
 
-def static(data: FitData, texts: Sequence[str], seed: int) -> Matrix:
-    """A head on the static token table's embeddings as they come, not calibrated.
-
-    With the same settings whatever the filter says of its own static student: the same baseline in every run.
+def static(data: FitData, texts: Sequence[str]) -> Matrix:
+    """Word weights on the static tokenizer: what a static student of default settings begins with, not calibrated.
 
     Returns:
-        (N, D) in [0, 10], or (N, D + 1) with a find head's logit.
+        (N, D) in [0, 10], or (N, D + 1) with a find column.
     """
     embedder = StaticEmbedder(Window())
-    train, val = embedder.embed(data.train_texts), embedder.embed(data.val_texts)
-    head = fit_head(HeadData.of(data, train, val), HIDDEN, HeadTraining(), seed).head
-    raw = head.predict(embedder.embed(texts)).astype(np.float64)
+    words = fit_words([row.ids for row in embedder.window.encode(data.train_texts)], embedder.rows, data)
+    raw = words.predict([row.ids for row in embedder.window.encode(texts)]).astype(np.float64)
     count = data.train_labels.shape[1]
     return np.concatenate([np.clip(raw[:, :count], 0, 10), raw[:, count:]], axis=1)
 

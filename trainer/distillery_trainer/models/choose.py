@@ -121,13 +121,11 @@ def open_embedder(settings: ProbeSettings) -> Embedder:
 
 
 def reopen_embedder(settings: ProbeSettings, folder: Path) -> Embedder:
-    """The encoder that the probe in `folder` stands on, or its table.
+    """The encoder that the probe in `folder` stands on.
 
     Raises:
         InputError: the model found is not the one recorded.
     """
-    if settings.embedder == STATIC:
-        return StaticEmbedder(settings.window, folder)
     found = base_folder(BaseRecord.read(folder / "base.json"))
     return open_embedder(settings.model_copy(update={"embedder": str(found)}))
 

@@ -20,7 +20,8 @@ from distillery_trainer.store.files import write_json
 
 Embed = Callable[[Sequence[str], Embedder], NDArray[np.float32]]
 
-_HEAD, _BASE, _RECORD = "head.safetensors", "base.json", "frozen.json"
+HEAD_FILE = "head.safetensors"
+_BASE, _RECORD = "base.json", "frozen.json"
 
 
 class FrozenStudent:
@@ -81,7 +82,7 @@ def write_joint(
 def take(source: Path, name: str, folder: Path) -> None:
     """Copies what `write_joint` wrote as a student of its own, with the head of this name."""
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
-    shutil.copyfile(source / f"{name}.safetensors", folder / _HEAD)
+    shutil.copyfile(source / f"{name}.safetensors", folder / HEAD_FILE)
 
 
 def _write_reading(settings: FrozenSettings, embedder: Embedder, folder: Path) -> None:
@@ -105,7 +106,7 @@ def load(folder: Path, window: Window) -> FrozenStudent:
     """
     record = FrozenRecord.read(folder / _RECORD)
     settings = ProbeSettings(prefix=record.prefix, pooling=record.pooling, layers=record.layers, window=window)
-    return FrozenStudent(reopen_embedder(settings, folder), load_head(folder / _HEAD))
+    return FrozenStudent(reopen_embedder(settings, folder), load_head(folder / HEAD_FILE))
 
 
 def fit_on(
@@ -118,7 +119,7 @@ def fit_on(
     train, val = rows[: len(data.train_texts)], rows[len(data.train_texts) :]
     fitted = fit_head(HeadData.of(data, train, val), settings.hidden, settings.training, seed, progress)
     folder.mkdir(parents=True, exist_ok=True)
-    save_head(fitted.head, folder / _HEAD)
+    save_head(fitted.head, folder / HEAD_FILE)
     find_base(settings.embedder, settings.revision).write(folder / _BASE)
     write_json(folder / "head.json", {"val_mae": fitted.val_mae, **asdict(fitted.plan)})
     return embedder

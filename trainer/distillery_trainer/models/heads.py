@@ -23,7 +23,7 @@ RIDGE_ALPHAS = (100000.0, 30000.0, 10000.0, 3000.0, 1000.0, 300.0, 100.0, 30.0, 
 FIND_STRENGTH = 10.0  # of the find head's penalty, as its inverse, for an embedding of one column
 FEWEST_FINDS = 5
 FIND_BARS = (-1.0, -0.5, 0.0, 0.5)  # score points from where finds begin
-KINDS = ("ridge", "mlp", "tuned")  # of a head, the simplest first
+KINDS = ("words", "ridge", "mlp", "tuned")  # of a model that heads or words make, the simplest first
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ FindOf = Callable[[NDArray[np.floating]], NDArray[np.float64]]
 class HeadPlan:
     """How a head is fitted where no validation article is left to choose it: as it was chosen on others.
 
-    `kind`: `ridge`, `mlp` or `tuned` (a token table trained with its MLP). `alpha`: the ridge's penalty, in articles.
-    `epochs`: of the training of the other two.
+    `kind`: of a head on an encoder `ridge` or `mlp`; of a static model `words`, or `tuned` where a token table that was
+    trained with its MLP is beside them. `alpha`: the ridge's penalty. `epochs`: of the training of an MLP.
     """
 
     kind: str
@@ -45,6 +45,22 @@ class FitData:
     val_weights: NDArray[np.float32] | None = None
     find_of: FindOf | None = None
     plan: HeadPlan | None = None
+
+    def whole(self, plan: HeadPlan) -> "FitData":
+        """The same articles with none left for validation, for a fit by what they have chosen."""
+        weights = None
+        if self.train_weights is not None:
+            own = np.ones_like(self.val_labels) if self.val_weights is None else self.val_weights
+            weights = np.concatenate([self.train_weights, own])
+        return FitData(
+            [*self.train_texts, *self.val_texts],
+            np.concatenate([self.train_labels, self.val_labels]),
+            [],
+            self.val_labels[:0],
+            weights,
+            find_of=self.find_of,
+            plan=plan,
+        )
 
 
 class Progress(Protocol):

@@ -1,7 +1,10 @@
-"""The static student, and a probe of the same kind: a token table and a head. Neither torch nor a download."""
+"""The static student, and a probe of the same kind: word weights, where better beside a table that learnt with an MLP.
+
+Neither torch nor a download.
+"""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,40 +12,37 @@ from numpy.typing import NDArray
 
 from distillery_runtime.spec.model import ProbeSettings, StaticSettings, Window
 from distillery_runtime.tokens.window import TokenWindow
-from distillery_trainer.models.heads import (
-    Head,
-    HeadData,
-    absolute_errors,
-    fit_find,
-    fit_head,
-    load_head,
-    save_head,
-    standardised,
-)
+from distillery_trainer.models.heads import Head, absolute_errors, load_head, save_head
 from distillery_trainer.models.protocol import FitData, HeadPlan, Progress
 from distillery_trainer.models.selection import is_better
-from distillery_trainer.models.static_embedder import StaticEmbedder, copy_table, save_table
+from distillery_trainer.models.static_embedder import TABLE_FILES, StaticEmbedder, copy_tokenizer, save_table
 from distillery_trainer.models.static_tuning import Words, count_tokens, tune
+from distillery_trainer.models.word_weights import PENALTY, WordWeights, fit_words
 from distillery_trainer.store.files import write_json
 
-TUNED = "tuned"  # the kind of a head whose table was trained with it
+WORDS, TUNED = "words", "tuned"  # the kinds of a static model, the simplest first
+WORDS_FILE, HEAD_FILE = "words.safetensors", "head.safetensors"
+WORDS_SHARE = 0.25  # of the word weights in the scores of a tuned student; its finds are theirs alone
 
 
+@dataclass(frozen=True, slots=True)
 class StaticStudent:
-    """A static embedder and its head."""
+    """Word weights, and of a tuned student a table with the head on it, whose raw outputs are added.
 
-    def __init__(self, embedder: StaticEmbedder, head: Head) -> None:
-        self.embedder = embedder
-        self.head = head
+    The head of a tuned student gives zeros for the find column, if there is one.
+    """
 
-    @property
-    def window(self) -> TokenWindow:
-        """What makes its token ids."""
-        return self.embedder.window
+    window: TokenWindow
+    words: WordWeights
+    embedder: StaticEmbedder | None = None
+    head: Head | None = None
 
     def predict(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Raw outputs: (N, D) float32, rows in the order of `texts`."""
-        return self.head.predict(self.embedder.embed(texts))
+        """Raw outputs: (N, D) float32, or (N, D + 1) with a find column, rows in the order of `texts`."""
+        raw = self.words.predict([row.ids for row in self.window.encode(texts)])
+        if self.embedder is None or self.head is None:
+            return raw
+        return raw + self.head.predict(self.embedder.embed(texts))
 
 
 def fit(
@@ -53,68 +53,71 @@ def fit(
     seed: int,
     progress: Progress | None,
 ) -> None:
-    """Writes table, tokenizer and head into `folder`: the simplest of three that none is clearly better than.
+    """Writes tokenizer, weights and what was chosen into `folder`.
 
-    A ridge, an MLP head on the table as it comes, and a table that was trained together with an MLP (`selection`), the
-    last only if the settings say `tune`. With a plan only the kind of the plan is fitted.
+    With `tune` in the settings a table is trained together with an MLP too, and three parts of its scores joined with
+    one of the word weights', where that is better than the weights alone (`selection`). With a plan only the kind of
+    the plan is fitted.
     """
-    copy_table(folder)
-    as_it_comes = None
-    if not data.plan or data.plan.kind != TUNED:
-        rows = _embedded(folder, window, data)
-        as_it_comes = fit_head(rows, settings.hidden, settings.training, seed, progress)
-        if data.plan or not settings.tune:
-            _write(folder, as_it_comes.head, as_it_comes.val_mae, as_it_comes.plan)
-            return
-        untrained = absolute_errors(as_it_comes.head.scores(rows.val_x), data.val_labels)
-    embedder = StaticEmbedder(window, folder)
-    tuned = tune(embedder.rows, _words(embedder, data), settings.hidden, settings.training, seed, progress)
-    save_table(tuned.table, folder)
-    rows = _embedded(folder, window, data)
-    head = _widened(tuned.head, rows)
-    if as_it_comes is None:
-        _write(folder, head, {}, data.plan or HeadPlan(TUNED, 1.0, tuned.epochs))
+    folder.mkdir(parents=True, exist_ok=True)
+    copy_tokenizer(folder)
+    embedder = StaticEmbedder(window)
+    ids = [row.ids for row in embedder.window.encode([*data.train_texts, *data.val_texts])]
+    count, width = len(data.train_texts), data.train_labels.shape[1]
+    words, plan = fit_words(ids[:count], embedder.rows, data), data.plan or HeadPlan(WORDS, PENALTY, 1)
+    if plan.kind == WORDS and (data.plan or not settings.tune):
+        _write(folder, words, {} if data.plan else {WORDS: _mae(words.predict(ids[count:])[:, :width], data)}, plan)
         return
-    errors = absolute_errors(head.scores(rows.val_x), data.val_labels)
-    val_mae = as_it_comes.val_mae | {TUNED: round(float(errors.mean()), 6)}
-    if is_better(errors, untrained):
-        _write(folder, head, val_mae, replace(as_it_comes.plan, kind=TUNED, epochs=tuned.epochs))
-    else:
-        copy_table(folder)
-        _write(folder, as_it_comes.head, val_mae, as_it_comes.plan)
-
-
-def _embedded(folder: Path, window: Window, data: FitData) -> HeadData:
-    embedder = StaticEmbedder(window, folder)
-    return HeadData.of(data, embedder.embed(data.train_texts), embedder.embed(data.val_texts))
-
-
-def _widened(head: Head, rows: HeadData) -> Head:
-    """A head on means at unit length, as a tuned table has one, on all that the embedder gives; with a find head."""
-    mean, scale, standard = standardised(rows)
-    used = len(head.mean)
-    (weight, bias), *others = head.layers
-    wide = np.pad(weight, ((0, 0), (0, len(mean) - used)))
-    mean[:used], scale[:used] = head.mean, head.scale
-    standard = replace(standard, train_x=(rows.train_x - mean) / scale)
-    return Head(mean, scale, ((wide, bias), *others), fit_find(standard))
-
-
-def _write(folder: Path, head: Head, val_mae: dict[str, float], plan: HeadPlan) -> None:
-    save_head(head, folder / "head.safetensors")
-    write_json(folder / "head.json", {"val_mae": val_mae, **asdict(plan)})
+    table = embedder.rows
+    tuned = tune(table, _counted(ids, table, data), settings.hidden, settings.training, seed, progress)
+    joined, head = _joined(words, tuned.head, width)
+    save_table(tuned.table, folder)
+    save_head(head, folder / HEAD_FILE)
+    if data.plan:
+        _write(folder, joined, {}, plan)
+        return
+    joined.save(folder / WORDS_FILE)
+    both = load(folder, window).predict(data.val_texts)[:, :width]
+    alone = words.predict(ids[count:])[:, :width]
+    val_mae = {WORDS: _mae(alone, data), TUNED: _mae(both, data)}
+    if is_better(absolute_errors(both, data.val_labels), absolute_errors(alone, data.val_labels)):
+        _write(folder, joined, val_mae, replace(plan, kind=TUNED, epochs=tuned.epochs))
+        return
+    for path in (folder / HEAD_FILE, folder / TABLE_FILES[0]):
+        path.unlink()
+    _write(folder, words, val_mae, plan)
 
 
 def load(folder: Path, window: Window) -> StaticStudent:
     """Reads what `fit` wrote."""
-    return StaticStudent(StaticEmbedder(window, folder), load_head(folder / "head.safetensors"))
+    tokens, words = TokenWindow(folder / TABLE_FILES[1], window), WordWeights.load(folder / WORDS_FILE)
+    if not (folder / HEAD_FILE).is_file():
+        return StaticStudent(tokens, words)
+    return StaticStudent(tokens, words, StaticEmbedder(window, folder), load_head(folder / HEAD_FILE))
 
 
-def _words(embedder: StaticEmbedder, data: FitData) -> Words:
-    train, val = (
-        count_tokens([row.ids for row in embedder.window.encode(texts)], embedder.rows)
-        for texts in (data.train_texts, data.val_texts)
-    )
+def _joined(words: WordWeights, head: Head, width: int) -> tuple[WordWeights, Head]:
+    """Word weights and a head on a tuned table whose sum has both in its scores, and the weights' find column alone."""
+    finds = len(words.bias) - width
+    share = np.array([WORDS_SHARE] * width + [1.0] * finds)
+    rows = words.table.astype(np.float64) * words.scale[:, None]
+    *hidden, (weight, bias) = head.layers
+    weight = np.pad((1 - WORDS_SHARE) * weight, ((0, finds), (0, 0))).astype(np.float32)
+    bias = np.pad((1 - WORDS_SHARE) * bias, (0, finds)).astype(np.float32)
+    return WordWeights.of(rows * share, words.bias * share), replace(head, layers=(*hidden, (weight, bias)))
+
+
+def _counted(ids: Sequence[NDArray[np.int64]], table: NDArray[np.float32], data: FitData) -> Words:
+    count = len(data.train_texts)
+    train, val = count_tokens(ids[:count], table), count_tokens(ids[count:], table)
     weights = np.ones_like(data.train_labels) if data.train_weights is None else data.train_weights
-    finds = None if data.find_of is None else data.find_of(data.train_labels)
-    return Words(train, data.train_labels, val, data.val_labels, weights, finds, data.plan)
+    return Words(train, data.train_labels, val, data.val_labels, weights, data.plan)
+
+
+def _mae(predicted: NDArray[np.float32], data: FitData) -> float:
+    return round(float(absolute_errors(predicted, data.val_labels).mean()), 6)
+
+
+def _write(folder: Path, words: WordWeights, val_mae: dict[str, float], plan: HeadPlan) -> None:
+    words.save(folder / WORDS_FILE)
+    write_json(folder / "head.json", {"val_mae": val_mae, **asdict(plan)})

@@ -1,4 +1,4 @@
-"""The static embedder: a token table, pooled over a text's tokens in three ways. Neither torch nor a download."""
+"""The static embedder: the mean of a token table's rows over a text. Neither torch nor a download."""
 
 import shutil
 from collections.abc import Sequence
@@ -18,11 +18,9 @@ TABLE_FILES = ("table.safetensors", "tokenizer.json")
 MIN_NORM = 1e-12
 
 
-def copy_table(folder: Path) -> None:
-    """Copies the table that comes with this package, so that a run does not change with the package."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in TABLE_FILES:
-        shutil.copyfile(TABLE_FOLDER / name, folder / name)
+def copy_tokenizer(folder: Path) -> None:
+    """Copies the tokenizer that comes with this package, so that a run does not change with the package."""
+    shutil.copyfile(TABLE_FOLDER / TABLE_FILES[1], folder / TABLE_FILES[1])
 
 
 def save_table(rows: NDArray[np.float32], folder: Path) -> None:
@@ -51,27 +49,13 @@ class StaticEmbedder:
         return self.table.astype(np.float32) * self.scale[:, None]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """What heads read: (N, 3 H + 1) float32.
-
-        Of the known tokens' rows the mean at unit length, the mean as it is and the maximum; and log(1 + how many there
-        are). The mean says what a text is about, the maximum what it speaks of at all. Zeros without a known token.
-        """
-        width = self.table.shape[1]
+        """The mean of each text's known tokens' rows at unit length: (N, H) float32; zeros without a known token."""
         pooled = [self._pool(row.ids) for row in self.window.encode(texts)]
-        return np.stack(pooled) if pooled else np.zeros((0, 3 * width + 1), np.float32)
-
-    def directions(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """For cosines: (N, H) float32, the means at unit length; a text without a known token gives a zero row."""
-        return self.embed(texts)[:, : self.table.shape[1]]
+        return np.stack(pooled) if pooled else np.zeros((0, self.table.shape[1]), np.float32)
 
     def _pool(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        known = ids[self.scale[ids] > 0]
-        if not len(known):
-            return np.zeros(3 * self.table.shape[1] + 1, np.float32)
-        rows = self.table[known].astype(np.float32) * self.scale[known, None]
-        mean = rows.mean(axis=0)
-        unit = mean / max(float(np.linalg.norm(mean)), MIN_NORM)
-        return np.concatenate([unit, mean, rows.max(axis=0), [np.log1p(len(known))]]).astype(np.float32)
+        total = self.scale[ids] @ self.table[ids].astype(np.float32)
+        return (total / max(float(np.linalg.norm(total)), MIN_NORM)).astype(np.float32)
 
 
 @lru_cache(maxsize=2)

@@ -31,7 +31,7 @@ class Words:
     """Articles as the tokens they hold, and their scores.
 
     `train`, `val`: (N, V) float32, how often each row of the table occurs. `train_labels`, `val_labels`: (N, D)
-    float32. `train_weights`: (N, D) float32 above 0, what each label counts. `train_finds`, `plan`: as in `HeadData`.
+    float32. `train_weights`: (N, D) float32 above 0, what each label counts. `plan`: as in `HeadData`.
     """
 
     train: csr_array
@@ -39,13 +39,12 @@ class Words:
     val: csr_array
     val_labels: Matrix
     train_weights: Matrix
-    train_finds: NDArray[np.float64] | None = None
     plan: HeadPlan | None = None
 
     def pooled(self, table: Matrix) -> HeadData:
         """The articles' embeddings by a table (V, H), rows of unit length."""
         train, val = (_unit(_dot(counts, table))[0] for counts in (self.train, self.val))
-        return HeadData(train, self.train_labels, val, self.val_labels, self.train_weights, self.train_finds, self.plan)
+        return HeadData(train, self.train_labels, val, self.val_labels, self.train_weights, plan=self.plan)
 
 
 @dataclass(frozen=True, slots=True)

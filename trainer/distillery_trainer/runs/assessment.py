@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +66,7 @@ def _baselines(run: Run, articles: LabelledSet, is_own: bool) -> dict[str, Decid
     """What baselines decide, fitted, read out and given an operating point on the same articles as the run's models."""
     models: dict[str, Callable[[FitData, Sequence[str]], NDArray[np.float64]]] = {
         "tfidf_ridge": baselines.tfidf_ridge,
-        "static": partial(baselines.static, seed=run.seed),
+        "static": baselines.static,
     }
     if run.folds and is_own:
         data = [(run.fit_data(round_), run.articles().select(round_.test).texts) for round_ in run.rounds()]

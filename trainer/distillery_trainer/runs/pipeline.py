@@ -5,11 +5,11 @@ calibrates, chooses and certifies, and the models that ship are fitted on all ar
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,12 @@ from distillery_trainer.certify.read_out import HeldOutRaw, fit_read_out, write_
 from distillery_trainer.data.articles import Pool, admitted
 from distillery_trainer.data.duplicates import near_duplicate_groups, new_texts
 from distillery_trainer.data.labels import LabelledSet
-from distillery_trainer.data.predictions import STAGES, Answers, write_predictions
+from distillery_trainer.data.predictions import Answers, write_predictions
 from distillery_trainer.data.split import (
     SHARES,
     SPLIT_VERSION,
     Assignment,
+    Round,
     folds_by_group,
     is_fold,
     split_by_group,
@@ -42,17 +43,15 @@ from distillery_trainer.evaluate.evaluation import write_evaluation
 from distillery_trainer.models.choose import (
     HEADS_ONLY,
     STATIC,
-    Embedder,
     base_model_of,
     call_helpers,
     content_of,
     fit_student,
     load_student,
 )
-from distillery_trainer.models.heads import Head, common_plan, load_head
-from distillery_trainer.models.probe import fit_probe
+from distillery_trainer.models.heads import common_plan
+from distillery_trainer.models.probe import fit_probe, load_probe
 from distillery_trainer.models.protocol import FitData, HeadPlan
-from distillery_trainer.models.static_embedder import StaticEmbedder
 from distillery_trainer.runs.assessment import assess, learning_curves, report_page
 from distillery_trainer.runs.distil import Distillation
 from distillery_trainer.runs.joint import Share
@@ -72,8 +71,6 @@ from distillery_trainer.runs.run import (
 from distillery_trainer.runs.tasks import Task
 from distillery_trainer.store.files import digest, read_json, write_json, write_jsonl
 from distillery_trainer.store.progress import Bar
-
-HEAD = "head.safetensors"
 
 
 @dataclass(frozen=True)
@@ -130,16 +127,16 @@ class Pipeline:
         told = [self.spec.label, self.spec.summary, labelled.oracles, costs, seed, self.run.titles]
         finds = [rubric["tiers"], rubric["operating_tier"], weights, spec["gatekeepers"], spec["oracle"]["step"]]
         fitted = [student, probe, names, counted, seed, finds, *taught]
-        held = [Task("hold_out", HELD_OUT, ("split",), fitted, 1, self._hold_out)] if self._in_folds else []
+        held = [Task("hold_out", HELD_OUT, ("split",), fitted, 2, self._hold_out)] if self._in_folds else []
         first = ("split", *(task.name for task in held))
         own = [*finds, *distilled]
         after = (*first, "fit") if self._is_student_again else first
         return (
             Task("split", SPLITS, (), split, SPLIT_VERSION, self._split),
             *held,
-            Task("fit", STUDENT, first, [student, names, counted, seed, finds, *taught], 5, self._fit),
+            Task("fit", STUDENT, first, [student, names, counted, seed, finds, *taught], 6, self._fit),
             Task("calibrate", CALIBRATION, ("fit",), [seed, finds], 4, self._calibrate),
-            Task("probe", PROBE, after, [probe, names, counted, seed, *own], 7, self._probe),
+            Task("probe", PROBE, after, [probe, names, counted, seed, *own], 8, self._probe),
             Task("select", SELECTION, ("calibrate",), [spec["operating_point"]], 1, self._select),
             Task("certify", CERTIFICATE, ("select", "probe"), certified, 9, self._certify),
             Task("predict", PREDICTIONS, ("select", "probe"), [], 4, self._predict),
@@ -207,34 +204,49 @@ class Pipeline:
             if (output / f"{fold}.json").is_file():
                 continue  # an interrupted call's
             work = output.parent / fold
-            data, texts = self.run.fit_data(round_), self.labelled.select(round_.test).texts
-            by_student = self._held_out_by_student(fold, data, texts, work / STUDENT)
-            embedder = self._fit_probe(data, work / PROBE, work / STUDENT, f"{fold} probe")
-            by_probe = load_head(work / PROBE / HEAD).predict(self.run.embeddings(texts, embedder))
-            raw = {STUDENT: by_student, PROBE: by_probe}
-            fitted = [stage for stage in STAGES if (work / stage).is_dir()]
-            plans = {stage: read_json(work / stage / "head.json") for stage in fitted}
+            raw: dict[str, NDArray[np.float32]] = {}
+            plans: dict[str, object] = {}
+            if self.share:
+                raw[STUDENT] = self.share.held_out(fold)
+            else:
+                raw[STUDENT], plans[STUDENT] = self._held_out_by(STUDENT, fold, round_, work)
+            if self._is_student_again:
+                raw[PROBE], plans[PROBE] = raw[STUDENT], plans[STUDENT]
+            else:
+                raw[PROBE], plans[PROBE] = self._held_out_by(PROBE, fold, round_, work)
             with replacing(output / f"{fold}.safetensors") as beside:
                 save_file({name: np.ascontiguousarray(values) for name, values in raw.items()}, beside)
             write_json(output / f"{fold}.json", plans)
             shutil.rmtree(work)
 
-    def _held_out_by_student(self, fold: str, data: FitData, texts: Sequence[str], work: Path) -> NDArray[np.float32]:
-        """A fold's raw outputs by the student of the other folds: of the joint training, or fitted into `work`."""
-        if self.share:
-            return self.share.held_out(fold)
-        with Bar(f"{fold} student") as bar:
-            fit_student(self.spec, data, work, self.run.seed, bar, self.run.student_embeddings)
-        return self.run.student_raw(load_student(self.spec, work), texts)
+    def _held_out_by(
+        self, stage: str, fold: str, round_: Round, work: Path
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:  # Any: of a JSON object
+        """A stage's raw outputs on a fold by a model of the other folds, and how it was fitted.
 
-    def _fit_probe(self, data: FitData, output: Path, student: Path, label: str) -> Embedder:
-        """Fits the probe; one that is the student again is copied from it."""
-        run, settings = self.run, self.spec.cascade.probe
-        if self._is_student_again:
-            shutil.copytree(student, output, dirs_exist_ok=True, ignore=shutil.ignore_patterns("inputs.jsonl"))
-            return StaticEmbedder(settings.window, output)
+        A tenth of the other folds' articles chooses how, and then teaches like the rest.
+        """
+        chosen, whole = work / f"{stage}-choice", work / stage
+        self._fit_stage(stage, self.run.fit_data(round_), chosen, f"{fold} {stage}, to choose")
+        plan = read_json(chosen / "head.json")
+        others = Round(sorted([*round_.train, *round_.val]), [], round_.test)
+        data = replace(self.run.fit_data(others), plan=_plan(plan))
+        self._fit_stage(stage, data, whole, f"{fold} {stage}")
+        return self._stage_raw(stage, whole, self.labelled.select(round_.test).texts), dict(plan)
+
+    def _fit_stage(self, stage: str, data: FitData, folder: Path, label: str) -> None:
+        run, spec = self.run, self.spec
         with Bar(label) as bar:
-            return fit_probe(settings, data, output, run.seed, bar, run.embeddings)
+            if stage == STUDENT:
+                fit_student(spec, data, folder, run.seed, bar, run.student_embeddings)
+            else:
+                fit_probe(spec.cascade.probe, data, folder, run.seed, bar, run.embeddings)
+
+    def _stage_raw(self, stage: str, folder: Path, texts: Sequence[str]) -> NDArray[np.float32]:
+        """What a stage's model in a folder says of texts."""
+        if stage == STUDENT:
+            return self.run.student_raw(load_student(self.spec, folder), texts)
+        return self.run.probe_raw(load_probe(self.spec.cascade.probe, folder), texts)
 
     @property
     def _is_student_again(self) -> bool:
@@ -252,7 +264,7 @@ class Pipeline:
         if not self._in_folds:
             return data
         found = [read_json(self.run.folder / HELD_OUT / f"{fold}.json")[stage] for fold in self.run.folds]
-        plan = common_plan([HeadPlan(str(f["kind"]), float(f["alpha"]), int(f["epochs"])) for f in found])
+        plan = common_plan([_plan(own) for own in found])
         has_find = self.run.held_out(stage).raw.shape[1] > len(self.spec.dimensions)
         return replace(data, plan=plan, find_of=self.run.margins if has_find else None)
 
@@ -268,17 +280,21 @@ class Pipeline:
         write_selection(output, found)
 
     def _probe(self, output: Path) -> None:
-        run, data = self.run, self._as_in_folds(self.student_data, PROBE)
-        embedder = self._fit_probe(data, output, run.folder / STUDENT, "probe")
-        held_out = run.held_out(PROBE) if run.folds else self._held_out_by(load_head(output / HEAD), embedder)
+        run = self.run
+        if self._is_student_again:
+            ignored = shutil.ignore_patterns("inputs.jsonl")
+            shutil.copytree(run.folder / STUDENT, output, dirs_exist_ok=True, ignore=ignored)
+        else:
+            self._fit_stage(PROBE, self._as_in_folds(self.student_data, PROBE), output, "probe")
+        held_out = run.held_out(PROBE) if run.folds else self._validated(output)
         write_read_out(output / CALIBRATION, fit_read_out(held_out, self.spec, run.seed))
-        self._write_inputs(embedder.window, output / "inputs.jsonl")
+        self._write_inputs(load_probe(self.spec.cascade.probe, output).window, output / "inputs.jsonl")
 
-    def _held_out_by(self, head: Head, embedder: Embedder) -> HeldOutRaw:
+    def _validated(self, folder: Path) -> HeldOutRaw:
         """The raw outputs of a probe that has no place yet, on the validation articles."""
         places, groups = self.run.places("val"), self.run.groups
         chosen = self.labelled.select(places)
-        raw = head.predict(self.run.embeddings(chosen.texts, embedder))
+        raw = self._stage_raw(PROBE, folder, chosen.texts)
         return HeldOutRaw(raw, chosen.labels(), [groups[place] for place in places])
 
     def _certify(self, output: Path) -> None:
@@ -375,3 +391,8 @@ class Pipeline:
                 for a, r in rows
             ],
         )
+
+
+def _plan(head: Mapping[str, Any]) -> HeadPlan:  # Any: of a JSON object
+    """How a model was fitted, by its head.json."""
+    return HeadPlan(str(head["kind"]), float(head["alpha"]), int(head["epochs"]))

@@ -40,10 +40,9 @@ from distillery_trainer.models.choose import (
     reopen_embedder,
 )
 from distillery_trainer.models.frozen import FrozenStudent, prefix_of
-from distillery_trainer.models.heads import load_head
+from distillery_trainer.models.probe import load_probe
 from distillery_trainer.models.protocol import FitData, Student
 from distillery_trainer.models.records import BaseRecord, base_folder
-from distillery_trainer.models.static_embedder import StaticEmbedder
 from distillery_trainer.runs.tasks import TaskFolder
 from distillery_trainer.store.chunk_cache import ChunkCache
 from distillery_trainer.store.files import read_json, tree_digest
@@ -270,7 +269,7 @@ class Run:
     def raw(self, stage: str, texts: Sequence[str]) -> Scores:
         """A stage's raw outputs: (N, D) float32, or (N, D + 1) with a find head's logit."""
         if stage == PROBE:
-            return load_head(self.folder / PROBE / "head.safetensors").predict(self.embeddings(texts))
+            return self.probe_raw(load_probe(self.spec.cascade.probe, self.folder / PROBE), texts)
         if self.spec.student.backend == FROZEN:
             return self.student_raw(self.student, texts)
         key = tree_digest(self.folder / STUDENT)
@@ -281,6 +280,12 @@ class Run:
         if isinstance(student, FrozenStudent):
             return student.head.predict(self.student_embeddings(texts, student.embedder))
         return student.predict(texts)
+
+    def probe_raw(self, probe: Student, texts: Sequence[str]) -> Scores:
+        """As `student_raw`, of any probe of this run's settings."""
+        if isinstance(probe, FrozenStudent):
+            return probe.head.predict(self.embeddings(texts, probe.embedder))
+        return probe.predict(texts)
 
     def answers(self, stage: str, texts: Sequence[str]) -> Answers:
         """What a stage answers."""
@@ -358,7 +363,7 @@ class Run:
         """What of a text the probe reads."""
         folder, probe = self.folder / PROBE, self.spec.cascade.probe
         if probe.embedder == STATIC:
-            return StaticEmbedder(probe.window, folder).window
+            return TokenWindow(folder / "tokenizer.json", probe.window)
         base = base_folder(BaseRecord.read(folder / "base.json"))
         return TokenWindow(base / "tokenizer.json", probe.window, prefix_of(probe, folder))
 
