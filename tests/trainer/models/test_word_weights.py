@@ -14,7 +14,7 @@ from distillery_trainer.models import word_weights as module
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.models.word_weights import WordWeights, fit_words
 
-TOKENS, WIDTH = 40, 6
+TOKENS, WIDTH = 40, 24
 ROUNDING = 0.06  # of int8 weights, over a text of a few tokens, in score points
 
 Ids = list[NDArray[np.int64]]
