@@ -248,7 +248,7 @@ class FrozenSettings(StrictModel):
 
 
 class ProbeSettings(FrozenSettings):
-    """Stage 1: an encoder, frozen unless it is `static`, and a small head on its pooled embedding.
+    """Stage 1: a frozen encoder and a small head on its pooled embedding, or a model like the `static` student.
 
     `tune`: of a static one, as in `StaticSettings`.
     """
@@ -295,10 +295,9 @@ class EncoderSettings(StrictModel):
 
 
 class StaticSettings(StrictModel):
-    """A small token table, pooled, with a head: neither torch nor a download.
+    """A weight for each word and output: neither torch nor a download.
 
-    With `tune` the table may learn together with its head, where that is better; without, it stays as it comes, and
-    bundles of several filters can share it.
+    With `tune` a token table may learn together with an MLP beside them, where that is better.
     """
 
     hidden: tuple[Count, ...] = (256, 128)

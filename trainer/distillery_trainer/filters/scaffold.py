@@ -74,7 +74,7 @@ cascade:
     embedder: static
 
 # Stage 2, the model whose scores count.
-#   static: a token table; no torch, no download, a minute. Begin here.
+#   static: weighs words; no torch, no download, a minute. Begin here.
 #   frozen: intfloat/multilingual-e5-small as it comes, and a head; minutes on a CPU; needs the trainer's extra [torch].
 #   encoder: intfloat/multilingual-e5-small, for production on a CPU; needs [torch].
 #   decoder: google/gemma-3-1b-pt, for a GPU; needs [torch] too, its licence accepted on
