@@ -1,6 +1,7 @@
 """Training a token table with its head: the gradient, what moves and what stays, and when it ends."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy.sparse import csr_array
 from distillery_runtime.spec.model import HeadTraining
 from distillery_trainer.models import static_tuning
 from distillery_trainer.models.heads import Head
+from distillery_trainer.models.protocol import HeadPlan
 from distillery_trainer.models.static_tuning import Tuned, Words, count_tokens, tune
 
 RNG = np.random.default_rng(0)
@@ -117,6 +119,24 @@ def test_the_best_epoch_is_kept_and_training_ends_after_it() -> None:
     assert len(heard.errors) == 40 or min(heard.errors[-3:]) > min(heard.errors)
     assert heard.total == 160
     assert heard.losses[-1] < heard.losses[0]
+
+
+def test_what_is_kept_is_a_mean_over_epochs_that_forgets_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = about_words()
+
+    def after(epochs: int) -> Tuned:
+        return tune(TABLE, replace(words, plan=HeadPlan("tuned", 1.0, epochs)), (8,), TRAINING, 0, None)
+
+    kept = after(7)
+    monkeypatch.setattr(static_tuning, "AVERAGED_EPOCHS", 1)
+    each = [after(epochs) for epochs in range(1, 8)]  # without a mean, what every epoch ended with
+
+    for of in (lambda tuned: tuned.table, lambda tuned: tuned.head.layers[0][0], lambda tuned: tuned.head.layers[1][1]):
+        mean = np.mean([of(tuned) for tuned in each[:5]], axis=0)
+        for tuned in each[5:]:
+            mean = 0.8 * mean + 0.2 * of(tuned)
+        np.testing.assert_allclose(of(kept), mean, atol=1e-6)
+    assert kept.epochs == 7
 
 
 def test_articles_count_by_their_weight() -> None:

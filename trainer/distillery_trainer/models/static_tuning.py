@@ -1,11 +1,13 @@
 """Trains a token table together with the head on it: each row learns what its word says of a filter's scores.
 
 A deep averaging network (Iyyer et al. 2015, https://aclanthology.org/P15-1162): word vectors averaged, then an MLP,
-with words left out at random so that no single one is relied on. The rows begin as those of the pretrained table.
+with words left out at random so that no single one is relied on. The rows begin as those of the pretrained table. What
+is kept is a running mean of the weights over the last epochs (Polyak and Juditsky 1992; Izmailov et al. 2018, arXiv
+1803.05407): less noise than any one epoch's.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +26,7 @@ Numbers = NDArray[np.int64]
 WORD_DROPOUT = 0.5
 UNIT_DROPOUT = 0.2
 HUBER_DELTA = 1.0  # of the 0-10 scale
+AVERAGED_EPOCHS = 5  # the running mean is moved by one over this, or over the epochs so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,10 @@ class Tuned:
     head: Head
     epochs: int = 0
 
+    def predict(self, counts: csr_array) -> Matrix:
+        """Raw scores: (N, V) counts to (N, D) float32."""
+        return self.head.predict(_unit(_dot(counts, self.table))[0])
+
 
 def count_tokens(rows: Sequence[Numbers], table: Matrix) -> csr_array:
     """Counts each article's token ids, (N, V) float32; those whose row is zero stay out of it, and so stay zero."""
@@ -70,9 +77,9 @@ def count_tokens(rows: Sequence[Numbers], table: Matrix) -> csr_array:
 def tune(
     table: Matrix, words: Words, hidden: Sequence[int], training: HeadTraining, seed: int, progress: Progress | None
 ) -> Tuned:
-    """Trains a table and a new MLP head by Adam on the Huber error; the epoch best on validation is kept.
+    """Trains a table and a new MLP head by Adam on the Huber error; their running mean best on validation is kept.
 
-    With a plan it ends after the plan's epochs, whatever validation says.
+    With a plan it is that after the plan's epochs, whatever validation says.
 
     Args:
         table: the rows to begin with, (V, H).
@@ -85,7 +92,8 @@ def tune(
     generator = np.random.default_rng(seed)
     network = _Network(table, _fresh_head(words.pooled(table), hidden, generator), training, generator)
     count, size = len(words.train_labels), training.batch_size
-    best, best_mae = network.copy(0), np.inf
+    mean = best = network.copy()
+    best_mae = np.inf
     epochs = words.plan.epochs if words.plan else training.epochs
     if progress:
         progress.start(epochs * -(-count // size), 0)
@@ -95,16 +103,28 @@ def tune(
             loss = network.step(words.train[batch], words.train_labels[batch], words.train_weights[batch])
             if progress:
                 progress.step(loss)
+        mean = _moved(mean, network.copy(), epoch)
         if words.plan:
             continue
-        mae = float(np.abs(network.predict(words.val) - words.val_labels).mean())
+        mae = float(np.abs(mean.predict(words.val) - words.val_labels).mean())
         if progress:
             progress.epoch(mae)
         if mae < best_mae - NEGLIGIBLE:
-            best_mae, best = mae, network.copy(epoch)
+            best_mae, best = mae, mean
         if epoch - best.epochs >= training.patience:
             break
-    return network.copy(epochs) if words.plan else best
+    return mean if words.plan else best
+
+
+def _moved(mean: Tuned, to: Tuned, epoch: int) -> Tuned:
+    """The mean of tables and heads after epoch 1, 2, ..., which in time forgets the first."""
+    share = np.float32(1 / min(epoch, AVERAGED_EPOCHS))
+    layers = tuple(
+        (weight + share * (new_weight - weight), bias + share * (new_bias - bias))
+        for (weight, bias), (new_weight, new_bias) in zip(mean.head.layers, to.head.layers, strict=True)
+    )
+    table = mean.table + share * (to.table - mean.table)
+    return Tuned(table, replace(to.head, layers=layers), epoch)
 
 
 def _fresh_head(data: HeadData, hidden: Sequence[int], generator: np.random.Generator) -> Head:
@@ -155,19 +175,10 @@ class _Network:
         self.generator = generator
         self.steps = 0
 
-    @property
-    def head(self) -> Head:
-        """The head as it is, which the next step changes."""
-        return Head(self.mean, self.scale, tuple((weight.values, bias.values) for weight, bias in self.layers))
-
-    def copy(self, epochs: int) -> Tuned:
-        """Table and head as they are after so many epochs, to keep."""
-        layers = tuple((weight.copy(), bias.copy()) for weight, bias in self.head.layers)
-        return Tuned(self.table.values.copy(), Head(self.mean, self.scale, layers), epochs)
-
-    def predict(self, counts: csr_array) -> Matrix:
-        """Raw scores: (N, V) counts to (N, D) float32."""
-        return self.head.predict(_unit(_dot(counts, self.table.values))[0])
+    def copy(self) -> Tuned:
+        """Table and head as they are, to keep."""
+        layers = tuple((weight.values.copy(), bias.values.copy()) for weight, bias in self.layers)
+        return Tuned(self.table.values.copy(), Head(self.mean, self.scale, layers))
 
     def step(self, counts: csr_array, labels: Matrix, weights: Matrix) -> float:
         """One optimiser step on a batch; the loss before it."""
