@@ -19,7 +19,7 @@ Table = tuple[NDArray[np.int8], NDArray[np.float32]]  # rows (V, H) and what eac
 
 
 def build_static_regressor(
-    path: Path, words: WordWeights, read_out: ReadOut, table: Table | None = None, head: Head | None = None
+    path: Path, words: WordWeights, read_out: ReadOut, tuned: tuple[Table, Head] | None = None
 ) -> tuple[Path, ...]:
     """Writes a static student from token ids to its outputs, which are those of `ports.save_scorer`.
 
@@ -27,18 +27,20 @@ def build_static_regressor(
         path: the model's file.
         words: K weights for each token, D of scores and the find column's, if there is one.
         read_out: D maps of either kind.
-        table: of a tuned student; a token whose scale is 0 is not known.
-        head: of a tuned student, on the mean of the known tokens' rows at unit length; its K outputs are added.
+        tuned: a table of the same V tokens, of which one whose scale is 0 is not known, and a head on the mean of the
+            known tokens' rows at unit length; its K outputs are added.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: rows and scales do not fit one another, or the head does not fit them.
+        InputError: rows and scales do not fit one another, or the head does not fit table and words.
     """
     g = GraphBuilder(path)
     raw = add_word_weights(g, words)
-    if table is not None and head is not None:
+    if tuned is not None:
+        table, head = tuned
+        _check_fit(words, table[0], head)
         raw = g.op("Add", [raw, add_head(g, add_mean_direction(g, *table), head.mean, head.scale, head.layers)])
     return save_scorer(g, TOKEN_INPUTS, raw, read_out, len(words.bias))
 
@@ -57,6 +59,14 @@ def add_mean_direction(g: GraphBuilder, table: NDArray[np.int8], scale: NDArray[
     rows, scales = _rows(g, table, scale)
     weights = g.op("Mul", [g.op("Cast", [MASK], to=TensorProto.FLOAT), scales])
     return l2_normalise(g, weighted_sum(g, weights, rows))
+
+
+def _check_fit(words: WordWeights, table: NDArray[np.int8], head: Head) -> None:
+    expected = [*table.shape, *words.table.shape]
+    found = [len(words.table), len(head.mean), len(table), len(head.layers[-1][1])]
+    if found != expected:
+        shapes = f"table {table.shape}, words {words.table.shape}, head {found[1]} to {found[3]}"
+        raise InputError("static table", [Problem("head", shapes, "table (V, H), words (V, K), head H to K")])
 
 
 def _rows(g: GraphBuilder, table: NDArray[np.int8], scale: NDArray[np.float32]) -> Sequence[str]:

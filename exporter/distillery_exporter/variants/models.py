@@ -267,8 +267,9 @@ def _linear(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> Head:
 def static_student(source: Path, window: Window) -> Model:
     """A static student or probe, from token ids to scores; `source` is the run's folder of it."""
     found = static.load(source, window)
-    table = (found.embedder.table, found.embedder.scale) if found.embedder else None
-    return Exact(lambda path, maps: build_static_regressor(path, found.words, maps, table, found.head))
+    embedder, head = found.embedder, found.head
+    tuned = ((embedder.table, embedder.scale), head) if embedder and head else None
+    return Exact(lambda path, maps: build_static_regressor(path, found.words, maps, tuned))
 
 
 def _encoder(source: Path, texts: Texts) -> Model:

@@ -74,6 +74,22 @@ def test_a_word_that_tells_the_label_is_learned(dimensions: int) -> None:
     assert np.all(found[0] > found[1] + 4)
 
 
+def test_a_plan_takes_the_penalty_that_was_chosen_on_validation() -> None:
+    data = worded(2)
+
+    planned = replace(data, val_texts=[], val_labels=data.val_labels[:0], plan=baselines.tfidf_plan(data))
+
+    np.testing.assert_array_equal(baselines.tfidf_ridge(planned, WORDS), baselines.tfidf_ridge(data, WORDS))
+
+
+def test_word_weights_are_a_baseline_with_scores_from_0_to_10_and_a_find_column() -> None:
+    found = baselines.static(replace(worded(2), find_of=is_high), ["solar after under", "football after under"])
+
+    assert found.shape == (2, 3)
+    assert np.all(found[0] > found[1] + 1)
+    assert np.all((found[:, :2] >= 0) & (found[:, :2] <= 10))
+
+
 def test_predictions_stay_inside_0_to_10() -> None:
     found = baselines.tfidf_ridge(worded(), ["solar " * 50, "football " * 50, "", "unheard"])
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillery_runtime.errors import ProviderError
+from distillery_runtime.errors import InputError, ProviderError
 from distillery_runtime.spec.model import FilterSpec, HeadTraining, ProbeSettings, StaticSettings, Window
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.models import static
@@ -128,6 +128,31 @@ def test_a_planned_student_has_the_kind_of_its_plan_and_a_find_head(data: FitDat
     assert raw.shape == (20, 3)
     green = is_green(data.val_labels) >= 0
     assert raw[green, 2].min() > raw[~green, 2].max()
+
+
+def test_a_tuned_student_has_three_parts_of_its_head_and_one_of_the_words_and_finds_as_the_words(
+    data: FitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned(name: str, kind: str) -> static.StaticStudent:
+        whole = replace(data, val_texts=[], val_labels=data.val_labels[:0], plan=HeadPlan(kind, 1.0, 2))
+        static.fit(SETTINGS, WINDOW, replace(whole, find_of=is_green), tmp_path / name, 0, None)
+        return static.load(tmp_path / name, WINDOW)
+
+    both, words = (planned(kind, kind).predict(data.val_texts) for kind in ("tuned", "words"))
+    monkeypatch.setattr(static, "WORDS_SHARE", 0.0)
+    head = planned("head", "tuned").predict(data.val_texts)
+
+    rounding = 0.02  # of weights in int8, over a text of a dozen tokens
+    np.testing.assert_allclose(both[:, :2], 0.25 * words[:, :2] + 0.75 * head[:, :2], atol=rounding)
+    np.testing.assert_allclose(both[:, 2], words[:, 2], atol=rounding)
+
+
+def test_a_model_of_an_earlier_version_is_refused(data: FitData, tmp_path: Path) -> None:
+    static.fit(SETTINGS, WINDOW, data, tmp_path, 0, None)
+    (tmp_path / "words.safetensors").unlink()
+
+    with pytest.raises(InputError, match=r"words\.safetensors: missing, expected as this version makes it"):
+        static.load(tmp_path, WINDOW)
 
 
 def is_green(labels: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from distillery_trainer.models import word_weights as module
+from distillery_trainer.models.heads import FIND_BARS
 from distillery_trainer.models.protocol import FitData
 from distillery_trainer.models.word_weights import WordWeights, fit_words
 
@@ -98,17 +99,47 @@ def test_without_finds_to_learn_from_there_is_no_find_column(rows: NDArray[np.fl
     assert fit_words(ids, rows, replace(data, find_of=lambda labels: margins(labels) - 90)).table.shape == (TOKENS, 2)
 
 
-def test_a_label_that_counts_twice_is_as_one_given_twice(rows: NDArray[np.float32], ids: Ids) -> None:
-    some, data = ids[:60], taught(ids[:60])
-    counts = np.ones_like(data.train_labels)
-    counts[:20] = 2
-    again = np.concatenate([data.train_labels, data.train_labels[:20]])
-    features = module._Features.of(module._counts(some, rows), rows).values
+def test_labels_that_count_next_to_nothing_teach_nothing(rows: NDArray[np.float32], ids: Ids) -> None:
+    """The second half of the texts say the contrary: of scores, and of what is a find."""
+    data, again = taught(ids), [*ids, *ids]
+    labels = np.concatenate([data.train_labels, 10 - data.train_labels])
+    counts = np.repeat([[1.0], [1e-6]], len(ids), axis=0).astype(np.float32) * np.ones((1, 2), np.float32)
+    both = FitData([""] * len(again), labels, [], labels[:0], counts, find_of=margins)
 
-    weighted = module._ridge(features, data.train_labels, counts.mean(axis=1))
-    twice = module._ridge(features[[*range(60), *range(20)]], again, np.ones(80))
+    found = fit_words(again, rows, both).predict(ids)
 
-    np.testing.assert_allclose(weighted.predict(features), twice.predict(features), atol=1e-2)
+    np.testing.assert_allclose(found[:, :2], fit_words(ids, rows, data).predict(ids)[:, :2], atol=0.5)
+    assert average_precision_score(margins(data.train_labels) >= 0, found[:, 2]) > 0.9
+
+
+def test_the_find_column_learns_how_many_bars_are_reached_and_how_far_a_find_is() -> None:
+    found = module._find_target(np.array([-3, -1, -0.6, -0.5, 0, 0.5, 2]), FIND_BARS)
+
+    np.testing.assert_allclose(found, [0, 0.5, 0.9, 1.5, 2.5, 3.5, 5])
+
+
+@pytest.mark.parametrize(("near", "expected"), [
+    ([True, False, False, False, False], [5 / 3, 5 / 6, 5 / 6, 5 / 6, 5 / 6]),  # sqrt(4 to 1) is twice as much
+    ([True] * 5, [1.0] * 5),
+    ([False] * 5, [1.0] * 5),
+])  # fmt: skip
+def test_articles_near_to_a_find_count_by_how_rare_they_are(near: list[bool], expected: list[float]) -> None:
+    np.testing.assert_allclose(module._balance(np.array(near)), expected)
+
+
+def test_where_all_are_near_to_a_find_there_is_a_find_column(rows: NDArray[np.float32], ids: Ids) -> None:
+    data = replace(taught(ids), find_of=lambda labels: np.where(margins(labels) >= 0, 1.0, -0.3))
+
+    found = fit_words(ids, rows, data).predict(ids)
+
+    assert average_precision_score(margins(data.train_labels) >= 0, found[:, 2]) > 0.9
+
+
+def test_tokens_of_very_few_or_of_most_texts_have_no_weight_of_their_own(rows: NDArray[np.float32]) -> None:
+    texts_of = {2: 2, 4: 3, 6: 8, 8: 9}  # token: how many of the twenty texts it is in
+    ids = [np.array([20, *(token for token, count in texts_of.items() if place < count)]) for place in range(20)]
+
+    assert module._Features.of(module._counts(ids, rows), rows).own.tolist() == [4, 6]
 
 
 @given(st.lists(st.lists(st.integers(0, TOKENS - 1), max_size=9), max_size=5))

@@ -15,15 +15,16 @@ from distillery_runtime.errors import InputError
 from distillery_runtime.spec.model import FilterSpec
 from distillery_trainer.certify.operating_point import curve, selected
 from distillery_trainer.data.labels import read_labels
-from distillery_trainer.data.split import given_splits
-from distillery_trainer.evaluate import metrics
+from distillery_trainer.data.split import Round, given_splits
+from distillery_trainer.evaluate import baselines, metrics
 from distillery_trainer.filters.overrides import apply_overrides
 from distillery_trainer.filters.scaffold import init_filter
+from distillery_trainer.models import static
 from distillery_trainer.models.heads import common_plan
 from distillery_trainer.models.protocol import HeadPlan
 from distillery_trainer.models.word_weights import WordWeights
 from distillery_trainer.report.decisions import cascade_section
-from distillery_trainer.runs.assessment import evaluate_on, facts_of
+from distillery_trainer.runs.assessment import assess, evaluate_on, facts_of
 from distillery_trainer.runs.fit import FitRequest, fit
 from distillery_trainer.runs.opening import open_run
 from distillery_trainer.runs.pipeline import Pipeline
@@ -106,6 +107,32 @@ def test_predictions_are_the_folds_own_raw_outputs_read_out_by_the_other_folds(r
     np.testing.assert_array_equal(run.predictions.student_raw, raw.round(4))
     for own in run.rounds():
         assert len(set(run.predictions.selects_from[own.test].tolist())) == 1
+
+
+def test_raw_outputs_are_of_models_that_learnt_from_all_other_folds(run: Run, tmp_path: Path) -> None:
+    for fold, own in zip(run.folds, run.rounds(), strict=True):
+        plan = json.loads((run.folder / "held_out" / f"{fold}.json").read_text())["student"]
+        others = sorted({*range(ARTICLES)} - {*own.test})
+        data = replace(
+            run.fit_data(Round(others, [], own.test)), plan=HeadPlan(plan["kind"], plan["alpha"], plan["epochs"])
+        )
+
+        static.fit(run.spec.student.static, run.spec.student.window, data, tmp_path / fold, run.seed, None)
+
+        texts = run.articles().select(own.test).texts
+        raw = load_file(run.folder / "held_out" / f"{fold}.safetensors")["student"]
+        np.testing.assert_array_equal(static.load(tmp_path / fold, run.spec.student.window).predict(texts), raw)
+
+
+@pytest.mark.parametrize("name", ["static", "tfidf_ridge"])
+def test_baselines_learn_from_all_other_folds_too(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    learnt, fitted = list[set[str]](), getattr(baselines, name)
+    monkeypatch.setattr(baselines, name, lambda data, texts: learnt.append({*data.train_texts}) or fitted(data, texts))
+
+    assess(run, run.articles(), run.predictions)
+
+    texts = run.articles().texts
+    assert learnt == [{texts[place] for place in (*own.train, *own.val)} for own in run.rounds()]
 
 
 def test_the_models_that_ship_are_fitted_on_all_articles_as_the_folds_chose(run: Run) -> None:

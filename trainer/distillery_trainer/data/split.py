@@ -40,6 +40,10 @@ class Round:
     val: list[int]
     test: list[int]
 
+    def whole(self) -> "Round":
+        """The same with nothing left to tune on: those articles teach too."""
+        return Round(sorted([*self.train, *self.val]), [], self.test)
+
 
 def split_by_group(
     ids: Sequence[str], groups: Sequence[str], overalls: NDArray[np.floating], seed: int

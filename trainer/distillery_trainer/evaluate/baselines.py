@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from distillery_runtime.spec.model import Window
 from distillery_trainer.data.predictions import Answers, Decided
 from distillery_trainer.models.heads import FEWEST_FINDS, absolute_errors
-from distillery_trainer.models.protocol import FitData
+from distillery_trainer.models.protocol import FitData, HeadPlan
 from distillery_trainer.models.selection import simplest
 from distillery_trainer.models.static_embedder import StaticEmbedder
 from distillery_trainer.models.word_weights import fit_words
@@ -36,7 +37,7 @@ def constant_decided(data: FitData, texts: Sequence[str]) -> Decided:
 
 
 def tfidf_ridge(data: FitData, texts: Sequence[str]) -> Matrix:
-    """TF-IDF of words and word pairs with ridge regression, its penalty chosen on validation.
+    """TF-IDF of words and word pairs with ridge regression, its penalty the plan's or chosen on validation.
 
     Training texts without a single word leave the constant.
 
@@ -48,17 +49,33 @@ def tfidf_ridge(data: FitData, texts: Sequence[str]) -> Matrix:
     if vectorizer is None:
         return constant(data, texts)
     train = vectorizer.transform(data.train_texts)
-    val = vectorizer.transform(data.val_texts)
-    # 'sparse_cg' starts from zero and is the same on every run; 'auto' may draw random numbers.
-    models = [Ridge(alpha=alpha, solver="sparse_cg", tol=1e-4).fit(train, data.train_labels) for alpha in ALPHAS]
-    chosen = models[simplest([absolute_errors(model.predict(val), data.val_labels) for model in models])]
-    predicted = chosen.predict(vectorizer.transform(texts)).reshape(len(texts), -1)
+    alpha = data.plan.alpha if data.plan else _penalty(train, vectorizer.transform(data.val_texts), data)
+    predicted = _ridge(alpha, train, data).predict(vectorizer.transform(texts)).reshape(len(texts), -1)
     clipped: Matrix = np.clip(predicted, 0, 10).astype(np.float64)
     finds = _finds(data)
     if min(int(finds.sum()), int((~finds).sum())) < FEWEST_FINDS:
         return clipped
     logistic = LogisticRegression(C=LOGISTIC_STRENGTH, class_weight="balanced", max_iter=1000).fit(train, finds)
     return np.concatenate([clipped, logistic.decision_function(vectorizer.transform(texts))[:, None]], axis=1)
+
+
+def tfidf_plan(data: FitData) -> HeadPlan:
+    """The penalty that `tfidf_ridge` chooses, for a fit that leaves no validation article out."""
+    vectorizer = _vectorizer(data.train_texts)
+    if vectorizer is None:
+        return HeadPlan("ridge", ALPHAS[0], 1)
+    train, val = (vectorizer.transform(texts) for texts in (data.train_texts, data.val_texts))
+    return HeadPlan("ridge", _penalty(train, val, data), 1)
+
+
+def _penalty(train: csr_matrix, val: csr_matrix, data: FitData) -> float:
+    errors = [absolute_errors(_ridge(alpha, train, data).predict(val), data.val_labels) for alpha in ALPHAS]
+    return ALPHAS[simplest(errors)]
+
+
+def _ridge(alpha: float, train: csr_matrix, data: FitData) -> Ridge:
+    # 'sparse_cg' starts from zero and is the same on every run; 'auto' may draw random numbers.
+    return Ridge(alpha=alpha, solver="sparse_cg", tol=1e-4).fit(train, data.train_labels)
 
 
 def static(data: FitData, texts: Sequence[str]) -> Matrix:

@@ -57,7 +57,7 @@ class Choice:
 
     def lines(self) -> Iterator[str]:
         """The choice, as the first lines of a fit show it."""
-        probe = f", behind a probe on the {self.settings[EMBEDDER]} table" if EMBEDDER in self.settings else ""
+        probe = f", behind a {self.settings[EMBEDDER]} probe" if EMBEDDER in self.settings else ""
         yield f"backend: {self.settings[BACKEND]}{probe}, chosen by {AUTO}: {self.reason}"
         yield from (f"better: {one}" for one in self.better)
 

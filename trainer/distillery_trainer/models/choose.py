@@ -17,7 +17,7 @@ from distillery_runtime.tokens.window import TokenWindow
 from distillery_trainer.models.base_model import identity
 from distillery_trainer.models.protocol import FitData, Progress, Student
 from distillery_trainer.models.records import BaseRecord, base_folder
-from distillery_trainer.models.static_embedder import TABLE_FILES, TABLE_FOLDER, StaticEmbedder
+from distillery_trainer.models.static_embedder import POOLING, TABLE_FILES, TABLE_FOLDER, StaticEmbedder
 from distillery_trainer.store import processes
 from distillery_trainer.store.files import digest, tree_digest
 
@@ -140,7 +140,7 @@ def content_of(model: str) -> object:
 def embedding_key(settings: ProbeSettings, embedder: Embedder) -> str:
     """The digest of all that a text's embedding depends on, but for the text."""
     folder = embedder.folder
-    content = table_digest(folder) if settings.embedder == STATIC else content_of(str(folder))
+    content = [*table_digest(folder), POOLING] if settings.embedder == STATIC else content_of(str(folder))
     return digest([settings.model_dump(mode="json", exclude={"embedder", "training", "hidden"}), content])
 
 

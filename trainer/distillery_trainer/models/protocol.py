@@ -46,22 +46,6 @@ class FitData:
     find_of: FindOf | None = None
     plan: HeadPlan | None = None
 
-    def whole(self, plan: HeadPlan) -> "FitData":
-        """The same articles with none left for validation, for a fit by what they have chosen."""
-        weights = None
-        if self.train_weights is not None:
-            own = np.ones_like(self.val_labels) if self.val_weights is None else self.val_weights
-            weights = np.concatenate([self.train_weights, own])
-        return FitData(
-            [*self.train_texts, *self.val_texts],
-            np.concatenate([self.train_labels, self.val_labels]),
-            [],
-            self.val_labels[:0],
-            weights,
-            find_of=self.find_of,
-            plan=plan,
-        )
-
 
 class Progress(Protocol):
     """Follows how far a training is; a progress bar, for example."""

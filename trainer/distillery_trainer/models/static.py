@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from distillery_runtime.errors import InputError, Problem
 from distillery_runtime.spec.model import ProbeSettings, StaticSettings, Window
 from distillery_runtime.tokens.window import TokenWindow
+from distillery_trainer.data.predictions import MAKE_AGAIN
 from distillery_trainer.models.heads import Head, absolute_errors, load_head, save_head
 from distillery_trainer.models.protocol import FitData, HeadPlan, Progress
 from distillery_trainer.models.selection import is_better
@@ -89,7 +91,13 @@ def fit(
 
 
 def load(folder: Path, window: Window) -> StaticStudent:
-    """Reads what `fit` wrote."""
+    """Reads what `fit` wrote.
+
+    Raises:
+        InputError: an earlier version wrote it.
+    """
+    if not (folder / WORDS_FILE).is_file():
+        raise InputError(str(folder), [Problem(WORDS_FILE, "missing", MAKE_AGAIN)])
     tokens, words = TokenWindow(folder / TABLE_FILES[1], window), WordWeights.load(folder / WORDS_FILE)
     if not (folder / HEAD_FILE).is_file():
         return StaticStudent(tokens, words)

@@ -16,6 +16,7 @@ from distillery_runtime.tokens.window import TokenWindow
 TABLE_FOLDER = Path(__file__).parent / "static_table"
 TABLE_FILES = ("table.safetensors", "tokenizer.json")
 MIN_NORM = 1e-12
+POOLING = "unit mean"  # names what `embed` gives, for what is kept of it
 
 
 def copy_tokenizer(folder: Path) -> None:

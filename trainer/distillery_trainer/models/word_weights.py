@@ -80,8 +80,7 @@ def fit_words(ids: Sequence[Numbers], rows: Matrix, data: FitData) -> WordWeight
     models = [_ridge(features.values, data.train_labels, weights)]
     margins = data.find_of(data.train_labels) if data.find_of else np.zeros(0)
     if bars := find_bars(margins):
-        target = 0.5 * (margins[:, None] >= bars).sum(axis=1) + np.maximum(0, margins + 1)
-        models.append(_ridge(features.values, target, weights * _balance(margins >= NEAR)))
+        models.append(_ridge(features.values, _find_target(margins, bars), weights * _balance(margins >= NEAR)))
     coefficients = np.concatenate([np.atleast_2d(model.coef_) for model in models])
     intercepts = np.concatenate([np.atleast_1d(model.intercept_) for model in models])
     return WordWeights.of(*features.folded(coefficients, intercepts, rows))
@@ -146,9 +145,17 @@ def _ridge(seen: csr_array, labels: NDArray[np.floating], weights: Floats) -> Ri
     return Ridge(alpha=PENALTY, solver="sparse_cg", tol=TOLERANCE).fit(seen, labels, sample_weight=weights)
 
 
+def _find_target(margins: Floats, bars: Sequence[float]) -> Floats:
+    """What the find column learns, (N,), by how much articles are above where finds begin."""
+    target: Floats = 0.5 * (margins[:, None] >= bars).sum(axis=1) + np.maximum(0, margins + 1)
+    return target
+
+
 def _balance(near: NDArray[np.bool_]) -> Floats:
-    """What articles count, 1 on average."""
+    """What articles count, 1 on average: all alike where all or none are near."""
     share = float(near.mean())
-    weights = np.where(near, np.sqrt((1 - share) / share), 1.0) if share > 0 else np.ones(len(near))
+    if not 0 < share < 1:
+        return np.ones(len(near))
+    weights = np.where(near, np.sqrt((1 - share) / share), 1.0)
     balanced: Floats = weights / weights.mean()
     return balanced

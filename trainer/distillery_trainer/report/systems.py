@@ -15,7 +15,7 @@ from distillery_trainer.report.svg import Drawing, Plot, from_zero
 NAMES = {
     "constant": "One answer for all",
     "tfidf_ridge": "Counting words",
-    "static": "Word table",
+    "static": "Word weights",
     "probe": "Probe alone",
     "student": "Student alone",
     "cascade": "Cascade (as deployed)",

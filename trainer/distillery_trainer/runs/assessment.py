@@ -16,6 +16,7 @@ from distillery_trainer.data.articles import read_pool
 from distillery_trainer.data.duplicates import near_duplicate_groups
 from distillery_trainer.data.labels import LabelledSet, read_labels, unchanged_files
 from distillery_trainer.data.predictions import Answers, Decided, Predictions
+from distillery_trainer.data.split import Round
 from distillery_trainer.evaluate import baselines
 from distillery_trainer.evaluate.evaluation import Evaluation, SplitSizes
 from distillery_trainer.evaluate.measurement import HeldOut, evaluate
@@ -69,7 +70,7 @@ def _baselines(run: Run, articles: LabelledSet, is_own: bool) -> dict[str, Decid
         "static": baselines.static,
     }
     if run.folds and is_own:
-        data = [(run.fit_data(round_), run.articles().select(round_.test).texts) for round_ in run.rounds()]
+        data = [(_of_all_others(run, round_), run.articles().select(round_.test).texts) for round_ in run.rounds()]
         order = np.argsort(np.concatenate([round_.test for round_ in run.rounds()]))
         constant = [baselines.constant_decided(own, texts) for own, texts in data]
         found = {"constant": _together(constant, order)}
@@ -87,6 +88,11 @@ def _baselines(run: Run, articles: LabelledSet, is_own: bool) -> dict[str, Decid
         held_out = HeldOutRaw(raw[: len(groups)], own.val_labels, groups)
         found[name] = _read_out(run, held_out, raw[len(groups) :])
     return found
+
+
+def _of_all_others(run: Run, round_: Round) -> FitData:
+    """What baselines learn from in a fold, as the run's models do: all other folds, the penalty chosen on a tenth."""
+    return replace(run.fit_data(round_.whole()), plan=baselines.tfidf_plan(run.fit_data(round_)))
 
 
 def _of_probe(run: Run, made: Predictions, is_own: bool) -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ from distillery_trainer.store import processes
 from distillery_trainer.store.files import digest, tree_digest, write_json
 
 MIN_ARTICLES = 20
-FOLDED = ("static", "frozen")  # backends that are fitted once for each fold and once for all labels
+FOLDED = ("static", "frozen")  # backends that are fitted for each fold and for all labels
 FOLDS = 5
 RECORDED_PACKAGES = ("numpy", "scikit-learn", "tokenizers", "torch", "transformers", "sentence-transformers", "peft")
 

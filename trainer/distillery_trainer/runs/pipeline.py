@@ -104,9 +104,9 @@ class Pipeline:
         """The chain, each task with the part of the spec that it depends on."""
         seed, labelled, spec = self.run.seed, self.labelled, self.spec.model_dump(mode="json")
         rubric = {key: spec[key] for key in ("dimensions", "tiers", "operating_tier", "gatekeepers")}
-        backend = self.spec.student.backend
-        student = [backend, spec["student"]["window"], spec["student"][backend], content_of(self._base_model)]
-        probe = [spec["cascade"]["probe"], content_of(self.spec.cascade.probe.embedder)]
+        backend, embedder = self.spec.student.backend, self.spec.cascade.probe.embedder
+        student = [backend, spec["student"]["window"], spec["student"][backend], content_of(base_model_of(self.spec))]
+        probe = [spec["cascade"]["probe"], content_of(embedder)]
         names = list(self.spec.dimension_names)
         data = digest([[a.id, a.text, a.labels, dict(a.fields)] for a in labelled.articles])
         counted = digest(labelled.weights().tolist())
@@ -126,21 +126,22 @@ class Pipeline:
         costs = digest([[article.cost_usd, article.link] for article in labelled.articles])
         told = [self.spec.label, self.spec.summary, labelled.oracles, costs, seed, self.run.titles]
         finds = [rubric["tiers"], rubric["operating_tier"], weights, spec["gatekeepers"], spec["oracle"]["step"]]
-        fitted = [student, probe, names, counted, seed, finds, *taught]
-        held = [Task("hold_out", HELD_OUT, ("split",), fitted, 2, self._hold_out)] if self._in_folds else []
+        lesson = [names, counted, seed, finds, *taught]
+        both = [student, probe, *lesson]
+        held = [Task("hold_out", HELD_OUT, ("split",), both, 2, self._hold_out)] if self._in_folds else []
         first = ("split", *(task.name for task in held))
         own = [*finds, *distilled]
         after = (*first, "fit") if self._is_student_again else first
         return (
             Task("split", SPLITS, (), split, SPLIT_VERSION, self._split),
             *held,
-            Task("fit", STUDENT, first, [student, names, counted, seed, finds, *taught], 6, self._fit),
+            Task("fit", STUDENT, first, [student, *lesson], _since_words(5, backend), self._fit),
             Task("calibrate", CALIBRATION, ("fit",), [seed, finds], 4, self._calibrate),
-            Task("probe", PROBE, after, [probe, names, counted, seed, *own], 8, self._probe),
+            Task("probe", PROBE, after, [probe, names, counted, seed, *own], _since_words(7, embedder), self._probe),
             Task("select", SELECTION, ("calibrate",), [spec["operating_point"]], 1, self._select),
             Task("certify", CERTIFICATE, ("select", "probe"), certified, 9, self._certify),
             Task("predict", PREDICTIONS, ("select", "probe"), [], 4, self._predict),
-            Task("evaluate", EVALUATION, ("certify", "predict"), [rubric, slices, repeats, drawn], 8, self._evaluate),
+            Task("evaluate", EVALUATION, ("certify", "predict"), [rubric, slices, repeats, drawn], 9, self._evaluate),
             Task("report", REPORT, ("evaluate", "predict"), told, 3, self._report),
         )
 
@@ -229,8 +230,7 @@ class Pipeline:
         chosen, whole = work / f"{stage}-choice", work / stage
         self._fit_stage(stage, self.run.fit_data(round_), chosen, f"{fold} {stage}, to choose")
         plan = read_json(chosen / "head.json")
-        others = Round(sorted([*round_.train, *round_.val]), [], round_.test)
-        data = replace(self.run.fit_data(others), plan=_plan(plan))
+        data = replace(self.run.fit_data(round_.whole()), plan=_plan(plan))
         self._fit_stage(stage, data, whole, f"{fold} {stage}")
         return self._stage_raw(stage, whole, self.labelled.select(round_.test).texts), dict(plan)
 
@@ -332,13 +332,10 @@ class Pipeline:
     ) -> Drawn:
         """What it cannot read, or would find itself, the probe hands on; what it cannot read the student refuses."""
         by_probe, by_student = self.run.is_unreadable(texts).T
-        finds = selected(probe, selects_from, self.spec) | (overalls(probe.scores, self.spec) >= self._operating)
+        finds = selected(probe, selects_from, self.spec)
+        finds |= overalls(probe.scores, self.spec) >= self.spec.operating_overall
         kept = selected(student, selects_from, self.spec) & ~by_student
         return Drawn(np.where(by_probe | finds, 1.0, probe.chance), kept)
-
-    @property
-    def _operating(self) -> float:
-        return self.spec.operating_overall
 
     def _unlabelled(self, articles: Pool) -> list[str]:
         """The texts to certify on, which no model of this run knows."""
@@ -371,10 +368,6 @@ class Pipeline:
     def _report(self, output: Path) -> None:
         write_text(output, report_page(self.run, learning_curves(self.run), self.run.titles))
 
-    @property
-    def _base_model(self) -> str:
-        return base_model_of(self.spec)
-
     def _write_inputs(self, window: TokenWindow, path: Path) -> None:
         """Records what each article became for the model, so that serving can be compared with training."""
         rows = zip(self.labelled.articles, window.encode(self.labelled.texts), strict=True)
@@ -391,6 +384,11 @@ class Pipeline:
                 for a, r in rows
             ],
         )
+
+
+def _since_words(version: int, model: str) -> int:
+    """A task's version: static models are others since they weigh words, what is kept of the rest is still right."""
+    return version + (model == STATIC)
 
 
 def _plan(head: Mapping[str, Any]) -> HeadPlan:  # Any: of a JSON object
