@@ -17,6 +17,7 @@ if __name__ == "__main__":
 
 from benchmarks.parity_result import command, news
 from distillery_runtime.spec.selection import best_point, f1, precision
+from distillery_trainer.certify.operating_point import selected
 from distillery_trainer.runs.opening import open_run
 from distillery_trainer.runs.run import Run
 
@@ -74,9 +75,26 @@ def row(run: Run) -> dict[str, object]:
         },
         "tier_rule": {key: getattr(systems["student"].tiers[tier], key) for key in ("recall", "precision", "f1")},
         "systems": {name: figures(systems[name]) for name in SYSTEMS},
+        "origins": origins(run),
         "threshold": run.certificate["threshold"],
         "share_probe": evaluation.cascade.share_probe,
         "found": run.certificate["found"],
+    }
+
+
+def origins(run: Run) -> dict[str, object]:
+    """What the student finds among articles drawn at random, and among those that were picked; {} of one kind alone.
+
+    In weighted figures an article drawn at random has a weight above 1, one that was picked has 1.
+    """
+    made, drawn = run.predictions, run.articles().sampling_weights() > 1
+    if drawn.all() or not drawn.any():
+        return {}
+    finds, chosen = run.are_finds(made.labels), selected(made.student, made.selects_from, run.spec)
+    counted = {"positives": finds, "selected": chosen, "hits": finds & chosen}
+    return {
+        name: {"articles": int(part.sum()), **{key: int((of & part).sum()) for key, of in counted.items()}}
+        for name, part in (("random", drawn), ("picked", ~drawn))
     }
 
 

@@ -45,7 +45,7 @@ def page(results: Results) -> Mapping[str, str]:
     runs = results["finds"]
     if not runs:
         return {}
-    lines = [line for part in (_found, _beside, _errors, _cascades) for line in part(runs)]
+    lines = [line for part in (_found, _origins, _beside, _errors, _cascades) for line in part(runs)]
     return {PAGE: HEAD + "\n".join(lines) + READING}
 
 
@@ -95,24 +95,41 @@ def _point(point: Json | None, without: str = "nothing is selected") -> str:
     return f"F1 {fixed(point['f1'], 2)} ({percent(point['recall'])} / {percent(point['precision'])})"
 
 
+def _origins(runs: Sequence[Result]) -> Iterator[str]:
+    rows = [
+        [run.subject, row["filter"], *(
+            cell for own in row["origins"].values()
+            for cell in (f"{own['positives']} of {own['articles']}", f"{own['hits']} of {own['selected']}")
+        )]
+        for run in runs for row in run.rows if row.get("origins")
+    ]  # fmt: skip
+    if not rows:
+        return
+    yield "## By how articles came in\n"
+    yield "Drawn at random, or picked: as they are like examples, or as a model rated them high.\n"
+    columns = ["finds of those drawn", "right of selected", "finds of those picked", "right of selected"]
+    yield table(["model", "filter", *columns], rows)
+    yield ""
+
+
 def _beside(runs: Sequence[Result]) -> Iterator[str]:
     yield "## Beside what costs nothing\n"
     yield (
         "F1 and AP with the same read-out, chance and choice of the operating point. TF-IDF has a logistic head on the "
-        "find too.\n"
+        "find too. What a static model finds is what its word weights find.\n"
     )
     rows = [
-        [run.subject, row["filter"], *(_f1_and_ap(row["systems"], name) for name in NAMES)]
+        [run.subject, row["filter"], *(_f1_and_ap(row, name) for name in NAMES)]
         for run in runs for row in run.rows
     ]  # fmt: skip
     yield table(["model", "filter", *NAMES.values()], rows)
     yield ""
 
 
-def _f1_and_ap(systems: Json, name: str) -> str:
-    own = systems[name]
-    if name == "static" and own["f1"] == systems["student"]["f1"]:
-        return "this model"
+def _f1_and_ap(row: Json, name: str) -> str | None:
+    own = row["systems"][name]
+    if name == row["backend"]:
+        return None  # finds of a static student are those of its word weights
     return f"{fixed(own['f1'], 2)}, AP {fixed(own['average_precision'], 2)}"
 
 
