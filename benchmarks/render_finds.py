@@ -30,7 +30,7 @@ READING = """## How to read this
   most finds: a model is too careful to give a rare article as much as the oracle does.
 - Weighted, each article counts one over the probability with which it was drawn (1 for those that were picked): nearer
   to what a stream gives, and resting on a few finds that were drawn at random.
-- The settings of e5-joint (layers, length, number of networks) and of the word weights (views, penalty, bars) were
+- The settings of e5-joint (layers, window, number of networks) and of the word weights (views, penalty, bars) were
   chosen on these same folds, after others had been tried on them: their figures are the better for it, by how much is
   not known. "One threshold for all folds" is the best on the very articles it is judged by: a ceiling, no forecast.
 - An operating point can be moved after the fact: `distillery score --select min_recall=.9`.
