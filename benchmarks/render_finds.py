@@ -101,7 +101,7 @@ def _origins(runs: Sequence[Result]) -> Iterator[str]:
             cell for own in row["origins"].values()
             for cell in (f"{own['positives']} of {own['articles']}", f"{own['hits']} of {own['selected']}")
         )]
-        for run in runs for row in run.rows if row.get("origins")
+        for run in runs for row in run.rows if row["origins"]
     ]  # fmt: skip
     if not rows:
         return
